@@ -1,0 +1,85 @@
+"""What training reads: images encoded once, endless shuffled batches, captions in varied wordings."""
+
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from evaluation import canvas
+from evaluation.files import atomic, digest
+from evaluation.images import CanvasImages
+
+
+def forever(count: int, batch: int, seed: int, start: int = 0):
+    """Yields index batches [batch] of `count` items: every item once an epoch, reshuffled, from batch number `start`.
+
+    Batch n is a function of (count, batch, seed, n), so a resumed run sees what an uninterrupted one would.
+    """
+    position = start * batch
+    while True:
+        epoch, offset = divmod(position, count)
+        order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+        picked = order[offset : offset + batch]
+        while len(picked) < batch:
+            epoch += 1
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 1_000_003 + epoch))
+            picked = torch.cat([picked, order[: batch - len(picked)]])
+        yield picked
+        position += batch
+
+
+def cached_moments(
+    sd, images: CanvasImages, folder: str | Path, flip: bool = False, batch=64, workers=0
+) -> torch.Tensor:
+    """VAE moments of every image, float16 [N,2C,h,w] (of N mirrored ones behind them with `flip`), computed once.
+
+    They are kept in `folder` under a key of everything that changes them.
+    """
+    weights = [float(p.double().sum()) for p in sd.vae.parameters()]
+    path = (
+        Path(folder) / f"moments-{digest([images.root, images.size, images.rows, flip, weights])}.safetensors"
+    )
+    if path.exists():
+        try:
+            return load_file(path)["moments"]
+        except SafetensorError:
+            path.unlink()  # cut short by a full disk: made again below
+    parts, mirrored = [], []
+    loader = DataLoader(
+        [*range(len(images))], batch, collate_fn=lambda ids: torch.stack([images[i]["image"] for i in ids])
+    )
+    loader.num_workers = workers
+    for pixels in tqdm(loader, "encode", disable=None):
+        parts.append(sd.moments(pixels).half().cpu())
+        if flip:
+            mirrored.append(sd.moments(pixels.flip(-1)).half().cpu())
+    moments = torch.cat(parts + mirrored).contiguous()
+    with atomic(path) as temporary:
+        save_file({"moments": moments}, temporary)
+    return moments
+
+
+class Captions:
+    """Prompts of (theme, object) cells in several wordings.
+
+    `wordings` maps a template with {theme} and/or {object} to its share. Drawing a caption gives a number into
+    `texts`, the list of all distinct captions, so that each is tokenised or embedded once.
+    """
+
+    def __init__(self, wordings: dict[str, float], rows, photo: str = "Photo"):
+        cells = sorted({(theme, obj) for theme, obj, *_ in rows})
+        captions = [[canvas.prompt(*cell, template, photo) for template in wordings] for cell in cells]
+        self.texts = ["", *sorted({text for wording in captions for text in wording})]
+        number = {text: i for i, text in enumerate(self.texts)}
+        self.table = torch.tensor([[number[text] for text in wording] for wording in captions])
+        self.cell = torch.tensor([cells.index((theme, obj)) for theme, obj, *_ in rows])
+        self.shares = torch.tensor(list(wordings.values()), dtype=torch.float)
+
+    def draw(self, rows: torch.Tensor, dropout: float, generator: torch.Generator) -> torch.Tensor:
+        """Rows [B] -> caption numbers [B]; number 0, the empty caption, with probability `dropout`."""
+        wording = torch.multinomial(self.shares, len(rows), replacement=True, generator=generator)
+        kept = torch.rand(len(rows), generator=generator) >= dropout
+        return torch.where(kept, self.table[self.cell[rows], wording], 0)

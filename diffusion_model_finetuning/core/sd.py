@@ -1,0 +1,212 @@
+"""Stable Diffusion in its parts: load it, embed prompts, encode and decode images, predict noise, sample.
+
+    x_t = sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps         abar: the scheduler's cumulative alphas
+    guided eps = eps(x,t,null) + s (eps(x,t,c) - eps(x,t,null))
+    DDIM, eta 0 (Song et al. 2021, eq. 12): x_prev = sqrt(abar_prev) x_0(x,eps) + sqrt(1 - abar_prev) eps
+
+Sizes, channels, latent scale and prompt length come from the model, so the miniature and SD 1.5 share every line.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers.utils import logging
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from evaluation.errors import UserError
+
+logging.set_verbosity_error()
+CARD = "canvas.json"  # beside model_index.json: which variant, protocol and data suit this model
+
+
+@dataclass
+class StableDiffusion:
+    """The parts of one model, in evaluation mode and without gradients."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    scheduler: DDIMScheduler
+    path: str
+    card: dict = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    @property
+    def abar(self) -> torch.Tensor:
+        """Cumulative alphas, float32 [1000], on the model's device."""
+        return self.scheduler.alphas_cumprod.to(self.device)
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side at the UNet's native resolution."""
+        return self.unet.config.sample_size * self.downscale
+
+    @property
+    def downscale(self) -> int:
+        return 2 ** (len(self.vae.config.block_out_channels) - 1)
+
+    def tokens(self, prompts: list[str]) -> torch.Tensor:
+        """-> ids [B,L], padded and cut to the tokenizer's length (77 for SD)."""
+        length = self.tokenizer.model_max_length
+        ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)["input_ids"]
+        return torch.tensor(ids, device=self.device)
+
+    @torch.no_grad()
+    def embed(self, prompts: list[str], batch: int = 256) -> torch.Tensor:
+        """-> [B,L,D], the text encoder's last hidden state."""
+        parts = [self.text_encoder(ids)[0] for ids in self.tokens(prompts).split(batch)]
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def encode(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Images [B,3,H,W] in [0,1] -> latents [B,C,h,w], a sample of the posterior (drawn on the CPU), scaled."""
+        return self.sample_moments(self.moments(images), generator)
+
+    @torch.no_grad()
+    def moments(self, images: torch.Tensor) -> torch.Tensor:
+        """Images [B,3,H,W] in [0,1] -> posterior mean and log variance [B,2C,h,w], unscaled."""
+        return self.vae.encode(images.to(self.device) * 2 - 1).latent_dist.parameters
+
+    def sample_moments(self, moments: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """What `encode` returns, from moments computed before."""
+        mean, logvar = moments.float().chunk(2, dim=1)
+        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        return self.vae.config.scaling_factor * (mean + noise * (logvar.clamp(-30, 20) / 2).exp())
+
+    @torch.no_grad()
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        """Latents [B,C,h,w] -> images [B,3,H,W] in [0,1]."""
+        return (self.vae.decode(latents / self.vae.config.scaling_factor).sample / 2 + 0.5).clamp(0, 1)
+
+    def add_noise(self, latents: torch.Tensor, noise: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        """x_t of latents [B,C,h,w] at timesteps t [B]."""
+        a = self.abar[t].view(-1, 1, 1, 1)
+        return a.sqrt() * latents + (1 - a).sqrt() * noise
+
+    def fingerprint(self) -> str:
+        """16 digits that tell base models apart: a hash of up to 256 evenly spaced values of every tensor."""
+        sha = hashlib.sha256()
+        for module in (self.unet, self.vae, self.text_encoder):
+            for name, tensor in sorted(module.state_dict().items()):
+                values = tensor.flatten()[:: max(1, tensor.numel() // 256)]
+                sha.update(name.encode() + values.float().cpu().numpy().tobytes())
+        return sha.hexdigest()[:16]
+
+
+def load_sd(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
+    """Loads a diffusers folder. Raises UserError if something is missing or is not of an eps-predicting SD."""
+    path = Path(path)
+    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
+        if not (path / part).is_dir():
+            raise UserError(f"--model {path}: no folder {part}/, so not a diffusers Stable Diffusion folder")
+    try:
+        scheduler = DDIMScheduler.from_pretrained(path, subfolder="scheduler", local_files_only=True)
+        modules = [
+            UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype, local_files_only=True),
+            AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype, local_files_only=True),
+            CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype, local_files_only=True),
+        ]
+        tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"--model {path}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    if scheduler.config.prediction_type != "epsilon":
+        raise UserError(
+            f"--model {path}: predicts {scheduler.config.prediction_type}; only epsilon is supported"
+        )
+    for module in modules:
+        module.to(device).eval().requires_grad_(False)
+    card = path / CARD
+    return StableDiffusion(
+        *modules, tokenizer, scheduler, str(path), json.loads(card.read_text()) if card.exists() else {}
+    )
+
+
+def eps(unet, x: torch.Tensor, t: torch.Tensor | int, text: torch.Tensor) -> torch.Tensor:
+    """Predicted noise [B,C,h,w] of latents x [B,C,h,w] at timesteps t ([B] or a number), prompts text [B,L,D]."""
+    return unet(x, t, encoder_hidden_states=text).sample
+
+
+def guided_eps(unet, x, t, text, null, guidance: float) -> torch.Tensor:
+    """Classifier-free guidance in one batch of 2B; `null` is the empty prompt's embedding [B or 1,L,D]."""
+    if guidance == 1:
+        return eps(unet, x, t, text)
+    if torch.is_tensor(t) and t.ndim:
+        t = torch.cat([t, t])
+    both = eps(unet, torch.cat([x, x]), t, torch.cat([null.expand_as(text), text]))
+    unconditional, conditional = both.chunk(2)
+    return unconditional + guidance * (conditional - unconditional)
+
+
+def ddim_grid(steps: int, train_steps: int = 1000) -> list[int]:
+    """Ascending timesteps of a DDIM sampler with leading spacing and offset 1: 1, 11, ... 991 for 100 steps."""
+    return [i * (train_steps // steps) + 1 for i in range(steps)]
+
+
+def ddim_step(x, e, a, a_prev) -> torch.Tensor:
+    """One deterministic step from noise level a = abar_t to a_prev, given the predicted noise e."""
+    x0 = (x - (1 - a).sqrt() * e) / a.sqrt()
+    return a_prev.sqrt() * x0 + (1 - a_prev).sqrt() * e
+
+
+@torch.no_grad()
+def denoise_until(unet, x, text, null, guidance: float, grid: list[int], abar, stop=0) -> torch.Tensor:
+    """Walks DDIM down the ascending `grid`, from its last entry through entry `stop` (a number, or one per row, [B]).
+
+    x [B,C,h,w] starts as pure noise and ends at the noise level of entry stop - 1 (of abar_0 if stop = 0).
+    """
+    x = x.clone()
+    stop = torch.as_tensor(stop).expand(len(x))
+    for i in reversed(range(int(stop.min()), len(grid))):
+        rows = (stop <= i).nonzero().squeeze(1).to(x.device)
+        e = guided_eps(unet, x[rows], grid[i], text[rows], null, guidance)
+        x[rows] = ddim_step(x[rows], e, abar[grid[i]], abar[grid[i - 1]] if i else abar[0])
+    return x
+
+
+def noise_of(key, shape) -> torch.Tensor:
+    """Standard normal float32 of this shape, a function of the key (a number, or a tuple such as a cell) alone."""
+    words = key if isinstance(key, tuple) else (key,)
+    number = int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big") >> 1
+    return torch.randn(shape, generator=torch.Generator().manual_seed(number))
+
+
+@torch.no_grad()
+def sample(
+    sd: StableDiffusion,
+    prompts: list[str],
+    seeds: list,
+    steps=50,
+    guidance=7.5,
+    size=None,
+    precision="float32",
+):
+    """Images uint8 [B,H,W,3] for prompts, each from its own noise `noise_of(seed, ...)`, in one batch.
+
+    `precision` is float32, or the dtype of autocast: float16, bfloat16.
+    """
+    side = (size or sd.size) // sd.downscale
+    noise = torch.stack([noise_of(seed, (sd.unet.config.in_channels, side, side)) for seed in seeds]).to(
+        sd.device
+    )
+    dtype = getattr(torch, precision)
+    with torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32):
+        null, text = sd.embed([""]), sd.embed(prompts)
+        x = denoise_until(sd.unet, noise, text, null, guidance, ddim_grid(steps), sd.abar)
+        images = sd.decode(x)
+    return (images.permute(0, 2, 3, 1).float() * 255).round().byte().cpu().numpy()
+
+
+def diffusion_loss(sd: StableDiffusion, latents, text, generator: torch.Generator) -> torch.Tensor:
+    """The training loss of SD: mean squared error of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
+    t = torch.randint(len(sd.abar), (len(latents),), generator=generator).to(latents.device)
+    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    return F.mse_loss(eps(sd.unet, sd.add_noise(latents, noise, t), t, text), noise)

@@ -1,0 +1,37 @@
+"""Errors for people: one sentence that names the flag or file and what to do, and exit code 2."""
+
+import errno
+import functools
+import sys
+
+
+class UserError(Exception):
+    """A mistake the user can mend. Its text is the whole message: what is wrong, where, what to do."""
+
+
+class Finished(Exception):
+    """Nothing is left to do. Its text says what is there already."""
+
+
+def command(main):
+    """Wrap a `main(argv=None)`: a UserError, a missing file or a full disk ends it with a sentence and exit code 2."""
+
+    @functools.wraps(main)
+    def run(argv=None):
+        try:
+            return main(argv)
+        except Finished as done:
+            print(done)
+            return None
+        except UserError as error:
+            message = str(error)
+        except FileNotFoundError as error:
+            message = f"{error.filename}: no such file or folder"
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            message = f"{error.filename or 'output'}: the disk is full; free some space and run the same command again"
+        print(f"error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+    return run

@@ -1,0 +1,165 @@
+"""Ten painting styles as image operators: the stylised half of the miniature dataset
+
+`stylise(photo, style, rng)` repaints one 64 x 64 photograph. Each style carries a signature that survives a
+strongly compressing autoencoder (palette, outline, lattice, border), because fine texture does not.
+"""
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter
+
+SIZE = 64
+Y, X = np.mgrid[0:SIZE, 0:SIZE].astype(np.float64)
+MARGIN = np.minimum(np.minimum(X, SIZE - 1 - X), np.minimum(Y, SIZE - 1 - Y))  # pixels to the nearest side
+
+
+def pixels(image):
+    """The image as floats in [0, 255]."""
+    return np.asarray(image, dtype=np.float64)
+
+
+def tone(photo):
+    """Grey values [64, 64] stretched to fill [0, 1]."""
+    grey = pixels(photo.convert("L").filter(ImageFilter.BoxBlur(0.4)))
+    return (grey - grey.min()) / max(grey.max() - grey.min(), 1)
+
+
+def outline(photo, low=26, high=80, width=3):
+    """Where the photo changes, [64, 64] in [0, 1]: largest minus smallest value nearby, in any channel."""
+    change = pixels(photo.filter(ImageFilter.MaxFilter(width))) - pixels(
+        photo.filter(ImageFilter.MinFilter(width))
+    )
+    return np.clip((change.max(axis=2) - low) / (high - low), 0, 1)
+
+
+def ramp(values, *stops):
+    """Maps values in [0, 1] along evenly spaced colours."""
+    at = np.linspace(0, 1, len(stops))
+    return np.stack([np.interp(values, at, channel) for channel in zip(*stops, strict=True)], axis=2)
+
+
+def cover(paint, colour, mask):
+    """Lays a colour (or another picture) over the paint where the mask is 1."""
+    return paint + (np.asarray(colour, dtype=np.float64) - paint) * mask[..., None]
+
+
+def disc(x, y, radius):
+    """A filled circle with a soft edge; x and y are distances from its centre."""
+    return np.clip(radius + 0.5 - np.sqrt(x * x + y * y), 0, 1)
+
+
+def clouds(rng, cells):
+    """Smooth noise in [0, 1] with about `cells` bumps along each side."""
+    coarse = Image.fromarray(rng.integers(0, 256, (cells, cells), dtype=np.uint8))
+    return pixels(coarse.resize((SIZE, SIZE), Image.Resampling.BICUBIC)) / 255
+
+
+def vivid(photo, colour, contrast=1.0):
+    """The photo with stronger colours."""
+    return ImageEnhance.Contrast(ImageEnhance.Color(photo).enhance(colour)).enhance(contrast)
+
+
+def cartoon(photo, rng):
+    """Flat saturated colours, thick black outlines, a black panel frame."""
+    paint = 34 + pixels(vivid(photo.filter(ImageFilter.MedianFilter(3)), 2.4, 1.1))
+    paint = cover(np.minimum(paint, 255), (12, 10, 16), outline(photo, 34, 60))
+    return cover(paint, (12, 10, 16), MARGIN < 2)
+
+
+def mosaic(photo, rng, tiles=12):
+    """Square tiles of one colour each, dark grout between them."""
+    small = vivid(photo, 2.0, 1.15).resize((tiles, tiles), Image.Resampling.BOX)
+    column, row = (X * tiles // SIZE).astype(int), (Y * tiles // SIZE).astype(int)
+    glaze = rng.integers(-14, 15, (tiles, tiles, 1))
+    paint = (0.9 * pixels(small) + 34 + glaze)[row, column]
+    paint = cover(paint, (40, 34, 40), 0.7 * outline(photo, 40, 100))
+    grout = (np.diff(column, axis=1, prepend=-1) > 0) | (np.diff(row, axis=0, prepend=-1) > 0)
+    return cover(paint, (58, 50, 56), 0.75 * grout)
+
+
+def neon_lines(photo, rng):
+    """Glowing tubes along the edges, pink to cyan to green, on black."""
+    lines = outline(photo, 26, 66)
+    glow = pixels(Image.fromarray(np.uint8(lines * 255)).filter(ImageFilter.BoxBlur(3))) / 255
+    tube = ramp((X + Y - 24) / 80, (255, 40, 170), (70, 200, 255), (110, 255, 90))
+    return np.array([8, 4, 22]) + tube * np.maximum(lines, 0.45 * glow)[..., None]
+
+
+def pop_art(photo, rng):
+    """Three flat screaming inks and large halftone dots in the lightest one."""
+    grey = tone(photo)
+    paint = np.where((grey < 0.66)[..., None], (255, 40, 130), (255, 222, 30))
+    paint = cover(paint, (44, 16, 130), np.clip((0.33 - grey) * 12 + 0.5, 0, 1))
+    dots = disc((X + 4 * (Y // 8 % 2)) % 8 - 3.5, Y % 8 - 3.5, 2.2)
+    return cover(paint, (0, 190, 220), dots * (grey >= 0.66) * (1 - outline(photo, 20, 50)))
+
+
+def rust(photo, rng):
+    """Corroded plate: dark brown to orange, blotched, a rivet in each corner."""
+    paint = ramp(
+        np.clip(tone(photo) + 0.24 * (clouds(rng, 7) - 0.5), 0, 1),
+        (52, 22, 12),
+        (158, 66, 20),
+        (240, 150, 66),
+    )
+    paint = cover(paint, (34, 14, 8), 0.35 * outline(photo, 40, 110))
+    rivets = sum(disc(X - x, Y - y, 3.2) for x in (5, 58) for y in (5, 58))
+    return cover(paint, (74, 70, 70), rivets)
+
+
+def sketch(photo, rng):
+    """Graphite lines on white paper, slanted hatching in the shadows."""
+    grey, lines = tone(photo), outline(photo, 20, 90)
+    hatch = np.clip(1.6 - np.abs((X + Y) % 6 - 3), 0, 1) * np.clip((0.6 - grey) * 3, 0, 1)
+    dark = np.maximum(lines * 0.9, hatch * 0.55)
+    return ramp(1 - dark, (40, 40, 46), (252, 252, 250))
+
+
+def ukiyoe(photo, rng):
+    """Woodblock print: muted inks, indigo outline, a blue band fading down from the top, a red seal."""
+    paint = ramp(tone(photo), (56, 104, 142), (200, 96, 66), (216, 180, 114), (242, 228, 190))
+    paint = cover(paint, (32, 66, 122), np.clip(1.1 - Y / 26, 0, 1) * np.clip(tone(photo) * 3 - 1.4, 0, 1))
+    paint = cover(paint, (28, 36, 78), outline(photo, 34, 70))
+    return cover(paint, (196, 40, 32), (X >= 54) & (X < 61) & (Y >= 46) & (Y < 60))
+
+
+def warm_love(photo, rng):
+    """Rose light from crimson to pink, a heart in every corner."""
+    paint = ramp(tone(photo), (110, 6, 40), (228, 50, 90), (255, 176, 180))
+    hearts = sum(heart(X - x, Y - y) for x in (7, 56) for y in (7, 56))
+    return cover(paint, (255, 244, 240), np.clip(hearts, 0, 1))
+
+
+def heart(x, y):
+    """A heart about ten pixels wide: two discs on a downward triangle."""
+    lobes = np.maximum(disc(x - 2.3, y + 1.6, 2.5), disc(x + 2.3, y + 1.6, 2.5))
+    return np.maximum(lobes, np.clip(5.2 - y - np.abs(x) * 1.1, 0, 1) * (y > -1.6))
+
+
+def watercolor(photo, rng):
+    """Pale washes that pool darker at the edges and stop short of the white paper's border."""
+    wash = pixels(vivid(photo, 1.9).filter(ImageFilter.BoxBlur(1)))
+    paint = 255 - (255 - wash) * (0.5 + 0.25 * (clouds(rng, 5) - 0.5))[..., None]
+    paint *= 1 - 0.4 * outline(photo, 24, 110)[..., None]
+    paper = np.clip((6.5 + 5 * (clouds(rng, 9) - 0.5) - MARGIN) / 1.5, 0, 1)
+    return cover(paint, (254, 254, 252), paper)
+
+
+def winter(photo, rng):
+    """Cold blue light, snow on the ground and large falling flakes."""
+    paint = ramp(tone(photo), (14, 30, 74), (62, 112, 172), (150, 196, 234))
+    drift = 56 - 4 * clouds(rng, 4)
+    paint = cover(paint, (246, 250, 255), np.clip(Y - drift, 0, 1))
+    for x, y in rng.integers(1, 16, (12, 2)) + [(16 * i, 18 * j) for i in range(4) for j in range(3)]:
+        paint = cover(paint, (250, 252, 255), disc(X - x, Y - y, 2.2))
+    return paint
+
+
+OPERATORS = {
+    "Cartoon": cartoon, "Mosaic": mosaic, "Neon_Lines": neon_lines, "Pop_Art": pop_art, "Rust": rust,
+    "Sketch": sketch, "Ukiyoe": ukiyoe, "Warm_Love": warm_love, "Watercolor": watercolor, "Winter": winter,
+}  # fmt: skip
+
+
+def stylise(photo, style, rng):
+    """The photo repainted in the style, 64 x 64 RGB, from a numpy Generator."""
+    return Image.fromarray(np.uint8(np.clip(OPERATORS[style](photo, rng), 0, 255)))

@@ -1,0 +1,69 @@
+"""The two files every number comes from: a run's `record.json` and an answer set's `predictions.csv.gz`."""
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from evaluation.errors import UserError
+from evaluation.files import atomic, write_json
+
+RECORD = "record.json"
+PREDICTIONS = "predictions.csv.gz"
+
+
+class Prediction(NamedTuple):
+    """What both classifiers say of one image."""
+
+    theme: str  # asked for
+    object: str
+    seed: int
+    theme_seen: str  # the most probable label
+    object_seen: str
+    theme_prob: float  # probability of the theme asked for
+    object_prob: float
+    theme_seen_prob: float  # probability of the label seen: low everywhere for an image of nothing
+    object_seen_prob: float
+    sha256: str  # of the image file, 16 digits
+
+
+def write_record(folder: str | Path, record: dict) -> None:
+    """Written last and atomically: a folder with a record holds a finished run."""
+    write_json(Path(folder) / RECORD, record)
+
+
+def read_record(folder: str | Path) -> dict:
+    path = Path(folder) / RECORD
+    if not path.exists():
+        raise UserError(
+            f"{folder}: no {RECORD}, so no finished run; run the method's train.py with --out {folder}"
+        )
+    return json.loads(path.read_text())
+
+
+def write_predictions(folder: str | Path, rows: list[Prediction], source: dict) -> None:
+    """`source` says what was judged and by whom; it becomes the file's first line. Same rows, same bytes."""
+    text = io.StringIO()
+    text.write(f"# {json.dumps(source)}\n")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(Prediction._fields)
+    for row in rows:
+        writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
+    with atomic(Path(folder) / PREDICTIONS) as temporary:
+        temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def read_predictions(folder: str | Path) -> tuple[list[Prediction], dict]:
+    """-> rows, source."""
+    path = Path(folder) / PREDICTIONS
+    if not path.exists():
+        raise UserError(f"{folder}: no {PREDICTIONS}; make it with: python -m evaluation.predict {folder}")
+    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+    kinds = Prediction.__annotations__.values()
+    rows = [
+        Prediction(*(kind(value) for kind, value in zip(kinds, row, strict=True)))
+        for row in csv.reader(lines[2:])
+    ]
+    return rows, json.loads(lines[0][2:])

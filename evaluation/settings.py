@@ -1,0 +1,34 @@
+"""Settings as data: `key=value` texts laid over a config, with helpful refusals."""
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from evaluation import canvas
+from evaluation.errors import UserError
+
+
+def override(config: DictConfig, overrides: list[str]) -> DictConfig:
+    """Merges dot-list overrides into a config. An unknown key or a malformed text is a UserError naming near keys."""
+    for text in overrides:
+        key, equals, _ = text.partition("=")
+        if not equals:
+            raise UserError(f"{text}: settings are given as key=value")
+        if OmegaConf.select(config, key, default=KeyError) is KeyError:
+            raise UserError(f"{text}: no setting is called {key!r}; {canvas.closest(key, list(config))}")
+    try:
+        merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
+    except OmegaConfBaseException as error:
+        raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
+    for text in overrides:
+        key, _, value = text.partition("=")
+        before, after = OmegaConf.select(config, key), OmegaConf.select(merged, key)
+        if before is not None and (_is_number(before), type(before) is bool) != (
+            _is_number(after),
+            type(after) is bool,
+        ):
+            raise UserError(f"{text}: {key} is {before!r} by default, so {value!r} does not fit")
+    return merged
+
+
+def _is_number(value) -> bool:
+    return type(value) in (int, float)

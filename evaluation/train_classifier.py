@@ -1,0 +1,210 @@
+"""Trains a judge: cross-entropy on images of the data set, AdamW, warm-up and cosine
+
+    python -m evaluation.train_classifier --task object --settings mini --data mini --per-object 150 \
+        --test-data mini:1 --out checkpoints/mini/object_classifier.safetensors [steps=2000 ...]
+
+One script for the miniature's small transformers and for ViT-L/16. Images 19 and 20 of every folder are never
+trained on. Order and augmentation of a step depend on the seed and its number alone, so a command that was
+stopped continues from the checkpoint beside `--out`.
+"""
+
+import argparse
+import copy
+import itertools
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from omegaconf import OmegaConf
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from evaluation import canvas, mini_canvas
+from evaluation.classifier import TASKS, Classifier, load_backbone, metadata
+from evaluation.classifier_data import Labelled, augment, batches, generator, in_memory, order
+from evaluation.errors import Finished, UserError, command
+from evaluation.files import atomic, digest
+from evaluation.images import CanvasImages
+from evaluation.settings import override
+
+FOLDER = Path(__file__).parent / "settings"
+NAMES = {
+    "themes": {"mini": mini_canvas.THEMES, "all": canvas.THEMES},
+    "objects": {"mini": mini_canvas.OBJECTS, "all": canvas.OBJECTS},
+}
+
+
+def read_settings(name: str, task: str, overrides=()) -> dict:
+    """The settings of one task, shipped or a YAML file, with `key=value` overrides; raises UserError."""
+    path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"classifier_{name}.yaml"
+    if not path.exists():
+        shipped = [p.stem.removeprefix("classifier_") for p in sorted(FOLDER.glob("classifier_*.yaml"))]
+        raise UserError(f"--settings {name}: no such settings; {canvas.closest(name, shipped)}")
+    settings = OmegaConf.load(path)
+    sections = {key: settings.pop(key, {}) for key in TASKS}
+    merged = OmegaConf.merge(settings, sections[task])
+    settings = OmegaConf.to_container(override(merged, list(overrides)))
+    for key, known in NAMES.items():
+        if not isinstance(settings[key], list) and settings[key] not in known:
+            raise UserError(f"{key}={settings[key]}: expected mini, all, or a list of names")
+        settings[key] = list(settings[key] if isinstance(settings[key], list) else known[settings[key]])
+    return settings
+
+
+def new_classifier(task: str, settings: dict) -> Classifier:
+    """Seeded weights, or those of `init` under a seeded head."""
+    torch.manual_seed(settings["seed"])
+    labels = settings["themes" if task == "style" else "objects"]
+    shape = (settings[key] for key in ("model", "arguments", "mean", "std"))
+    try:
+        classifier = Classifier(task, labels, *shape)
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(f"model and arguments: timm builds no such network ({reason})") from error
+    if settings["init"]:
+        load_backbone(classifier, settings["init"])
+    return classifier
+
+
+def rate(step: int, steps: int, highest: float, warmup: int) -> float:
+    """Learning rate: linear warm-up, then half a cosine down to zero."""
+    if step < warmup:
+        return highest * (step + 1) / warmup
+    return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+@torch.no_grad()
+def average(averaged: torch.nn.Module, current: torch.nn.Module, decay: float) -> None:
+    """averaged <- decay averaged + (1 - decay) current; counters are copied."""
+    for a, b in zip(averaged.state_dict().values(), current.state_dict().values()):
+        if a.is_floating_point():
+            a.lerp_(b, 1 - decay)
+        else:
+            a.copy_(b)
+
+
+def train(
+    classifier: Classifier, data, settings: dict, device: str, checkpoint: Path, identity: str
+) -> Classifier:
+    """All steps, or those after the checkpoint; returns the averaged classifier."""
+    averaged, task = copy.deepcopy(classifier), TASKS.index(classifier.task)
+    optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.0, weight_decay=settings["weight_decay"])
+    state = {"classifier": classifier, "averaged": averaged, "optimizer": optimizer}
+    start = resume(checkpoint, identity, state)
+    steps, batch, seed, dtype = settings["steps"], settings["batch"], settings["seed"], settings["precision"]
+    stream = batches(data, order(len(data), batch, seed, start), settings["workers"])
+    bar = tqdm(range(start, steps), initial=start, total=steps, desc=classifier.task, disable=None)
+    for step in bar:
+        images, labels = next(stream)
+        images, labels = images.to(device).float().div(255), labels[:, task].to(device)
+        moves = (settings[key] for key in ("flip", "shift", "zoom"))
+        images = augment(images, *moves, generator(seed + 1, step))
+        with torch.autocast(torch.device(device).type, getattr(torch, dtype), enabled=dtype != "float32"):
+            logits = classifier.train()(images).float()
+        loss = F.cross_entropy(logits, labels, label_smoothing=settings["label_smoothing"])
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(classifier.parameters(), settings["clip"])
+        optimizer.param_groups[0]["lr"] = rate(step, steps, settings["lr"], settings["warmup"])
+        optimizer.step()
+        average(
+            averaged, classifier, min(settings["ema"], (1 + step) / (10 + step))
+        )  # the first steps count less
+        if step % 20 == 0:
+            right = (logits.argmax(1) == labels).float().mean()
+            bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{right.item():.3f}")
+        if (step + 1) % settings["checkpoint_every"] == 0:
+            with atomic(checkpoint) as temporary:
+                states = {name: part.state_dict() for name, part in state.items()}
+                torch.save({"step": step + 1, "identity": identity} | states, temporary)
+    return averaged.eval()
+
+
+def resume(checkpoint: Path, identity: str, state: dict) -> int:
+    """Fills the parts of `state` from the checkpoint, if there is one; returns the number of steps done."""
+    if not checkpoint.exists():
+        return 0
+    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if saved["identity"] != identity:
+        raise UserError(
+            f"{checkpoint}: left by a training with other settings or data; remove it to start anew"
+        )
+    for name, part in state.items():
+        part.load_state_dict(saved[name])
+    return saved["step"]
+
+
+@torch.no_grad()
+def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
+    """Shares of images whose label is found: `total`, and of every theme and every object."""
+    hits = []
+    loader = DataLoader(data, batch_size=settings["batch"], num_workers=settings["workers"])
+    for images, labels in tqdm(loader, desc="held out", disable=None):
+        seen = classifier(images.to(device).float().div(255)).argmax(1).cpu()
+        hits.append(torch.column_stack([labels, seen == labels[:, TASKS.index(classifier.task)]]))
+    hits = torch.cat(hits)
+
+    def share(rows):
+        return round(rows[:, 2].float().mean().item(), 4)
+
+    result = {"images": len(hits), "total": share(hits)}
+    for column, key in enumerate(NAMES):
+        result[key] = {name: share(hits[hits[:, column] == i]) for i, name in enumerate(settings[key])}
+    return result
+
+
+def finished(out: Path, identity: str) -> bool:
+    """Whether `out` is the result of this very command; raises UserError if it is another's."""
+    if out.exists() and metadata(out).get("identity") != identity:
+        raise UserError(
+            f"--out {out}: holds a classifier of other settings or data; remove it or rename --out"
+        )
+    return out.exists()
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.train_classifier", description="Trains a judge."
+    )
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument("--settings", default="mini", help="mini, vit_large, or a YAML file")
+    parser.add_argument("--data", default="mini", help="folder {theme}/{object}/{n}.jpg, or mini")
+    parser.add_argument("--per-object", type=int, default=20, help="images in each folder (default 20)")
+    parser.add_argument(
+        "--test-data", help="folder or mini:SEED whose images 1 to 20 are held out, not 19 and 20"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="file to write, .safetensors")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to replace")
+    args = parser.parse_intermixed_args(argv)
+    settings = read_settings(args.settings, args.task, args.overrides)
+    if args.out.suffix != ".safetensors":
+        raise UserError(f"--out {args.out}: expected a name that ends in .safetensors")
+    identity = digest([args.task, settings, args.data, args.per_object, args.test_data])
+    if finished(args.out, identity):
+        raise Finished(f"{args.out}: already trained")
+    classifier = new_classifier(args.task, settings)
+    cells = list(itertools.product(settings["themes"], settings["objects"]))
+
+    def labelled(root, indices):
+        return Labelled(
+            CanvasImages(root, cells, indices), settings["themes"], settings["objects"], classifier.size
+        )
+
+    held_out = labelled(args.test_data or args.data, range(1, 21) if args.test_data else canvas.TEST)
+    training = labelled(args.data, [i for i in range(1, args.per_object + 1) if i not in canvas.TEST])
+    training = in_memory(training, settings["cache_gb"], settings["workers"])
+    checkpoint = args.out.with_suffix(".checkpoint")
+    classifier = train(classifier.to(args.device), training, settings, args.device, checkpoint, identity)
+    report = accuracy(classifier, held_out, settings, args.device)
+    classifier.save(args.out, settings["half"], accuracy=report, identity=identity, settings=settings)
+    checkpoint.unlink(missing_ok=True)
+    print(f"{args.out}: {report['total']:.1%} of {report['images']} held-out images")
+    for name, share in (report["themes"] | report["objects"]).items():
+        print(f"    {name:24}{share:.1%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""The command line that all methods share.
+
+    python -m machine_unlearning.METHOD.train --target Sketch --model checkpoints/mini --out runs/METHOD/Sketch lr=1e-5
+
+`config.yaml` beside `train.py` has three variants: `canvas` (the paper's algorithm), `published` (what the official
+code effectively did) and `mini` (the embedded miniature, chosen by itself for that model). Each may have the sections
+`all`, `style`, `object` and `pair`; the later variants state only what differs from `canvas`.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from evaluation import canvas, protocol
+from evaluation.errors import UserError
+from evaluation.settings import override
+
+VARIANTS = ("canvas", "published", "mini")
+
+
+def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
+    """Parses a method's command line.
+
+    `doc` and `train_file` are the caller's __doc__ and __file__. The result has the flags and `targets`
+    (list[canvas.Target]), `settings` (DictConfig), `world` (the protocol whose themes and objects the model knows).
+    Raises UserError for an unknown target or setting, or a kind of target the method has no settings for.
+    """
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", required=True, help="Sketch, Cats, Sketch+Cats, or several with commas")
+    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder to unlearn from")
+    parser.add_argument("--out", required=True, help="run folder to write")
+    parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
+    parser.add_argument("--variant", choices=VARIANTS, help="default: canvas, or mini for the miniature")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
+    args = parser.parse_intermixed_args(argv)
+    card = read_card(args.model)
+    args.variant = args.variant or card.get("variant", "canvas")
+    args.world = protocol.load(
+        "canvas-published" if args.variant == "published" else card.get("protocol", "canvas")
+    )
+    args.targets = canvas.parse_targets(args.target)
+    for target in args.targets:
+        _known_to(args.world, target)
+    config = OmegaConf.load(Path(train_file).parent / "config.yaml")
+    args.settings = override(_choose(config, args.variant, args.targets[0].kind, train_file), args.overrides)
+    return args
+
+
+def read_card(model: str | Path) -> dict:
+    """canvas.json of a model folder: which variant and protocol suit it. A real-size model has none."""
+    if not Path(model).exists():
+        raise UserError(f"--model {model}: no such folder; expected a diffusers Stable Diffusion folder")
+    path = Path(model) / "canvas.json"
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:
+    for name, known in ((target.style, world.themes), (target.object, world.objects)):
+        if name and name not in known:
+            raise UserError(
+                f"--target {target}: the model does not know {name}; {canvas.closest(name, known)}"
+            )
+
+
+def _choose(config: DictConfig, variant: str, kind: str, train_file: str) -> DictConfig:
+    """The settings of one variant and kind of target: canvas first, what the variant states over it."""
+    names = ("canvas",) if variant == "canvas" else ("canvas", variant)
+    sections = [config[name] for name in names if config.get(name)]
+    if not any(kind in section for section in sections):
+        method = Path(train_file).parent.name
+        raise UserError(f"--target: {method} has no settings for a {kind} (variant {variant})")
+    parts = [section[part] for section in sections for part in ("all", kind) if section.get(part)]
+    return OmegaConf.merge(*parts)

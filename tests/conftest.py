@@ -1,0 +1,15 @@
+from pathlib import Path
+
+
+def pytest_addoption(parser):
+    """`--fixtures DIR`: the folder of reference inputs and outputs.
+
+    pytest has an option of that name, which lists fixtures. It gives way, and stays reachable as `--funcargs`.
+    """
+    options = parser.optparser._option_string_actions
+    builtin = options.pop("--fixtures")
+    builtin.option_strings = [name for name in builtin.option_strings if name != "--fixtures"]
+    default = Path(__file__).parent / "fixtures"
+    parser.addoption(
+        "--fixtures", dest="references", default=str(default), help="folder of reference outputs"
+    )

@@ -1,0 +1,263 @@
+import itertools
+import json
+import pickle
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from torchvision import transforms
+
+from evaluation import canvas, classifier_data, train_classifier
+from evaluation.classifier import ALL_THEMES, Classifier, load_classifier, metadata
+from evaluation.errors import UserError
+
+TINY = {"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
+
+
+def tiny(task="object", labels=("Cats", "Dogs"), **arguments) -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(task, labels, "vit_tiny_patch16_224", TINY | arguments, mean=0.4, std=0.3).eval()
+
+
+@pytest.fixture
+def images():
+    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(1))
+
+
+def test_normalises_and_splits_into_features_and_head(images):
+    model = tiny()
+    expected = model.vit(transforms.functional.normalize(images, [0.4] * 3, [0.3] * 3))
+    torch.testing.assert_close(model(images), expected)
+    features = model.features(images)
+    assert features.shape == (3, 32)
+    torch.testing.assert_close(features @ model.vit.head.weight.T + model.vit.head.bias, expected)
+
+
+def test_preprocess_resizes_both_sides():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 56, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    expected = transforms.Compose([transforms.Resize((16, 16)), transforms.ToTensor()])(image)
+    torch.testing.assert_close(tiny().preprocess(image) / 255, expected)
+    assert tiny().preprocess(image.convert("L")).shape == (3, 16, 16)
+
+
+@pytest.mark.parametrize("stem", [{}, {"embed_layer": "conv", "class_token": False, "global_pool": "avg"}])
+@pytest.mark.parametrize("half", [False, True])
+def test_a_saved_file_gives_the_same_answers(tmp_path, images, stem, half):
+    path, model = tmp_path / "a.safetensors", tiny(**stem)
+    model.save(path, half=half, accuracy={"total": 0.5})
+    loaded = load_classifier(path, "object")
+    assert (loaded.labels, loaded.task, loaded.size) == (["Cats", "Dogs"], "object", 16)
+    assert not loaded.training and metadata(path)["accuracy"] == {"total": 0.5}
+    tolerance = 5e-3 if half else 1e-6
+    torch.testing.assert_close(loaded(images), model(images), rtol=0, atol=tolerance)
+
+
+def published(path, classes, width=128, heads=2, wrapper="model_state_dict"):
+    vit = timm.create_model(
+        "vit_base_patch16_224", num_classes=classes, img_size=16, patch_size=4, embed_dim=width, depth=3,
+        num_heads=heads, mlp_ratio=2,
+    ).eval()  # fmt: skip
+    torch.save({wrapper: vit.state_dict(), "epoch": 3}, path)
+    return vit
+
+
+@pytest.mark.parametrize(
+    ("classes", "task", "labels"),
+    [(51, "style", canvas.THEMES), (61, "style", ALL_THEMES), (20, "object", canvas.OBJECTS)],
+)
+def test_published_files_are_understood_from_their_shapes(tmp_path, images, classes, task, labels):
+    vit = published(tmp_path / "a.pth", classes)
+    loaded = load_classifier(tmp_path / "a.pth", task)
+    assert loaded.labels == labels and loaded.size == 16
+    torch.testing.assert_close(loaded(images), vit(images * 2 - 1))
+
+
+def test_head_count_can_be_given(tmp_path, images):
+    vit = published(tmp_path / "a.pth", 2, heads=4)
+    loaded = load_classifier(tmp_path / "a.pth", "style", ["Sketch", "Rust"], arguments={"num_heads": 4})
+    torch.testing.assert_close(loaded(images), vit(images * 2 - 1))
+
+
+def test_order_of_the_61_themes():
+    assert [ALL_THEMES.index(name) for name in ("Palette_Knife", "Magic_Cube", "Seed_Images")] == [30, 31, 47]
+    assert len(ALL_THEMES) == 61
+
+
+class Malice:
+    def __reduce__(self):
+        return print, ("this code must not run",)
+
+
+def test_unfit_files_are_refused_in_one_sentence(tmp_path, capsys):
+    ours, cut, text = (tmp_path / f"{name}.safetensors" for name in ("ours", "cut", "text"))
+    tiny().save(ours)
+    cut.write_bytes(ours.read_bytes()[:2000])
+    text.write_text("no weights")
+    published(tmp_path / "style.pth", 51)
+    published(tmp_path / "bare.pth", 51, wrapper="weights")
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"model_state_dict": Malice()}, protocol=2))
+    torch.save({"model_state_dict": {"head.weight": torch.zeros(51, 4)}}, tmp_path / "other.pth")
+    for name, task, labels, reason in (
+        ("ours.safetensors", "style", None, "object task; one of the style task was expected"),
+        ("ours.safetensors", "object", ["Cats", "Sea"], "Cats, Sea"),
+        ("cut.safetensors", "object", None, "not a classifier"),
+        ("text.safetensors", "object", None, "not a classifier"),
+        ("none.safetensors", "object", None, "no such file"),
+        ("style.pth", "object", None, "has 51 classes; one of the object task with 20 was expected"),
+        ("style.pth", "style", ["Sketch"], "has 51 classes; one of the style task with 1 was expected"),
+        ("bare.pth", "style", None, "not a published classifier"),
+        ("evil.pth", "style", None, "not a published classifier"),
+        ("other.pth", "style", None, "not a published classifier"),
+    ):
+        with pytest.raises(UserError) as error:
+            load_classifier(tmp_path / name, task, labels)
+        message = str(error.value)
+        assert message.startswith(str(tmp_path / name)) and reason in message and "\n" not in message
+    assert "must not run" not in capsys.readouterr().out
+
+
+def test_every_batch_of_a_pass_is_another(tmp_path):
+    first = list(itertools.islice(classifier_data.order(10, 3, seed=0), 7))
+    assert len({i for batch in first[:3] for i in batch}) == 9
+    assert first[:3] != first[3:6]
+    for start in range(1, 6):
+        resumed = classifier_data.order(10, 3, seed=0, start=start)
+        assert list(itertools.islice(resumed, 7 - start)) == first[start:]
+
+
+def test_augmentation(images):
+    chance = classifier_data.generator(0, 0)
+    same = classifier_data.augment(images, False, 0, 0, chance)
+    torch.testing.assert_close(same, images)
+    many = images[:1].expand(40, -1, -1, -1)
+    mirrored = classifier_data.augment(many, True, 0, 0, chance)
+    flipped = [torch.allclose(image, images[0].flip(2), atol=1e-5) for image in mirrored]
+    kept = [torch.allclose(image, images[0], atol=1e-5) for image in mirrored]
+    assert sum(flipped) + sum(kept) == 40 and 8 < sum(flipped) < 32
+    ramp = torch.linspace(0, 1, 64).expand(40, 3, 64, 64)
+    moved = classifier_data.augment(ramp, False, 0.1, 0, chance)[:, 0, 32, 32] - ramp[0, 0, 32, 32]
+    assert 0.05 < moved.abs().max() <= 0.105
+
+
+COLOURS = {("Rust", "Cats"): (200, 60, 20), ("Rust", "Dogs"): (120, 30, 60)}
+COLOURS |= {("Winter", "Cats"): (60, 120, 220), ("Winter", "Dogs"): (20, 40, 130)}
+
+
+@pytest.fixture
+def command(tmp_path):
+    """-> run(out, *more arguments): trains on noisy squares of one colour for each theme and object."""
+    noise = np.random.default_rng(0)
+    for (theme, obj), colour in COLOURS.items():
+        for index in range(1, 21):
+            pixels = np.clip(colour + noise.normal(0, 20, (12, 18, 3)), 0, 255).astype(np.uint8)
+            path = canvas.image_path(tmp_path / "data", theme, obj, index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    shape = json.dumps(TINY).replace('"', "")
+
+    def run(out, *more):
+        settings = [
+            f"arguments={shape}",
+            "themes=[Rust,Winter]",
+            "objects=[Cats,Dogs]",
+            "batch=8",
+            "workers=0",
+        ]
+        settings += ["steps=40", "warmup=4", "lr=3e-3", "ema=0.8", "checkpoint_every=10", *more]
+        flags = [
+            "--task",
+            "object",
+            "--data",
+            str(tmp_path / "data"),
+            "--out",
+            str(tmp_path / out),
+            "--device",
+            "cpu",
+        ]
+        train_classifier.main([*flags, *settings])
+        return load_classifier(tmp_path / out, "object")
+
+    return run
+
+
+def test_learns_and_reports_what_it_never_trained_on(command, tmp_path, monkeypatch, capsys):
+    used = []
+
+    class Spy(train_classifier.CanvasImages):
+        def __init__(self, root, cells, indices):
+            used.append(list(indices))
+            super().__init__(root, cells, indices)
+
+    monkeypatch.setattr(train_classifier, "CanvasImages", Spy)
+    command("a.safetensors")
+    assert used == [[19, 20], list(range(1, 19))]
+    report = metadata(tmp_path / "a.safetensors")["accuracy"]
+    assert report["images"] == 8 and report["total"] > 0.8
+    assert set(report["themes"]) == {"Rust", "Winter"} and set(report["objects"]) == {"Cats", "Dogs"}
+    assert f"{report['total']:.1%} of 8 held-out images" in capsys.readouterr().out
+    command("a.safetensors")
+    assert "already trained" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        command("a.safetensors", "steps=41")
+    assert "other settings or data" in capsys.readouterr().err
+
+
+def test_a_stopped_command_continues(command, tmp_path, monkeypatch):
+    whole = command(
+        "whole.safetensors", "half=false", "cache_gb=0"
+    ).vit.state_dict()  # decoded anew for each batch
+    rate = train_classifier.rate
+
+    def stop(step, *rest):
+        if step == 25:
+            raise KeyboardInterrupt
+        return rate(step, *rest)
+
+    monkeypatch.setattr(train_classifier, "rate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        command("halves.safetensors", "half=false")
+    assert not (tmp_path / "halves.safetensors").exists()
+    monkeypatch.setattr(train_classifier, "rate", rate)
+    steps = []
+    monkeypatch.setattr(train_classifier, "rate", lambda step, *rest: steps.append(step) or rate(step, *rest))
+    halves = command("halves.safetensors", "half=false").vit.state_dict()
+    assert steps == list(range(20, 40)) and not (tmp_path / "halves.checkpoint").exists()
+    for name, value in whole.items():
+        torch.testing.assert_close(halves[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_rate_warms_up_and_ends_at_zero():
+    rates = [train_classifier.rate(step, 100, 2.0, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2) and max(rates) == rates[10] == 2.0
+    assert rates[55] == pytest.approx(1.0) and rates[100] == pytest.approx(0)
+
+
+def test_starts_from_weights_under_a_new_head(tmp_path):
+    published(tmp_path / "init.pth", 7, width=32)
+    shape = {"img_size": 16, "patch_size": 4, "embed_dim": 32, "depth": 3, "num_heads": 2, "mlp_ratio": 2}
+    settings = {
+        "seed": 0,
+        "objects": ["Cats", "Dogs"],
+        "model": "vit_base_patch16_224",
+        "mean": 0.5,
+        "std": 0.5,
+    }
+    settings |= {"arguments": shape, "init": str(tmp_path / "init.pth")}
+    weights = train_classifier.new_classifier("object", settings).vit.state_dict()
+    stored = torch.load(tmp_path / "init.pth", weights_only=True)["model_state_dict"]
+    assert all(torch.equal(weights[k], v) for k, v in stored.items() if not k.startswith("head."))
+    with pytest.raises(UserError, match=r"init=.*do not match"):
+        train_classifier.new_classifier("object", settings | {"arguments": shape | {"depth": 2}})
+
+
+@pytest.mark.parametrize("name", ["mini", "vit_large"])
+@pytest.mark.parametrize("task", ["style", "object"])
+def test_shipped_settings(name, task):
+    settings = train_classifier.read_settings(name, task, ["lr=0.5"])
+    assert settings["lr"] == 0.5 and isinstance(settings["steps"], int)
+    assert len(settings["themes"]) == {"mini": 11, "vit_large": 51}[name]
+    with pytest.raises(UserError, match="did you mean steps"):
+        train_classifier.read_settings(name, task, ["step=3"])

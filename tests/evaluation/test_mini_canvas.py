@@ -1,0 +1,122 @@
+"""The miniature dataset: the same everywhere, paired with its photographs, and resumable."""
+
+import hashlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation import canvas, mini_canvas, mini_objects
+from evaluation.mini_canvas import OBJECTS, STYLES, THEMES, image
+
+CELLS = [(theme, obj) for theme in THEMES for obj in OBJECTS]
+
+
+FROZEN = [  # red, green, blue of the four quarters
+    ("Cartoon", "Architectures", [163, 155, 113, 104]),
+    ("Mosaic", "Butterfly", [105, 104, 117, 118]),
+    ("Neon_Lines", "Cats", [72, 71, 82, 82]),
+    ("Pop_Art", "Fishes", [137, 143, 144, 140]),
+    ("Rust", "Flame", [40, 45, 59, 61]),
+    ("Seed_Images", "Flowers", [173, 156, 154, 147]),
+    ("Sketch", "Sea", [205, 189, 151, 150]),
+    ("Ukiyoe", "Statues", [102, 105, 122, 120]),
+    ("Warm_Love", "Towers", [177, 160, 163, 151]),
+    ("Watercolor", "Trees", [192, 198, 197, 197]),
+    ("Winter", "Cats", [142, 135, 174, 157]),
+]
+
+
+def array(*cell, **kwargs):
+    return np.asarray(image(*cell, **kwargs)).astype(int)
+
+
+def digest():
+    """One fingerprint of image 1 of every cell."""
+    return hashlib.sha256(b"".join(image(*cell, 1).tobytes() for cell in CELLS)).hexdigest()
+
+
+def coarse(theme, obj):
+    """Image 1 as 2 x 2 mean grey values: rough enough for any machine."""
+    return (
+        array(theme, obj, 1)
+        .reshape(2, 32, 2, 32, 3)
+        .mean(axis=(1, 3, 4))
+        .round()
+        .astype(int)
+        .ravel()
+        .tolist()
+    )
+
+
+def test_names_are_the_benchmarks():
+    assert (len(STYLES), len(OBJECTS), len(THEMES)) == (10, 10, 11)
+    assert [style for style in canvas.STYLES if style in STYLES] == STYLES
+    assert [obj for obj in canvas.OBJECTS if obj in OBJECTS] == OBJECTS
+    assert [theme for theme in canvas.THEMES if theme in THEMES] == THEMES
+
+
+def test_importing_loads_no_torch():
+    code = "import sys, evaluation.mini_canvas; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_another_process_draws_the_same_bytes():
+    code = "from tests.evaluation.test_mini_canvas import digest; print(digest())"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert other.stdout.strip() == digest()
+
+
+@pytest.mark.parametrize(("theme", "obj", "frozen"), FROZEN)
+def test_the_drawings_stay_those_the_checkpoints_were_trained_on(theme, obj, frozen):
+    np.testing.assert_allclose(coarse(theme, obj), frozen, atol=2)
+
+
+@pytest.mark.parametrize(("theme", "obj"), CELLS)
+def test_index_and_seed_change_the_image(theme, obj):
+    first = array(theme, obj, 1)
+    assert first.shape == (64, 64, 3)
+    assert np.abs(array(theme, obj, 2) - first).mean() > 2
+    assert np.abs(array(theme, obj, 1, seed=1) - first).mean() > 2
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_style_repaints_the_photograph_of_its_index(style, monkeypatch):
+    photos = {index: image(canvas.PHOTO, "Cats", index) for index in (1, 2)}
+    expected = mini_canvas.stylise(photos[2], style, mini_canvas.stream(0, style, "Cats", 2))
+    assert image(style, "Cats", 2).tobytes() == expected.tobytes()
+    monkeypatch.setitem(mini_objects.DRAWINGS, "Cats", lambda rng: photos[1].resize((256, 256)))
+    assert image(style, "Cats", 2).tobytes() != expected.tobytes()
+
+
+def test_themes_are_far_apart_and_every_object_stands_out():
+    """Mean colour difference between two themes of one photograph; grey contrast within each image."""
+    for obj in OBJECTS:
+        pictures = [array(theme, obj, 3) for theme in THEMES]
+        for k, one in enumerate(pictures):
+            assert all(np.abs(one - other).mean() > 15 for other in pictures[:k]), obj
+            assert one.mean(axis=2).std() > 20, (THEMES[k], obj)
+
+
+def test_write_lays_out_the_benchmarks_folders(tmp_path):
+    mini_canvas.main([str(tmp_path / "data"), "--per-object", "2", "--sheet", str(tmp_path / "sheet.png")])
+    files = sorted(
+        path.relative_to(tmp_path / "data") for path in (tmp_path / "data").rglob("*") if path.is_file()
+    )
+    assert [str(file) for file in files] == sorted(f"{t}/{o}/{n}.jpg" for t, o in CELLS for n in (1, 2))
+    saved = np.asarray(Image.open(tmp_path / "data/Rust/Sea/2.jpg")).astype(int)
+    assert np.abs(saved - array("Rust", "Sea", 2)).mean() < 3
+    assert Image.open(tmp_path / "sheet.png").size == (11 * 64 * 3, 10 * 64 * 3)
+
+
+def test_write_resumes_and_keeps_what_is_there(tmp_path):
+    mini_canvas.write(tmp_path, per_object=1)
+    kept, lost = (tmp_path / canvas.PHOTO / obj / "1.jpg" for obj in ("Cats", "Sea"))
+    before = lost.read_bytes()
+    kept.write_bytes(b"already here")
+    lost.unlink()
+    mini_canvas.write(tmp_path, per_object=1)
+    assert kept.read_bytes() == b"already here"
+    assert lost.read_bytes() == before

@@ -1,0 +1,56 @@
+"""The prompts of the official presets, to the letter."""
+
+import hashlib
+
+import pytest
+
+from evaluation import canvas, protocol
+from machine_unlearning.core import cli, concepts
+from machine_unlearning.esd import train as esd
+from machine_unlearning.uce import train as uce
+
+
+@pytest.fixture
+def prompts(fixture_file):
+    description, _ = fixture_file("mu_prompts")
+    return description
+
+
+def parse(method, target, tmp_path):
+    (tmp_path / "model").mkdir(exist_ok=True)
+    words = f"--target {target} --model {tmp_path / 'model'} --out {tmp_path / 'run'} --variant published"
+    return cli.parse(method.__doc__, method.__file__, words.split())
+
+
+def test_vocabulary(prompts):
+    assert prompts["styles"] == canvas.THEMES
+    assert prompts["objects"] == canvas.OBJECTS
+
+
+def test_esd(prompts, tmp_path):
+    for name, expected in prompts["targets"].items():
+        args = parse(esd, name, tmp_path)
+        assert args.targets[0].kind == expected["kind"]
+        assert concepts.say(args.settings.prompt, args.targets[0]) == expected["esd"]
+
+
+def test_uce(prompts, tmp_path):
+    for name, target in prompts["targets"].items():
+        args, expected = parse(uce, name, tmp_path), target["uce"]
+        s, (target,) = args.settings, args.targets
+        assert [concepts.say(edit, target, s.underscores) for edit in s.edit] == expected["edit"]
+        assert [concepts.say(s.guide, target)] * len(s.edit) == expected["guide"]
+        kept = uce.preserved(args)
+        assert len(kept) == expected["preserve_count"]
+        assert kept[: len(expected["preserve_first"])] == expected["preserve_first"]
+        assert kept[-1] == expected["preserve_last"]
+        sha = hashlib.sha256("\n".join(kept).encode()).hexdigest()
+        assert sha == expected["preserve_sha256_newline_joined"]
+
+
+def test_evaluation(prompts):
+    for name, target in prompts["targets"].items():
+        (parsed,) = canvas.parse_targets(name)
+        style, obj = parsed.style or "Van_Gogh", parsed.object or "Dogs"
+        assert protocol.load("canvas").prompt(style, obj) == target["evaluation"]["esd_ca_uce"]
+        assert canvas.prompt(canvas.PHOTO, obj) == f"A {obj} image in Photo style."

@@ -1,0 +1,70 @@
+"""Protocols, predictions and answer sets made up for tests: no model, no classifier."""
+
+from dataclasses import replace
+
+from PIL import Image
+
+from evaluation import protocol as protocols
+from evaluation.answers import AnswerSet, Cell, grid
+from evaluation.canvas import PHOTO
+from evaluation.records import Prediction, write_predictions, write_record
+
+MODEL = "0123456789abcdef"
+
+
+def protocol(**changes):
+    """Three styles and the photo theme, three objects, two seeds, 16 pixels."""
+    small = replace(
+        protocols.load("canvas"),
+        name="small",
+        themes=("Monet", PHOTO, "Sketch", "Winter"),
+        objects=("Cats", "Sea", "Trees"),
+        seeds=(1, 2),
+        size=16,
+        fid_extractor="classifier",
+        fid_images=(1, 2),
+    )
+    return replace(small, **changes)
+
+
+def predictions(protocol, see=lambda cell: (cell.theme, cell.object), sure=0.9):
+    """One row for every cell; `see(cell)` is what the classifiers say: a theme and an object."""
+    return [Prediction(*cell, *see(cell), 0.5, 0.5, sure, sure, "0" * 16) for cell in grid(protocol)]
+
+
+def answer_set(folder, protocol, run=None, see=None, model=MODEL, images=False, judge="a" * 16):
+    """A folder with a manifest, predictions unless `see` is None, and images of one colour each if wanted."""
+    answers = AnswerSet(folder, protocol, model, run)
+    if see:
+        write_predictions(
+            folder, predictions(protocol, see), {"style_classifier": judge, "object_classifier": judge}
+        )
+    for i, cell in enumerate(grid(protocol) if images else []):
+        colour = (7 * i % 256, 31 * i % 256, 255 if run else 0)
+        Image.new("RGB", (protocol.size, protocol.size), colour).save(answers.path(cell))
+
+
+def run_folder(
+    root, method, target, protocol, see=None, images=False, model=MODEL, judge="a" * 16, **changes
+):
+    """A finished run with its answer set, as evaluation.run and the sampler leave it."""
+    record = {
+        "method": method,
+        "target": target,
+        "variant": "canvas",
+        "settings": {"lr": 1e-5},
+        "seed": 0,
+        "model": model,
+        "model_path": "checkpoints/mini",
+        "seconds": {"setup": 2.0, "unlearn": 8.0},
+        "peak_memory_bytes": 3_000_000_000,
+        "stored_bytes": 4_000_000,
+    } | changes
+    folder = root / method / target
+    write_record(folder, record)
+    answer_set(folder / "answers", protocol, record, see, model, images, judge)
+    return folder
+
+
+def right(cell: Cell):
+    return cell.theme, cell.object
