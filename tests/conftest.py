@@ -1,5 +1,7 @@
 from pathlib import Path
 
+import pytest
+
 
 def pytest_addoption(parser):
     """`--fixtures DIR`: the folder of reference inputs and outputs.
@@ -13,3 +15,11 @@ def pytest_addoption(parser):
     parser.addoption(
         "--fixtures", dest="references", default=str(default), help="folder of reference outputs"
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_sd(tmp_path_factory):
+    """Folder of a random-weight Stable Diffusion; see tests/tiny.py."""
+    from tests import tiny
+
+    return tiny.build_sd(tmp_path_factory.mktemp("tiny_sd"))

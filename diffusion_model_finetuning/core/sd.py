@@ -162,6 +162,7 @@ def denoise_until(unet, x, text, null, guidance: float, grid: list[int], abar, s
     """Walks DDIM down the ascending `grid`, from its last entry through entry `stop` (a number, or one per row, [B]).
 
     x [B,C,h,w] starts as pure noise and ends at the noise level of entry stop - 1 (of abar_0 if stop = 0).
+    `null` [1,L,D] serves every row.
     """
     x = x.clone()
     stop = torch.as_tensor(stop).expand(len(x))
@@ -206,7 +207,7 @@ def sample(
 
 
 def diffusion_loss(sd: StableDiffusion, latents, text, generator: torch.Generator) -> torch.Tensor:
-    """The training loss of SD: mean squared error of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
+    """SD's training loss: mean squared error of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
     t = torch.randint(len(sd.abar), (len(latents),), generator=generator).to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     return F.mse_loss(eps(sd.unet, sd.add_noise(latents, noise, t), t, text), noise)

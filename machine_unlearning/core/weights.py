@@ -1,6 +1,5 @@
 """What a run stores: the UNet tensors that differ from the base model, and nothing else."""
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -30,9 +29,7 @@ def save_delta(run, sd: StableDiffusion, names) -> None:
     state = sd.unet.state_dict()
     tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(names)}
     with atomic(run.out / FILE) as temporary:
-        save_file(
-            tensors, temporary, {"model": run.model, "targets": json.dumps(list(map(str, run.args.targets)))}
-        )
+        save_file(tensors, temporary, {"model": run.model})  # a second entry would stand in random order
 
 
 def load_run(sd: StableDiffusion, folder: str | Path) -> None:

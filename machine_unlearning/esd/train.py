@@ -46,7 +46,7 @@ def main(argv=None):
     with Run(args, method="esd") as run:
         sd = weights.load_base(args, run)
         prompts = [concepts.say(s.prompt, target) for target in args.targets]
-        text, null = sd.embed(prompts), sd.embed([""]).expand(s.batch, -1, -1)
+        text, null = sd.embed(prompts), sd.embed([""])
         student = params.trainable(sd.unet, s.scope)
         frozen = {name: weight.detach().clone() for name, weight in student.items()}
         optimizer = torch.optim.Adam(student.values(), s.lr)
@@ -59,7 +59,7 @@ def main(argv=None):
             t, noise = t.to(args.device), torch.randn(shape, generator=run.generator).to(args.device)
             x = denoise_until(sd.unet, noise, concept, null, s.guidance, grid, sd.abar, stop)
             with torch.no_grad():
-                both = {"encoder_hidden_states": torch.cat([null, concept])}
+                both = {"encoder_hidden_states": torch.cat([null.expand_as(concept), concept])}
                 e_null, e_concept = functional_call(
                     sd.unet, frozen, (torch.cat([x, x]), torch.cat([t, t])), both
                 ).sample.chunk(2)

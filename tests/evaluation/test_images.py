@@ -1,0 +1,57 @@
+"""The data set as rows, from a folder and drawn on the fly."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from evaluation import canvas, mini_canvas
+from evaluation.errors import UserError
+from evaluation.images import CanvasImages, open_image, square, to_tensor
+
+CELLS = [("Rust", "Cats"), ("Sketch", "Sea")]
+
+
+def test_rows_of_a_folder(tmp_path):
+    for theme, obj in [*CELLS, (canvas.PHOTO, "Cats"), (canvas.PHOTO, "Sea")]:
+        for index in (1, 2):
+            path = canvas.image_path(tmp_path, theme, obj, index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shade = 100 * (theme == canvas.PHOTO) + 10 * index + (obj == "Sea")
+            Image.new("RGB", (20, 20), (shade,) * 3).save(path, quality=100)
+    images = CanvasImages(tmp_path, CELLS, (1, 2), 8)
+    assert images.rows == [(*cell, index) for cell in CELLS for index in (1, 2)] and len(images) == 4
+    item = images[3]
+    assert (item["theme"], item["object"], item["index"]) == ("Sketch", "Sea", 2)
+    assert item["image"].shape == (3, 8, 8) and item["image"].dtype == torch.float32
+    torch.testing.assert_close(item["image"], torch.full((3, 8, 8), 21 / 255))
+    torch.testing.assert_close(images.photo(3), torch.full((3, 8, 8), 121 / 255))
+    with pytest.raises(UserError, match=r"2 of 6 images are missing, first .*Rust/Cats/3\.jpg"):
+        CanvasImages(tmp_path, CELLS, (1, 2, 3), 8)
+    with pytest.raises(UserError, match="no images asked for"):
+        CanvasImages(tmp_path, [], (1, 2), 8)
+
+
+def test_drawn_images_are_those_of_the_miniature():
+    images = CanvasImages("mini:3", CELLS, (4,), 64)
+    assert images.drawn
+    picture = np.asarray(square(mini_canvas.image("Sketch", "Sea", 4, seed=3), 64))
+    assert torch.equal(images[1]["image"], to_tensor(Image.fromarray(picture)))
+    assert not torch.equal(images[1]["image"], CanvasImages("mini", CELLS, (4,), 64)[1]["image"])
+
+
+def test_square_takes_the_centre():
+    wide = Image.new("RGB", (30, 10), "red")
+    wide.paste("blue", (10, 0, 20, 10))
+    assert np.unique(np.asarray(square(wide, 5)).reshape(-1, 3), axis=0).tolist() == [[0, 0, 255]]
+
+
+def test_damaged_image(tmp_path):
+    path = tmp_path / "1.jpg"
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(UserError, match=r"1\.jpg: not a readable image"):
+        open_image(path, 8)
+    with pytest.raises(FileNotFoundError):
+        open_image(tmp_path / "2.jpg")

@@ -1,0 +1,166 @@
+"""Every method there is, by its command line: what it changes, what it leaves behind, what it refuses."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from safetensors import safe_open
+
+from diffusion_model_finetuning.core.sd import load_sd
+from machine_unlearning.core import embeddings
+from machine_unlearning.core.params import SCOPES
+from tests import tiny
+
+FOLDER = Path(__file__).parent.parent.parent / "machine_unlearning"
+QUICK = {"steps": 2, "walk": 3, "batch": 2, "size": 16, "lr": 1e-3}  # those of them that a method has
+HEADINGS = ["Paper", "Idea", "Run", "Expected numbers", "Cost", "Choices", "Files"]
+RECORD = {
+    "method", "target", "settings", "variant", "seed", "model", "versions", "commit", "device", "seconds",
+    "peak_memory_bytes", "stored_bytes",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(embeddings, "CACHE", tmp_path_factory.getbasetemp() / "embeddings")
+
+
+def config(method):
+    return OmegaConf.load(FOLDER / method / "config.yaml")
+
+
+def quick(method):
+    return [f"{key}={value}" for key, value in QUICK.items() if key in config(method).canvas.all]
+
+
+def unlearn(method, model, target, out, *more):
+    main = importlib.import_module(f"machine_unlearning.{method}.train").main
+    main(["--target", target, "--model", str(model), "--out", str(out), "--device", "cpu", *more, *quick(method)])
+    return out
+
+
+def stored(run):
+    with safe_open(run / "weights.safetensors", "pt") as file:
+        return set(file.keys()), file.metadata()
+
+
+def may_change(method):
+    scope = config(method).canvas.all.get("scope", "xattn_kv" if method == "uce" else "full")
+    return SCOPES[scope]
+
+
+def refused(capsys, *command):
+    with pytest.raises(SystemExit) as exit:
+        unlearn(*command)
+    assert exit.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert message.startswith("error: ")
+    return message
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+@pytest.mark.parametrize("target", ["Sketch", "Cats", "Sketch+Cats", "Sketch,Rust"])
+def test_changes_what_its_scope_names_and_nothing_else(method, target, tiny_sd, tmp_path):
+    if target == "Sketch+Cats" and "pair" not in config(method).canvas:
+        pytest.skip(f"{method} has no settings for a pair")
+    run = unlearn(method, tiny_sd, target, tmp_path / "run")
+    before, after = tiny.unet_weights(tiny_sd), tiny.unet_weights(tiny_sd, run)
+    names, metadata = stored(run)
+    assert names == tiny.changed(before, after) == {name for name in before if may_change(method)(name)}
+    assert metadata == {"model": load_sd(tiny_sd).fingerprint()}
+
+    record = json.loads((run / "record.json").read_text())
+    assert record.keys() >= RECORD and record["seconds"].keys() == {"setup", "unlearn"}
+    assert (record["method"], record["target"], record["variant"], record["seed"]) == (method, target, "mini", 0)
+    assert record["model"] == metadata["model"]
+    assert record["stored_bytes"] == (run / "weights.safetensors").stat().st_size
+    assert (run / "log.jsonl").exists()
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+def test_same_seed_same_bytes(method, tiny_sd, tmp_path):
+    def weights(name, *more):
+        return (unlearn(method, tiny_sd, "Rust", tmp_path / name, *more) / "weights.safetensors").read_bytes()
+
+    assert len({weights(str(i)) for i in range(3)}) == 1
+    if "steps" in config(method).canvas.all:  # a closed form draws nothing
+        assert weights("other", "--seed", "1") != weights("0")
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+def test_goes_on_from_an_earlier_run(method, tiny_sd, tmp_path):
+    first = unlearn(method, tiny_sd, "Rust", tmp_path / "first")
+    second = unlearn(method, tiny_sd, "Sketch", tmp_path / "second", "--from", str(first))
+    alone = unlearn(method, tiny_sd, "Sketch", tmp_path / "alone")
+    weights = [tiny.unet_weights(tiny_sd, run) for run in (first, second, alone)]
+    assert tiny.changed(weights[0], weights[1]) and tiny.changed(weights[1], weights[2])
+    assert json.loads((second / "record.json").read_text())["from"] == str(first)
+    assert stored(second)[0] >= stored(first)[0]
+
+
+def test_weights_of_the_earlier_run_are_kept_when_another_method_goes_on(tiny_sd, tmp_path):
+    """A narrower scope on top of a wider one: the run stores both."""
+    scopes = {method: {n for n in tiny.unet_weights(tiny_sd) if may_change(method)(n)} for method in tiny.METHODS}
+    wide, narrow = max(scopes, key=lambda m: len(scopes[m])), min(scopes, key=lambda m: len(scopes[m]))
+    first = unlearn(wide, tiny_sd, "Rust", tmp_path / "first")
+    second = unlearn(narrow, tiny_sd, "Sketch", tmp_path / "second", "--from", str(first))
+    moved = tiny.changed(tiny.unet_weights(tiny_sd, first), tiny.unet_weights(tiny_sd, second))
+    assert moved == scopes[narrow] and stored(second)[0] == scopes[wide]
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+def test_finished_run_is_skipped_and_another_refused(method, tiny_sd, tmp_path, capsys):
+    run = unlearn(method, tiny_sd, "Sketch", tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    unlearn(method, tiny_sd, "Sketch", run)
+    assert "already finished" in capsys.readouterr().out
+    assert "another target" in refused(capsys, method, tiny_sd, "Rust", run)
+    assert "another seed" in refused(capsys, method, tiny_sd, "Sketch", run, "--seed", "5")
+    key, value = next((k, v) for k, v in config(method).canvas.all.items() if type(v) is float)
+    if f"{key}={QUICK.get(key)}" not in quick(method):
+        assert "another settings" in refused(capsys, method, tiny_sd, "Sketch", run, f"{key}={value * 3}")
+    assert before == {path: path.stat().st_mtime_ns for path in run.iterdir()}
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+def test_refusals_suggest_what_was_meant(method, tiny_sd, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert "did you mean Sketch" in refused(capsys, method, tiny_sd, "Skecth", out)
+    assert "does not know Monet" in refused(capsys, method, tiny_sd, "Monet", out)
+    key = "lr" if "lr" in config(method).canvas.all else next(iter(config(method).canvas.all))
+    assert f"did you mean {key}" in refused(capsys, method, tiny_sd, "Sketch", out, f"{key}{key[-1]}=1")
+    assert "key=value" in refused(capsys, method, tiny_sd, "Sketch", out, key)
+    assert "no such folder" in refused(capsys, method, tmp_path / "nowhere", "Sketch", out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+def test_a_failed_run_leaves_no_record(method, tiny_sd, tmp_path, monkeypatch):
+    from machine_unlearning.core import weights
+
+    monkeypatch.setattr(weights, "save_delta", tiny.interrupt(weights.save_delta, 0))
+    with pytest.raises(KeyboardInterrupt):
+        unlearn(method, tiny_sd, "Sketch", tmp_path / "run")
+    assert not (tmp_path / "run/record.json").exists()
+    monkeypatch.undo()
+    assert (unlearn(method, tiny_sd, "Sketch", tmp_path / "run") / "record.json").exists()
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+def test_folder_is_complete(method):
+    folder = FOLDER / method
+    for name in ("train.py", "config.yaml", "train.sh", "eval.sh", "README.md"):
+        assert (folder / name).exists(), name
+    assert {"style", "object"} <= set(config(method).canvas) and set(config(method)) >= {"canvas", "mini"}
+    lines = (folder / "README.md").read_text().splitlines()
+    found = [line.lstrip("# ").strip() for line in lines if line.startswith("#")]
+    assert [heading for heading in found if heading in HEADINGS] == HEADINGS
+
+
+@pytest.mark.parametrize("method", tiny.METHODS)
+@pytest.mark.skipif(not Path(FOLDER.parent / "checkpoints/mini/model_index.json").exists(), reason="no miniature yet")
+def test_shipped_miniature_is_the_default(method, tmp_path):
+    run = unlearn(method, FOLDER.parent / "checkpoints/mini", "Sketch", tmp_path / "run")
+    assert json.loads((run / "record.json").read_text())["variant"] == "mini"
