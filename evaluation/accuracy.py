@@ -225,6 +225,16 @@ def summary(result: dict) -> str:
     return "\n".join(lines)
 
 
+def accuracies(result: dict) -> str:
+    """How well every theme and every object of an answer set is recognised, in percent."""
+    lines = []
+    for domain, each in result["accuracy"].items():
+        shares = {name: 100 * figure["value"] for name, figure in each.items()}
+        lines.append(f"{domain} accuracy {fmean(shares.values()):.1f} %, lowest {min(shares.values()):.1f} %")
+        lines += [f"  {name:24}{share:6.1f} %" for name, share in shares.items()]
+    return "\n".join(lines)
+
+
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser(
@@ -232,13 +242,16 @@ def main(argv=None):
     )
     parser.add_argument("answers", type=Path, help="folder with manifest.json and predictions.csv.gz")
     parser.add_argument(
-        "--target", help="style, object, pair Sketch+Cats, or several with commas (default: the run's)"
+        "--target",
+        help="style, object, pair Sketch+Cats, or several with commas (default: the run's; none for a base model)",
     )
     parser.add_argument("--base", type=Path, help="answer set of the base model, to compare with")
     args = parser.parse_args(argv)
     target = target_of(args.answers, args.target)
-    if target is None:
-        raise UserError(f"--target: missing, and there is no {RECORD} beside {args.answers} to take it from")
+    if target is None:  # the base model: nothing was forgotten
+        rows, _ = read_predictions(args.answers)
+        print(accuracies(score(rows, protocol_of(args.answers), [])))
+        return
     result = score_folder(args.answers, target)
     if args.base:
         result["base"] = compare(result, args.answers, args.base)

@@ -24,7 +24,9 @@ def command(main):
             print(done)
             return None
         except UserError as error:
-            message = str(error).rpartition("UserError: ")[2].strip()  # a worker process wraps it in its traceback
+            message = (
+                str(error).rpartition("UserError: ")[2].strip()
+            )  # a worker process wraps it in its traceback
         except FileNotFoundError as error:
             message = f"{error.filename}: no such file or folder"
         except OSError as error:

@@ -28,7 +28,9 @@ def open_image(path: str | Path, size: int | None = None) -> Image.Image:
 def square(image: Image.Image, size: int) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))  # resize(box=...) would blend in pixels outside it
+    image = image.crop(
+        (left, top, left + side, top + side)
+    )  # resize(box=...) would blend in pixels outside it
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 

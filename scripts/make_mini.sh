@@ -13,4 +13,8 @@ for task in style object; do
 done
 python -m diffusion_model_finetuning.train_vae --settings mini --data $train --out "$out" --device cpu
 python -m diffusion_model_finetuning.train_sd --settings mini --data $train --out "$out" --device cpu
-python -m evaluation.mini_report "$out" --test-data $test
+answers=runs/make_mini/base/answers
+python -m machine_unlearning.sample --model "$out" --out $answers
+python -m evaluation.predict $answers --style-classifier "$out/style_classifier.safetensors" \
+    --object-classifier "$out/object_classifier.safetensors"
+python -m evaluation.accuracy $answers

@@ -60,5 +60,8 @@ def test_captions_shares_and_dropout():
     share = {text: texts.count(text) / len(texts) for text in set(texts)}
     assert share == pytest.approx({"": 0.2, "A Sea in Photo.": 0.6, "Photo style": 0.2}, abs=0.015)
     drawn = captions.draw(torch.tensor([0, 1, 2]), 0.0, generator)
-    assert [captions.texts[i].replace("A Cats in ", "").split()[0].strip(".") for i in drawn][::2] == ["Rust", "Rust"]
+    assert [captions.texts[i].replace("A Cats in ", "").split()[0].strip(".") for i in drawn][::2] == [
+        "Rust",
+        "Rust",
+    ]
     assert len(captions.texts) == len(set(captions.texts)) and captions.texts[0] == ""

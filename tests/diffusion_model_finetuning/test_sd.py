@@ -35,7 +35,13 @@ def test_sample_equals_diffusers(sd, tiny_sd):
     pipe.set_progress_bar_config(disable=True)
     latents = torch.stack([noise_of(seed, (4, 8, 8)) for seed in range(3)])
     expected = pipe(
-        PROMPTS, latents=latents, num_inference_steps=7, guidance_scale=4.0, height=16, width=16, output_type="np"
+        PROMPTS,
+        latents=latents,
+        num_inference_steps=7,
+        guidance_scale=4.0,
+        height=16,
+        width=16,
+        output_type="np",
     ).images
     images = sample(sd, PROMPTS, [0, 1, 2], steps=7, guidance=4.0)
     assert images.shape == (3, 16, 16, 3) and images.dtype == np.uint8
@@ -46,7 +52,9 @@ def test_sample_equals_diffusers(sd, tiny_sd):
 def test_batch_equals_single(sd):
     prompts, seeds = PROMPTS * 3, list(range(9))
     together = sample(sd, prompts[:8], seeds[:8], steps=5, guidance=5.0)
-    alone = np.concatenate([sample(sd, [p], [s], steps=5, guidance=5.0) for p, s in zip(prompts[:8], seeds[:8])])
+    alone = np.concatenate(
+        [sample(sd, [p], [s], steps=5, guidance=5.0) for p, s in zip(prompts[:8], seeds[:8])]
+    )
     assert np.abs(together.astype(int) - alone).max() <= 1
 
 
@@ -77,7 +85,9 @@ def test_guidance(sd):
     x, text, null = torch.randn(2, 4, 8, 8), sd.embed(PROMPTS[:2]), sd.embed([""])
     t = torch.tensor([10, 800])
     e, e_null = eps(sd.unet, x, t, text), eps(sd.unet, x, t, null.expand(2, -1, -1))
-    torch.testing.assert_close(guided_eps(sd.unet, x, t, text, null, 3.0), 3 * e - 2 * e_null, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        guided_eps(sd.unet, x, t, text, null, 3.0), 3 * e - 2 * e_null, rtol=1e-4, atol=1e-5
+    )
     torch.testing.assert_close(guided_eps(sd.unet, x, t, text, null, 1), e)
 
 

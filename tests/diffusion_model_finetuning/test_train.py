@@ -17,7 +17,9 @@ def run_sd(folder, *overrides):
     if not (folder / "vae").exists():
         tiny.save_vae(folder)
     settings = tiny.settings_file(folder)
-    train_sd.main(["--settings", settings, "--data", "mini", "--out", str(folder), "--device", "cpu", *overrides])
+    train_sd.main(
+        ["--settings", settings, "--data", "mini", "--out", str(folder), "--device", "cpu", *overrides]
+    )
     return folder
 
 
@@ -42,7 +44,11 @@ def test_resumed_sd_training_changes_nothing(uninterrupted, tmp_path, monkeypatc
     assert (tmp_path / "sd/.training/sd/step-2").is_dir() and not (tmp_path / "sd/model_index.json").exists()
     monkeypatch.undo()
     calls = []
-    monkeypatch.setattr(training, "set_lr", lambda optimizer, lr, real=training.set_lr: (calls.append(lr), real(optimizer, lr)))
+    monkeypatch.setattr(
+        training,
+        "set_lr",
+        lambda optimizer, lr, real=training.set_lr: (calls.append(lr), real(optimizer, lr)),
+    )
     resumed = run_sd(tmp_path / "sd")
     assert len(calls) == 2  # steps 3 and 4 only
     assert not (resumed / ".training/sd").exists()

@@ -45,7 +45,12 @@ def test_record_and_log(tmp_path):
         assert not (run.out / "record.json").exists()  # written last
     record = read_record(tmp_path / "run")
     assert record["settings"] == {"lr": 0.1, "edit": ["a", "b"]} and record["model"] == "f" * 16
-    assert (record["method"], record["target"], record["variant"], record["seed"]) == ("esd", "Sketch", "canvas", 3)
+    assert (record["method"], record["target"], record["variant"], record["seed"]) == (
+        "esd",
+        "Sketch",
+        "canvas",
+        3,
+    )
     assert record["stored_bytes"] == 77 and record["peak_memory_bytes"] > 1e6
     assert record["seconds"]["setup"] >= 0 and record["seconds"]["unlearn"] >= 0
     lines = [json.loads(line) for line in (tmp_path / "run/log.jsonl").read_text().splitlines()]
@@ -89,7 +94,10 @@ def test_command_ends_with_a_sentence(capsys):
     for error, message in (
         (UserError("--x: no"), "error: --x: no\n"),
         (FileNotFoundError(2, "no", "gone.txt"), "error: gone.txt: no such file or folder\n"),
-        (OSError(28, "full", "big"), "error: big: the disk is full; free some space and run the same command again\n"),
+        (
+            OSError(28, "full", "big"),
+            "error: big: the disk is full; free some space and run the same command again\n",
+        ),
     ):
         with pytest.raises(SystemExit) as exit:
             main(error)

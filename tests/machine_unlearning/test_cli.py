@@ -26,7 +26,11 @@ def parse(tiny_sd, tmp_path):
     (tmp_path / "config.yaml").write_text(CONFIG)
 
     def run(target, *more, model=tiny_sd):
-        return cli.parse("doc", str(tmp_path / "train.py"), ["--target", target, "--model", str(model), "--out", "o", *more])
+        return cli.parse(
+            "doc",
+            str(tmp_path / "train.py"),
+            ["--target", target, "--model", str(model), "--out", "o", *more],
+        )
 
     return run
 
@@ -83,7 +87,9 @@ def test_words():
     target = canvas.parse_targets("Van_Gogh+Cats")[0]
     assert concepts.say("{style} Style of {object}", target) == "Van Gogh Style of Cats"
     assert concepts.say("{style}", target, underscores=True) == "Van_Gogh"
-    assert concepts.cell_prompt("A {object} image in {theme} style.", canvas.PHOTO, "Sea") == canvas.prompt(canvas.PHOTO, "Sea")
+    assert concepts.cell_prompt("A {object} image in {theme} style.", canvas.PHOTO, "Sea") == canvas.prompt(
+        canvas.PHOTO, "Sea"
+    )
     assert concepts.cell_prompt("{theme}", "Van_Gogh", "Sea", underscores=True) == "Van_Gogh"
 
 
@@ -91,5 +97,7 @@ def test_kept_cells(parse):
     world = parse("Sketch").world
     kept = concepts.kept_cells(world, canvas.parse_targets("Sketch,Cats,Rust+Sea"))
     assert len(kept) == len(set(kept)) == (len(world.themes) - 1) * (len(world.objects) - 1) - 1
-    assert not any(theme == "Sketch" or obj == "Cats" or (theme, obj) == ("Rust", "Sea") for theme, obj in kept)
+    assert not any(
+        theme == "Sketch" or obj == "Cats" or (theme, obj) == ("Rust", "Sea") for theme, obj in kept
+    )
     assert (canvas.PHOTO, "Sea") in kept

@@ -37,7 +37,20 @@ def quick(method):
 
 def unlearn(method, model, target, out, *more):
     main = importlib.import_module(f"machine_unlearning.{method}.train").main
-    main(["--target", target, "--model", str(model), "--out", str(out), "--device", "cpu", *more, *quick(method)])
+    main(
+        [
+            "--target",
+            target,
+            "--model",
+            str(model),
+            "--out",
+            str(out),
+            "--device",
+            "cpu",
+            *more,
+            *quick(method),
+        ]
+    )
     return out
 
 
@@ -73,7 +86,12 @@ def test_changes_what_its_scope_names_and_nothing_else(method, target, tiny_sd, 
 
     record = json.loads((run / "record.json").read_text())
     assert record.keys() >= RECORD and record["seconds"].keys() == {"setup", "unlearn"}
-    assert (record["method"], record["target"], record["variant"], record["seed"]) == (method, target, "mini", 0)
+    assert (record["method"], record["target"], record["variant"], record["seed"]) == (
+        method,
+        target,
+        "mini",
+        0,
+    )
     assert record["model"] == metadata["model"]
     assert record["stored_bytes"] == (run / "weights.safetensors").stat().st_size
     assert (run / "log.jsonl").exists()
@@ -102,7 +120,9 @@ def test_goes_on_from_an_earlier_run(method, tiny_sd, tmp_path):
 
 def test_weights_of_the_earlier_run_are_kept_when_another_method_goes_on(tiny_sd, tmp_path):
     """A narrower scope on top of a wider one: the run stores both."""
-    scopes = {method: {n for n in tiny.unet_weights(tiny_sd) if may_change(method)(n)} for method in tiny.METHODS}
+    scopes = {
+        method: {n for n in tiny.unet_weights(tiny_sd) if may_change(method)(n)} for method in tiny.METHODS
+    }
     wide, narrow = max(scopes, key=lambda m: len(scopes[m])), min(scopes, key=lambda m: len(scopes[m]))
     first = unlearn(wide, tiny_sd, "Rust", tmp_path / "first")
     second = unlearn(narrow, tiny_sd, "Sketch", tmp_path / "second", "--from", str(first))
@@ -160,7 +180,9 @@ def test_folder_is_complete(method):
 
 
 @pytest.mark.parametrize("method", tiny.METHODS)
-@pytest.mark.skipif(not Path(FOLDER.parent / "checkpoints/mini/model_index.json").exists(), reason="no miniature yet")
+@pytest.mark.skipif(
+    not Path(FOLDER.parent / "checkpoints/mini/model_index.json").exists(), reason="no miniature yet"
+)
 def test_shipped_miniature_is_the_default(method, tmp_path):
     run = unlearn(method, FOLDER.parent / "checkpoints/mini", "Sketch", tmp_path / "run")
     assert json.loads((run / "record.json").read_text())["variant"] == "mini"

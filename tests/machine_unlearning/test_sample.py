@@ -23,7 +23,9 @@ def protocol_file(tmp_path_factory):
     small = replace(
         protocol.load("mini"), themes=("Rust", "Sketch"), objects=("Cats", "Sea"), steps=4, size=16
     )
-    content = {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(small).items()}
+    content = {
+        key: list(value) if isinstance(value, tuple) else value for key, value in asdict(small).items()
+    }
     path = tmp_path_factory.mktemp("protocol") / "small.yaml"
     OmegaConf.save(OmegaConf.create({key: content[key] for key in content if key != "name"}), path)
     return path
@@ -32,7 +34,18 @@ def protocol_file(tmp_path_factory):
 @pytest.fixture
 def arguments(tiny_sd, protocol_file):
     def make(out, batch=3, *more):
-        texts = ["--model", tiny_sd, "--protocol", protocol_file, "--out", out, "--batch", batch, "--device", "cpu"]
+        texts = [
+            "--model",
+            tiny_sd,
+            "--protocol",
+            protocol_file,
+            "--out",
+            out,
+            "--batch",
+            batch,
+            "--device",
+            "cpu",
+        ]
         return [*map(str, texts), *map(str, more)]
 
     return make

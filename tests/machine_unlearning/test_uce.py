@@ -31,7 +31,9 @@ def test_minimises_its_least_squares(problem, technique, lamb, erase, preserve):
             flat = old.flatten()
             new = (new.flatten() - flat * (flat @ new.flatten()) / (flat @ flat)).view_as(new)
         targets.append(new)
-    A = torch.cat([*(erase**0.5 * pair.edit for pair in pairs), preserve**0.5 * kept, lamb**0.5 * torch.eye(D)])
+    A = torch.cat(
+        [*(erase**0.5 * pair.edit for pair in pairs), preserve**0.5 * kept, lamb**0.5 * torch.eye(D)]
+    )
     B = torch.cat([*(erase**0.5 * v for v in targets), preserve**0.5 * kept @ W.T, lamb**0.5 * W.T])
     expected = torch.linalg.lstsq(A, B).solution.T
     solved = uce_solve(W, pairs, gram(kept), lamb, erase, preserve, technique)

@@ -1,0 +1,146 @@
+"""Every method on Stable Diffusion 1.5's exact architecture, with random weights: one step, on a CPU.
+
+Run by `bash scripts/smoke_sd15.sh METHOD`. With UNLEARNCANVAS_SD15=FOLDER the model (2 GB) is kept there.
+"""
+
+import gzip
+import importlib
+import importlib.util
+import json
+import os
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd, sample
+from diffusion_model_finetuning.train_sd import save_pipeline
+from evaluation import cost, protocol
+from machine_unlearning.core import embeddings
+from machine_unlearning.core.weights import load_run
+from tests.tiny import METHODS
+
+UNET_PARAMETERS = 859_520_964
+MEMORY = 24e9  # bytes
+QUICK = {"steps": 1, "walk": 2}  # those of them that a method has
+
+
+def clip_tokenizer():
+    """CLIP's own, from the merges inside open-clip-torch."""
+    (package,) = importlib.util.find_spec("open_clip").submodule_search_locations
+    lines = (
+        gzip.decompress((Path(package) / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
+    )
+    merges = [tuple(line.split()) for line in lines[1 : 49_408 - 512 - 2 + 1]]
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    alphabet = [chr(n) for n in printable] + [chr(256 + n) for n in range(256 - len(printable))]
+    pieces = [
+        *alphabet,
+        *(c + "</w>" for c in alphabet),
+        *map("".join, merges),
+        "<|startoftext|>",
+        "<|endoftext|>",
+    ]
+    vocabulary = {piece: number for number, piece in enumerate(pieces)}
+    return CLIPTokenizer(vocabulary, merges, pad_token="<|endoftext|>", model_max_length=77)
+
+
+def build(folder):
+    torch.manual_seed(0)
+    unet = UNet2DConditionModel(
+        sample_size=64,
+        block_out_channels=(320, 640, 1280, 1280),
+        layers_per_block=2,
+        cross_attention_dim=768,
+        attention_head_dim=8,
+    )
+    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    vae = AutoencoderKL(
+        **blocks,
+        block_out_channels=(128, 256, 512, 512),
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=512,
+        scaling_factor=0.18215,
+    )
+    text = CLIPTextConfig(
+        vocab_size=49_408,
+        hidden_size=768,
+        intermediate_size=3072,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        max_position_embeddings=77,
+        projection_dim=768,
+        bos_token_id=49_406,
+        eos_token_id=49_407,
+        pad_token_id=49_407,
+    )
+    scheduler = DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+    sd = StableDiffusion(unet, vae, CLIPTextModel(text), clip_tokenizer(), scheduler, str(folder))
+    save_pipeline(sd, folder, True, {"variant": "canvas", "protocol": str(folder / "world.yaml")})
+    # a small world: a thousand prompts take minutes to encode on a CPU
+    world = replace(
+        protocol.load("canvas"), themes=("Rust", "Sketch", "Winter"), objects=("Cats", "Sea", "Trees")
+    )
+    content = {
+        key: list(v) if isinstance(v, tuple) else v for key, v in asdict(world).items() if key != "name"
+    }
+    OmegaConf.save(OmegaConf.create(content | {"targets": ["Sketch"]}), folder / "world.yaml")
+
+
+@pytest.fixture(scope="module")
+def sd15(tmp_path_factory):
+    kept = os.environ.get("UNLEARNCANVAS_SD15")
+    folder = Path(kept).resolve() if kept else tmp_path_factory.mktemp("sd15")
+    if not (folder / "world.yaml").exists():  # written last
+        build(folder)
+    return folder
+
+
+def test_tokenizer_is_clip_s():
+    tokenizer = clip_tokenizer()
+    assert len(tokenizer) == 49_408
+    assert tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
+    assert len(tokenizer([""], padding="max_length")["input_ids"][0]) == 77
+
+
+@pytest.mark.sd15
+@pytest.mark.parametrize("method", METHODS)
+def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "CACHE", tmp_path / "embeddings")
+    train = importlib.import_module(f"machine_unlearning.{method}.train")
+    settings = OmegaConf.load(Path(train.__file__).parent / "config.yaml").canvas.all
+    quick = [f"{key}={value}" for key, value in QUICK.items() if key in settings]
+    run = tmp_path / "run"
+    train.main(["--target", "Sketch", "--model", str(sd15), "--out", str(run), "--device", "cpu", *quick])
+    record = json.loads((run / "record.json").read_text())
+    print(f"{method}: {record['seconds']} s, {record['peak_memory_bytes'] / 1e9:.1f} GB")
+    assert record["variant"] == "canvas"
+    if "steps" not in settings:  # a closed form
+        assert record["seconds"]["unlearn"] < 10
+
+    sd = load_sd(sd15)
+    assert sum(weight.numel() for weight in sd.unet.parameters()) == UNET_PARAMETERS
+    stored = load_file(run / "weights.safetensors")
+    assert any(not torch.equal(sd.unet.get_parameter(name), tensor) for name, tensor in stored.items())
+    load_run(sd, run)
+    assert all(torch.equal(sd.unet.get_parameter(name), tensor) for name, tensor in stored.items())
+    images = sample(sd, ["A Cats image in Sketch style."], [0], steps=2, guidance=9.0)
+    assert images.shape == (1, 512, 512, 3)
+    assert max(record["peak_memory_bytes"], cost.peak_memory("cpu")) < MEMORY

@@ -1,0 +1,128 @@
+"""The structure, read off the syntax trees: who imports whom, and what is written nowhere."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.tiny import METHODS
+
+ROOT = Path(__file__).parent.parent
+MAY_IMPORT = {
+    "evaluation": set(),
+    "diffusion_model_finetuning": {"evaluation"},
+    "machine_unlearning": {"evaluation", "diffusion_model_finetuning"},
+    "style_transfer": {"evaluation"},
+}
+WITHOUT_TORCH = ("canvas", "mini_canvas", "protocol", "answers", "records", "tables")
+FILES = [path.relative_to(ROOT) for package in MAY_IMPORT for path in sorted(ROOT.glob(f"{package}/**/*.py"))]
+
+
+def imported(path, tree):
+    """Dotted names of everything a module imports, anywhere in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = (
+                ".".join([*path.parent.parts][: len(path.parent.parts) + 1 - node.level])
+                if node.level
+                else ""
+            )
+            module = ".".join(filter(None, [base, node.module]))
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+
+
+def arrow_faults(path, tree):
+    package, *inner = path.parts
+    for name in imported(path, tree):
+        top, *below = name.split(".")
+        if top in MAY_IMPORT and top != package and top not in MAY_IMPORT[package]:
+            yield f"imports {name}"
+        if top == package == "machine_unlearning" and below[0] in METHODS and below[0] != inner[0]:
+            yield f"imports method {below[0]}"
+        if "tests" in (top, package):
+            yield "imports tests"
+
+
+def written_faults(tree):
+    thrown_away = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and node.type is None:
+            yield "bare except"
+        if isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path":
+            yield "sys.path"
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        keywords = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        if called.endswith(".cuda"):
+            yield ".cuda()"
+        if (
+            called.endswith("load_state_dict")
+            and keywords.get("strict") == "False"
+            and id(node) in thrown_away
+        ):
+            yield "strict=False without a look at the result"
+        if called == "torch.load" and keywords.get("weights_only") != "True":
+            yield "torch.load without weights_only=True"
+        if called in ("pickle.load", "pickle.loads"):
+            yield "pickle"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_module(path):
+    tree = ast.parse((ROOT / path).read_text())
+    faults = [*arrow_faults(path, tree), *written_faults(tree)]
+    if "core" in path.parts:
+        calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        faults += ["print in a core" for node in calls if ast.unparse(node.func) == "print"]
+    assert not faults
+
+
+@pytest.mark.parametrize(
+    "where, source, fault",
+    [
+        ("evaluation/a.py", "from machine_unlearning.core import cli", "imports machine_unlearning.core.cli"),
+        (
+            "evaluation/a.py",
+            "def f():\n import diffusion_model_finetuning",
+            "imports diffusion_model_finetuning",
+        ),
+        ("diffusion_model_finetuning/core/a.py", "import machine_unlearning", "imports machine_unlearning"),
+        ("machine_unlearning/uce/a.py", "from machine_unlearning.esd.train import x", "imports method esd"),
+        ("machine_unlearning/uce/a.py", "from ..esd import train", "imports method esd"),
+        ("machine_unlearning/core/a.py", "from machine_unlearning import esd", "imports method esd"),
+        ("machine_unlearning/esd/a.py", "from machine_unlearning.esd import train", None),
+        ("evaluation/a.py", "import sys\nsys.path.append('')", "sys.path"),
+        ("evaluation/a.py", "model.cuda()", ".cuda()"),
+        ("evaluation/a.py", "try:\n pass\nexcept:\n pass", "bare except"),
+        (
+            "evaluation/a.py",
+            "m.load_state_dict(s, strict=False)",
+            "strict=False without a look at the result",
+        ),
+        ("evaluation/a.py", "x = m.load_state_dict(s, strict=False)", None),
+        ("evaluation/a.py", "torch.load(path)", "torch.load without weights_only=True"),
+    ],
+)
+def test_the_test_itself(where, source, fault):
+    tree = ast.parse(source)
+    assert [*arrow_faults(Path(where), tree), *written_faults(tree)] == ([fault] if fault else [])
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_imports_without_torch(name):
+    code = f"import sys, evaluation.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60).returncode == 0
+
+
+def test_deleting_a_method_breaks_nothing():
+    """Nothing outside a method's folder, tests apart, imports it."""
+    for path in FILES:
+        names = list(imported(path, ast.parse((ROOT / path).read_text())))
+        for method in METHODS:
+            if path.parts[:2] != ("machine_unlearning", method):
+                assert not any(f"{name}.".startswith(f"machine_unlearning.{method}.") for name in names), path
