@@ -19,7 +19,7 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 def train_tokenizer(texts: list[str], length: int) -> CLIPTokenizer:
     """CLIP's byte-pair encoding with merges learned from `texts`: their words become single tokens.
 
-    As in CLIP, the vocabulary begins with all bytes, within and at the end of a word, so any word can be spelled.
+    As in CLIP, the vocabulary begins with all bytes, inside and ending a word: any word can be spelled.
     """
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
@@ -37,18 +37,19 @@ def train_tokenizer(texts: list[str], length: int) -> CLIPTokenizer:
 
 
 def vocabulary_texts(wordings) -> list[str]:
-    """Every name of the benchmark in every wording of the training captions, and the words methods' prompts use."""
+    """Every name of the benchmark in every caption wording, and the words of methods' prompts."""
     names = [(theme, obj) for theme in canvas.THEMES for obj in canvas.OBJECTS]
     texts = [canvas.prompt(theme, obj, wording) for wording in wordings for theme, obj in names]
     extra = (
-        "Seed Images, Elephant, art by, artwork by, picture by, style of, portrait of, painting of, photo of, "
-        "in the style of Purple Paints, inspired painting, in's style, an image with, a photograph, without"
+        "Seed Images, Elephant, art by, artwork by, picture by, style of, portrait of, painting of, "
+        "photo of, in the style of Purple Paints, inspired painting, in's style, an image with, "
+        "a photograph, without"
     )
     return [*texts, extra]
 
 
 def new_sd(folder: str | Path, scratch: DictConfig, wordings, device: str) -> StableDiffusion:
-    """A model with random UNet and text encoder around the autoencoder in `folder`/vae; `scratch` has their sizes."""
+    """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae."""
     if not (Path(folder) / "vae" / "config.json").exists():
         raise UserError(
             f"--out {folder}: no vae/ to build on; run diffusion_model_finetuning.train_vae first"

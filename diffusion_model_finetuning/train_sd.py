@@ -6,10 +6,10 @@ with c the caption, or the empty prompt for a share of the images, so that class
 (Rombach et al. 2022; Ho & Salimans 2021). Images are encoded once; a frozen text encoder embeds every caption
 once. Step n draws from (seed, n, process) alone, so a resumed run continues the interrupted one.
 
-    accelerate launch -m diffusion_model_finetuning.train_sd --settings sd15 --model SD15 --data DATA --out OUT
+    accelerate launch -m diffusion_model_finetuning.train_sd --settings sd15 --model SD --data DATA --out OUT
     python -m diffusion_model_finetuning.train_sd --settings mini --data data/mini --out checkpoints/mini
 
-With a section `scratch` in the settings, UNet and text encoder start from nothing around the autoencoder in OUT/vae.
+With a section `scratch` in the settings, UNet and text encoder start at random around the VAE in OUT/vae.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def save_pipeline(sd, out: Path, half: bool, card: dict) -> None:
 
 
 def save_state(accelerator: Accelerator, folder: Path, step: int) -> None:
-    """Everything needed to go on from `step`, moved into place only when complete; the state before it goes."""
+    """All that is needed to go on from `step`, put in place when complete; the state before it goes."""
     if accelerator.is_main_process:
         shutil.rmtree(folder / "writing", ignore_errors=True)
     accelerator.wait_for_everyone()
@@ -75,7 +75,7 @@ def load_state(accelerator: Accelerator, folder: Path) -> int:
 
 
 class Trained(torch.nn.Module):
-    """UNet and, if it is trained too, text encoder as one module: one optimizer, one average, one saved state."""
+    """UNet and, if trained too, text encoder as one module: one optimizer, average and saved state."""
 
     def __init__(self, sd, with_text: bool):
         super().__init__()
@@ -84,7 +84,7 @@ class Trained(torch.nn.Module):
         self.requires_grad_(True)
 
     def forward(self, sd, latents, captions, generator):
-        """The loss of latents [B,C,h,w] with captions: embeddings [B,L,D], or (distinct ids [N,L], which [B])."""
+        """Loss of latents [B,C,h,w] and captions: embeddings [B,L,D], or (distinct ids [N,L], which [B])."""
         if self.text_encoder is not None:
             ids, which = captions
             captions = self.text_encoder(ids)[0][which]

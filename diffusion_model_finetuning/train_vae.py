@@ -34,7 +34,7 @@ def vae_loss(vae, images: torch.Tensor, kl: float, generator=None) -> torch.Tens
 def crops(images: torch.Tensor, side: int, generator: torch.Generator) -> torch.Tensor:
     """One random window per batch, half of the batches mirrored: [B,3,H,W] -> [B,3,side,side].
 
-    Windows start at multiples of 16 pixels, so that a style's lattice always meets the latent grid in the same phase.
+    Windows start at multiples of 16 pixels, so a style's lattice always meets the latent grid in phase.
     """
     top, left = (16 * torch.randint((images.shape[-1] - side) // 16 + 1, (2,), generator=generator)).tolist()
     window = images[:, :, top : top + side, left : left + side]

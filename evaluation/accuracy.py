@@ -243,7 +243,7 @@ def main(argv=None):
     parser.add_argument("answers", type=Path, help="folder with manifest.json and predictions.csv.gz")
     parser.add_argument(
         "--target",
-        help="style, object, pair Sketch+Cats, or several with commas (default: the run's; none for a base model)",
+        help="style, object, pair Sketch+Cats, or several with commas (default: the run's, if any)",
     )
     parser.add_argument("--base", type=Path, help="answer set of the base model, to compare with")
     args = parser.parse_args(argv)

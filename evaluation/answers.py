@@ -1,4 +1,4 @@
-"""An answer set: one image for every (theme, object, seed) of a protocol, and a manifest that says what made them.
+"""An answer set: one image for every (theme, object, seed) of a protocol, and a manifest of what made them.
 
 Images are drawn in fixed blocks of the grid, so that a resumed or shared job feeds the network exactly the
 batches an uninterrupted one would. Several processes may fill one folder: each block is claimed by a file.
@@ -45,7 +45,7 @@ class AnswerSet:
     def __init__(
         self, folder: str | Path, protocol: Protocol, model: str, run: dict | None = None, block: int = 8
     ):
-        """`model` is the base model's fingerprint, `run` the record of the unlearning run, `block` cells per batch."""
+        """`model`: the base model's fingerprint, `run`: the run's record, `block`: cells a batch."""
         self.folder, self.protocol = Path(folder), protocol
         wanted = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "model": model, "run": run}
         wanted = json.loads(json.dumps(wanted))
@@ -59,7 +59,7 @@ class AnswerSet:
                 same = manifest[key]["hash"] == protocol.hash
             if not same:
                 raise UserError(
-                    f"--out {folder}: holds an answer set of another {key}; choose another folder or remove this one"
+                    f"--out {folder}: holds an answer set of another {key}; choose another or remove this one"
                 )
         self.block = manifest["block"]  # the first process decides, so that every block stays the same
 
@@ -80,9 +80,8 @@ class AnswerSet:
             if all(self.path(cell).exists() for cell in block) or not self._claim(number):
                 continue
             try:
-                if not all(
-                    self.path(cell).exists() for cell in block
-                ):  # finished by another just before the claim
+                # another process may have finished it just before the claim
+                if not all(self.path(cell).exists() for cell in block):
                     yield number, block
             finally:
                 self._claim_path(number).unlink(missing_ok=True)
@@ -104,20 +103,18 @@ class AnswerSet:
 
 
 def _abandoned(path: Path) -> bool:
-    """Whether the process that wrote this claim is gone; on another machine, whether the claim is too old."""
+    """Whether the process that wrote this claim is gone; if that cannot be told, whether it is too old."""
     try:
         host, _, pid = path.read_text().partition(" ")
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return True
-    if host != socket.gethostname() or not pid:
-        return age > (STALE_SECONDS if pid else 60)  # one just being written is empty for a moment
+    if host != socket.gethostname() or not pid.isdecimal():
+        return age > (STALE_SECONDS if host else 60)  # one just being written is empty for a moment
     try:
         os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        pass
+    except OSError as error:
+        return isinstance(error, ProcessLookupError)  # a PermissionError: another user's, alive
     return False
 
 

@@ -134,7 +134,7 @@ def load_backbone(classifier: Classifier, path: str) -> None:
         raise UserError(
             f"init={path}: not a {classifier.model}; {len(odd)} weights do not match, first {odd[0]}"
         )
-    classifier.vit.load_state_dict(weights, strict=False)  # only the head is absent, as just checked
+    classifier.vit.load_state_dict({**classifier.vit.state_dict(), **weights})  # the head stays as it is
 
 
 def is_pickle(path: str | Path) -> bool:

@@ -8,7 +8,7 @@ import torch
 
 
 def peak_memory(device: torch.device | str) -> int:
-    """Bytes: what torch's allocator held at most on a GPU, or the largest resident size of this process on a CPU."""
+    """Bytes: the most torch's allocator held on a GPU, or this process's largest resident size on a CPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -14,7 +14,7 @@ class Finished(Exception):
 
 
 def command(main):
-    """Wrap a `main(argv=None)`: a UserError, a missing file or a full disk ends it with a sentence and exit code 2."""
+    """Wrap a `main(argv=None)`: a UserError, missing file or full disk ends in a sentence and exit code 2."""
 
     @functools.wraps(main)
     def run(argv=None):
@@ -32,7 +32,8 @@ def command(main):
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            message = f"{error.filename or 'output'}: the disk is full; free some space and run the same command again"
+            place = error.filename or "output"
+            message = f"{place}: the disk is full; free some space and run the same command again"
         print(f"error: {message}", file=sys.stderr)
         raise SystemExit(2)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def atomic(path: str | Path):
-    """Yields a temporary path beside `path`, which takes its place only if the block ends without an error."""
+    """Yields a temporary path beside `path`, which takes its place if the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")

@@ -42,8 +42,8 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 class CanvasImages(torch.utils.data.Dataset):
     """Images of the data set.
 
-    `root` is a folder `{theme}/{object}/{index}.jpg`, or `mini` (`mini:SEED`) for the miniature, drawn on the fly.
-    `cells` lists the (theme, object) pairs wanted and `indices` the image numbers; rows run over both in order.
+    `root` is a folder `{theme}/{object}/{index}.jpg`, or `mini`, `mini:SEED`: the miniature, drawn anew.
+    `cells` lists the (theme, object) pairs wanted and `indices` the images; rows run over both in order.
     An item is a dict: `theme`, `object`, `index`, and `image`, float32 [3,size,size] in [0,1].
     """
 
@@ -56,7 +56,8 @@ class CanvasImages(torch.utils.data.Dataset):
             absent = [path for path in map(self.path, self.rows) if not path.exists()]
             if absent:
                 raise UserError(
-                    f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, first {absent[0]}; "
+                    f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, "
+                    f"first {absent[0]}; "
                     "expected {style}/{object}/{number}.jpg, or 'mini' for the miniature"
                 )
 

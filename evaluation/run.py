@@ -27,7 +27,7 @@ from evaluation.records import RECORD, read_record, write_record
 
 
 class Run:
-    """`args` has target, out, seed, device, variant, settings, model and start (the run to go on from, or None)."""
+    """`args` has target, out, seed, device, variant, settings, model, start (run to go on from, or None)."""
 
     def __init__(self, args, method: str):
         self.args, self.method = args, method
@@ -82,7 +82,7 @@ class Run:
         yield from self.bar
 
     def step(self, optimizer: torch.optim.Optimizer, **numbers) -> None:
-        """Steps the optimizer, clears the gradients, logs the numbers; raises UserError if one is not finite."""
+        """Steps the optimizer, clears the gradients, logs the numbers; a number not finite is a UserError."""
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self.note(**numbers)

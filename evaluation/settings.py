@@ -8,7 +8,7 @@ from evaluation.errors import UserError
 
 
 def override(config: DictConfig, overrides: list[str]) -> DictConfig:
-    """Merges dot-list overrides into a config. An unknown key or a malformed text is a UserError naming near keys."""
+    """Merges dot-list overrides into a config. UserError for a malformed text or unknown key (names near ones)."""
     for text in overrides:
         key, equals, _ = text.partition("=")
         if not equals:

@@ -1,9 +1,9 @@
 """The one sampler: base model, or base model + one run -> answer set.
 
-    python -m machine_unlearning.sample --model checkpoints/mini --run runs/esd/Sketch --protocol mini --out DIR
+    python -m machine_unlearning.sample --model checkpoints/mini --run runs/esd/Sketch --out DIR
 
-Every image starts from noise that is a function of (seed, theme, object). Images are drawn in fixed blocks of the
-grid; run the command again to go on, or several times at once to share the work: the pixels stay the same.
+Every image starts from noise that is a function of (seed, theme, object). Images are drawn in fixed blocks of
+the grid; run the command again to go on, or several at once to share the work: the pixels stay the same.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from evaluation.images import CanvasImages
 
 
 def forever(count: int, batch: int, seed: int, start: int = 0):
-    """Yields index batches [batch] of `count` items: every item once an epoch, reshuffled, from batch number `start`.
+    """Yields index batches [batch] of `count` items: each item once an epoch, reshuffled, from batch `start`.
 
     Batch n is a function of (count, batch, seed, n), so a resumed run sees what an uninterrupted one would.
     """
@@ -34,7 +34,7 @@ def forever(count: int, batch: int, seed: int, start: int = 0):
 def cached_moments(
     sd, images: CanvasImages, folder: str | Path, flip: bool = False, batch=64, workers=0
 ) -> torch.Tensor:
-    """VAE moments of every image, float16 [N,2C,h,w] (of N mirrored ones behind them with `flip`), computed once.
+    """VAE moments of every image, float16 [N,2C,h,w] (with `flip`, N mirrored ones follow), computed once.
 
     They are kept in `folder` under a key of everything that changes them.
     """
@@ -65,7 +65,7 @@ def cached_moments(
 class Captions:
     """Prompts of (theme, object) cells in several wordings.
 
-    `wordings` maps a template with {theme} and/or {object} to its share. Drawing a caption gives a number into
+    `wordings` maps a template with {theme} or {object} to its share. Drawing a caption gives an index into
     `texts`, the list of all distinct captions, so that each is tokenised or embedded once.
     """
 

@@ -4,7 +4,7 @@
     guided eps = eps(x,t,null) + s (eps(x,t,c) - eps(x,t,null))
     DDIM, eta 0 (Song et al. 2021, eq. 12): x_prev = sqrt(abar_prev) x_0(x,eps) + sqrt(1 - abar_prev) eps
 
-Sizes, channels, latent scale and prompt length come from the model, so the miniature and SD 1.5 share every line.
+Sizes, channels, latent scale, prompt length come from the model, so the miniature and SD 1.5 share all code.
 """
 
 import hashlib
@@ -15,12 +15,15 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from diffusers.utils import logging
+from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from evaluation.errors import UserError
 
-logging.set_verbosity_error()
+for library in (diffusers_logging, transformers_logging):  # our own bars and messages say enough
+    library.set_verbosity_error()
+    library.disable_progress_bar()
 CARD = "canvas.json"  # beside model_index.json: which variant, protocol and data suit this model
 
 
@@ -68,7 +71,7 @@ class StableDiffusion:
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Images [B,3,H,W] in [0,1] -> latents [B,C,h,w], a sample of the posterior (drawn on the CPU), scaled."""
+        """Images [B,3,H,W] in [0,1] -> latents [B,C,h,w], a posterior sample (drawn on the CPU), scaled."""
         return self.sample_moments(self.moments(images), generator)
 
     @torch.no_grad()
@@ -103,7 +106,7 @@ class StableDiffusion:
 
 
 def load_sd(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
-    """Loads a diffusers folder. Raises UserError if something is missing or is not of an eps-predicting SD."""
+    """Loads a diffusers folder. Raises UserError if a part is missing or the model does not predict eps."""
     path = Path(path)
     for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
         if not (path / part).is_dir():
@@ -131,7 +134,7 @@ def load_sd(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.fl
 
 
 def eps(unet, x: torch.Tensor, t: torch.Tensor | int, text: torch.Tensor) -> torch.Tensor:
-    """Predicted noise [B,C,h,w] of latents x [B,C,h,w] at timesteps t ([B] or a number), prompts text [B,L,D]."""
+    """Predicted noise [B,C,h,w] of latents x [B,C,h,w] at timesteps t ([B] or a number), text [B,L,D]."""
     return unet(x, t, encoder_hidden_states=text).sample
 
 
@@ -147,7 +150,7 @@ def guided_eps(unet, x, t, text, null, guidance: float) -> torch.Tensor:
 
 
 def ddim_grid(steps: int, train_steps: int = 1000) -> list[int]:
-    """Ascending timesteps of a DDIM sampler with leading spacing and offset 1: 1, 11, ... 991 for 100 steps."""
+    """Ascending DDIM timesteps, leading spacing and offset 1: 1, 11, ... 991 for 100 steps."""
     return [i * (train_steps // steps) + 1 for i in range(steps)]
 
 
@@ -159,7 +162,7 @@ def ddim_step(x, e, a, a_prev) -> torch.Tensor:
 
 @torch.no_grad()
 def denoise_until(unet, x, text, null, guidance: float, grid: list[int], abar, stop=0) -> torch.Tensor:
-    """Walks DDIM down the ascending `grid`, from its last entry through entry `stop` (a number, or one per row, [B]).
+    """Walks DDIM down the ascending `grid`, from its last entry through entry `stop` (one, or [B]).
 
     x [B,C,h,w] starts as pure noise and ends at the noise level of entry stop - 1 (of abar_0 if stop = 0).
     `null` [1,L,D] serves every row.
@@ -174,7 +177,7 @@ def denoise_until(unet, x, text, null, guidance: float, grid: list[int], abar, s
 
 
 def noise_of(key, shape) -> torch.Tensor:
-    """Standard normal float32 of this shape, a function of the key (a number, or a tuple such as a cell) alone."""
+    """Standard normal float32 of this shape, a function of the key (a number or a tuple) alone."""
     words = key if isinstance(key, tuple) else (key,)
     number = int.from_bytes(hashlib.sha256("/".join(map(str, words)).encode()).digest()[:8], "big") >> 1
     return torch.randn(shape, generator=torch.Generator().manual_seed(number))
@@ -207,7 +210,7 @@ def sample(
 
 
 def diffusion_loss(sd: StableDiffusion, latents, text, generator: torch.Generator) -> torch.Tensor:
-    """SD's training loss: mean squared error of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
+    """SD's training loss: MSE of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
     t = torch.randint(len(sd.abar), (len(latents),), generator=generator).to(latents.device)
     noise = torch.randn(latents.shape, generator=generator).to(latents.device)
     return F.mse_loss(eps(sd.unet, sd.add_noise(latents, noise, t), t, text), noise)

@@ -47,7 +47,7 @@ def seed_everything(seed: int) -> None:
 
 
 def one_cycle(progress: float, warmup: float = 0.05) -> float:
-    """Factor of the learning rate: up linearly over the first `warmup` share, then down along a cosine to zero."""
+    """Factor of the learning rate: up linearly over the `warmup` share, then down a cosine to zero."""
     if progress < warmup:
         return progress / warmup
     return 0.5 * (1 + math.cos(math.pi * (progress - warmup) / (1 - warmup)))
@@ -59,7 +59,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def cells_of(data: str) -> list[tuple[str, str]]:
-    """The (theme, object) pairs of a data folder: those of the miniature if it is one, else all of the benchmark."""
+    """The (theme, object) pairs of a data folder: the miniature's if it is one, else the benchmark's."""
     mini = data.partition(":")[0] == "mini" or not (Path(data) / "Bricks").is_dir()
     themes, objects = (mini_canvas.THEMES, mini_canvas.OBJECTS) if mini else (canvas.THEMES, canvas.OBJECTS)
     return [(theme, obj) for theme in themes for obj in objects]
@@ -82,7 +82,7 @@ def load_pixels(data: CanvasImages) -> torch.Tensor:
 class Checkpoint:
     """A training state that survives a kill: written now and then, read when the same command runs again.
 
-    Everything given by name has `state_dict` and `load_state_dict`. `log.jsonl` beside it gets a line at every save.
+    Everything given by name has `state_dict` and `load_state_dict`. Each save adds a line to `log.jsonl`.
     """
 
     def __init__(self, path: Path, **parts):

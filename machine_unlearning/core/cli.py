@@ -1,10 +1,10 @@
 """The command line that all methods share.
 
-    python -m machine_unlearning.METHOD.train --target Sketch --model checkpoints/mini --out runs/METHOD/Sketch lr=1e-5
+    python -m machine_unlearning.METHOD.train --target Sketch --model checkpoints/mini --out RUN lr=1e-5
 
-`config.yaml` beside `train.py` has three variants: `canvas` (the paper's algorithm), `published` (what the official
-code effectively did) and `mini` (the embedded miniature, chosen by itself for that model). Each may have the sections
-`all`, `style`, `object` and `pair`; the later variants state only what differs from `canvas`.
+`config.yaml` beside `train.py` has three variants: `canvas` (the paper's algorithm), `published` (what the
+official code effectively did) and `mini` (the miniature, chosen by itself for that model). Each may have
+sections `all`, `style`, `object` and `pair`; the later variants state only what differs from `canvas`.
 """
 
 import argparse
@@ -25,7 +25,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     """Parses a method's command line.
 
     `doc` and `train_file` are the caller's __doc__ and __file__. The result has the flags and `targets`
-    (list[canvas.Target]), `settings` (DictConfig), `world` (the protocol whose themes and objects the model knows).
+    (list[canvas.Target]), `settings` (DictConfig), `world` (protocol whose names the model knows).
     Raises UserError for an unknown target or setting, or a kind of target the method has no settings for.
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)

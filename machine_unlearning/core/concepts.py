@@ -12,7 +12,7 @@ def say(template: str, target: Target, underscores: bool = False) -> str:
 
 
 def kept_cells(world: Protocol, targets: list[Target]) -> list[tuple[str, str]]:
-    """All (theme, object) pairs of the model's world that show no target, photos included, in the order of themes."""
+    """All (theme, object) pairs of the model's world that show no target, photos included, by theme."""
     cells = [(theme, obj) for theme in world.themes for obj in world.objects]
     return [cell for cell in cells if not any(target.covers(*cell) for target in targets)]
 

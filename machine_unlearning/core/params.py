@@ -1,4 +1,4 @@
-"""Which UNet weights a method may change. The names are diffusers'; the rules are those of the original ESD."""
+"""Which UNet weights a method may change. Names are diffusers'; the rules are the original ESD's."""
 
 from torch import nn
 
@@ -14,7 +14,7 @@ SCOPES = {  # name -> rule on a parameter's name
 
 
 def trainable(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
-    """Name -> parameter of a scope, with gradients switched on for these alone. An empty scope is an error."""
+    """Name -> parameter of a scope, with gradients on for these alone. An empty scope is an error."""
     weights = {name: weight for name, weight in unet.named_parameters() if SCOPES[scope](name)}
     if not weights:
         raise ValueError(f"scope {scope} selects no weight of this UNet")

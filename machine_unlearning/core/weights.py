@@ -13,7 +13,7 @@ FILE = "weights.safetensors"
 
 
 def load_base(args, run) -> StableDiffusion:
-    """The model a method starts from: `--model`, with the weights of `--from` put in. Tells `run` its fingerprint."""
+    """The model a method starts from: `--model` with the weights of `--from`. Tells `run` its fingerprint."""
     sd = load_sd(args.model, args.device)
     run.model = sd.fingerprint()
     if args.start:
@@ -22,7 +22,7 @@ def load_base(args, run) -> StableDiffusion:
 
 
 def save_delta(run, sd: StableDiffusion, names) -> None:
-    """Writes the UNet tensors `names`, and those of the run this one started from, as they are now (full precision)."""
+    """Writes UNet tensors `names`, and those of the run this one started from, as they are now."""
     if run.args.start:
         with safe_open(Path(run.args.start) / FILE, "pt") as earlier:
             names = {*names, *earlier.keys()}
@@ -33,7 +33,7 @@ def save_delta(run, sd: StableDiffusion, names) -> None:
 
 
 def load_run(sd: StableDiffusion, folder: str | Path) -> None:
-    """Puts the stored weights of a run into its base model. Raises UserError if they belong to another model."""
+    """Puts a run's stored weights into its base model; a UserError if they belong to another."""
     path = Path(folder) / FILE
     if not path.exists():
         raise UserError(f"--run {folder}: no {FILE}; run the method's train.py with --out {folder} first")

@@ -1,7 +1,7 @@
 """ESD: Erasing Concepts from Diffusion Models (Gandikota et al., ICCV 2023)
 
-Teaches the model, asked for the concept c, to predict the noise that guidance *away* from c gives in the frozen
-model (eq. 8). There are no images: x_t is what the student itself makes of noise when asked for c.
+Teaches the model, asked for the concept c, to predict the noise that guidance *away* from c gives in the
+frozen model (eq. 8). There are no images: x_t is what the student itself makes of noise when asked for c.
 
     y = eps*(x_t,t,null) - eta (eps*(x_t,t,c) - eps*(x_t,t,null))        L = || eps_theta(x_t,t,c) - y ||^2
 """
@@ -27,9 +27,9 @@ def esd_loss(eps_student, eps_null, eps_concept, eta: float):
 
 
 def draw_times(count: int, walk: int, partial: str, generator: torch.Generator):
-    """-> timesteps t [B] to train at, and entries [B] of the `walk`-step DDIM grid through which x is denoised.
+    """-> timesteps t [B] to train at, and entries [B] of the `walk`-step DDIM grid to denoise through.
 
-    `exact`: t is entry k of the grid and x is at that noise level. `none`: as the official benchmark, where x is
+    `exact`: t is entry k of the grid and x is at that noise level. `none`: as the official port, x is
     denoised to the end (entry 0) while t is uniform within the k-th of `walk` equal parts of the schedule.
     """
     k = torch.randint(walk, (count,), generator=generator)

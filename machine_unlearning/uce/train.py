@@ -1,7 +1,7 @@
 """UCE: Unified Concept Editing (Gandikota et al., WACV 2024)
 
-Rewrites the key and value maps of every cross-attention layer in closed form (eq. 7): tokens c of the prompts to erase
-are sent where the guide's tokens g go, tokens p of the prompts to preserve stay put. There is no training loop.
+Rewrites the key and value maps of every cross-attention layer in closed form (eq. 7): tokens c of prompts
+to erase go where the guide's tokens g go, tokens p of prompts to preserve stay put. There is no training.
 
     W' = (lamb W + a sum_i v_i c_i' + b sum_j (W p_j) p_j') (lamb I + a sum_i c_i c_i' + b sum_j p_j p_j')^-1
 
@@ -50,7 +50,7 @@ def values(W, pair: Pair, technique: str):
 
 
 def gram(rows, chunk: int = 8192):
-    """sum of p p' over rows [n,D] -> float64 [D,D], in chunks so that a thousand prompts need no float64 copy."""
+    """sum of p p' over rows [n,D] -> float64 [D,D], in chunks: a thousand prompts need no float64 copy."""
     return sum((part.T @ part).double() for part in rows.split(chunk))
 
 

@@ -102,7 +102,7 @@ def test_adam_steps(case):
 
 
 def test_partial_denoising(case):
-    """The first generation stops right after the step with grid index k - 1; the benchmark's port never stops."""
+    """The first generation stops after the step with grid index k - 1; the benchmark's port never stops."""
     description, arrays, _, student, inputs = case
     grid = ddim_grid(50)[:-1]
     text, null = inputs["emb_concept"], inputs["emb_null"]
