@@ -63,7 +63,7 @@ class Run:
 
     def __enter__(self):
         self.out.mkdir(parents=True, exist_ok=True)
-        self.log = open(self.out / "log.jsonl", "w")
+        self.log = open(self.out / "log.jsonl", "w", buffering=1)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.model = None  # fingerprint of the base model, set by whoever loads it

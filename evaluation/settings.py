@@ -8,7 +8,7 @@ from evaluation.errors import UserError
 
 
 def override(config: DictConfig, overrides: list[str]) -> DictConfig:
-    """Merges dot-list overrides into a config. UserError for a malformed text or unknown key (names near ones)."""
+    """Merges dot-list overrides into a config. UserError for a malformed text or an unknown key."""
     for text in overrides:
         key, equals, _ = text.partition("=")
         if not equals:

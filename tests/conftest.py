@@ -6,7 +6,7 @@ import pytest
 def pytest_addoption(parser):
     """`--fixtures DIR`: the folder of reference inputs and outputs.
 
-    pytest has an option of that name, which lists fixtures. It gives way, and stays reachable as `--funcargs`.
+    pytest has an option of that name, which lists fixtures. It gives way; `--funcargs` still does that.
     """
     options = parser.optparser._option_string_actions
     builtin = options.pop("--fixtures")

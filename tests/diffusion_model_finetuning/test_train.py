@@ -1,4 +1,4 @@
-"""Both training scripts, a few steps on drawn images: what they write, and that a resumed run changes nothing."""
+"""Both training scripts, a few steps on drawn images: what they write, and that resuming changes nothing."""
 
 import json
 

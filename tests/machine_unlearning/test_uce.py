@@ -22,7 +22,7 @@ def problem():
 @pytest.mark.parametrize("technique", ["replace", "tensor"])
 @pytest.mark.parametrize("lamb, erase, preserve", [(1.0, 0.05, 0.1), (10.0, 1.0, 0.0), (0.3, 2.0, 5.0)])
 def test_minimises_its_least_squares(problem, technique, lamb, erase, preserve):
-    """|sqrt(a) (C W' - V)|^2 + |sqrt(b) (P W' - P W)|^2 + |sqrt(lamb) (W' - W)|^2, stacked and solved by QR."""
+    """|sqrt(a) (C W' - V)|^2 + |sqrt(b) (P W' - P W)|^2 + |sqrt(lamb) (W' - W)|^2, stacked, by QR."""
     W, pairs, kept = problem
     targets = []
     for edit, guide in pairs:
