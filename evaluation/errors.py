@@ -24,9 +24,8 @@ def command(main):
             print(done)
             return None
         except UserError as error:
-            message = (
-                str(error).rpartition("UserError: ")[2].strip()
-            )  # a worker process wraps it in its traceback
+            # one raised in a worker process arrives wrapped in that process's traceback
+            message = str(error).rpartition("UserError: ")[2].strip()
         except FileNotFoundError as error:
             message = f"{error.filename}: no such file or folder"
         except OSError as error:

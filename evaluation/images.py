@@ -28,9 +28,8 @@ def open_image(path: str | Path, size: int | None = None) -> Image.Image:
 def square(image: Image.Image, size: int) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop(
-        (left, top, left + side, top + side)
-    )  # resize(box=...) would blend in pixels outside it
+    # crop first: resize(box=...) would blend in pixels from outside the box
+    image = image.crop((left, top, left + side, top + side))
     return image.resize((size, size), Image.Resampling.BILINEAR)
 
 
