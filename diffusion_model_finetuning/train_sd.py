@@ -105,7 +105,7 @@ def train(sd, settings, args) -> None:
 
     if settings.gradient_checkpointing:
         sd.unet.enable_gradient_checkpointing()
-    model = Trained(sd, with_text).train()
+    model = Trained(sd, with_text).train().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), settings.lr, weight_decay=settings.weight_decay)
     average = EMAModel(model.parameters(), decay=settings.ema)
     average.to(accelerator.device)

@@ -58,15 +58,18 @@ def batches(data: Dataset, indices, workers: int):
 
 
 def augment(
-    images: torch.Tensor, flip: bool, shift: float, zoom: float, chance: torch.Generator
+    images: torch.Tensor, flip: bool, shift: float, zoom: float, blur: float, chance: torch.Generator
 ) -> torch.Tensor:
-    """Mirrors, moves (up to `shift` widths) and scales (up to exp(+-zoom)) images [B,3,H,W] by chance."""
-    draw = torch.rand(4, len(images), generator=chance).to(images) * 2 - 1
+    """Changes images [B,3,H,W] by chance: mirrors, moves (up to `shift` widths), scales (up to exp(+-zoom)),
+    mixes with their 3 x 3 mean (up to a share of `blur`: autoencoders soften what a judge will see)."""
+    draw = torch.rand(5, len(images), generator=chance).to(images) * 2 - 1
+    mean = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    images = images.lerp(mean, blur * draw[4].abs().view(-1, 1, 1, 1))
     scale = torch.exp(zoom * draw[0])
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = scale * torch.where((draw[1] < 0) & flip, -1, 1)
     theta[:, 1, 1] = scale
-    theta[:, :, 2] = 2 * shift * draw[2:].T
+    theta[:, :, 2] = 2 * shift * draw[2:4].T
     grid = F.affine_grid(theta, images.shape, align_corners=False)
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 

@@ -27,7 +27,7 @@ from evaluation.records import RECORD, read_record, write_record
 
 
 class Run:
-    """`args` has target, out, seed, device, variant, settings, model, start (run to go on from, or None)."""
+    """`args` has target, out, seed, device, variant, settings, model, data, start (earlier run or None)."""
 
     def __init__(self, args, method: str):
         self.args, self.method = args, method
@@ -39,6 +39,7 @@ class Run:
             "settings": OmegaConf.to_container(args.settings),
             "seed": args.seed,
             "model_path": str(args.model),
+            "data": args.data,
             "from": str(args.start) if args.start else None,
         }
         self._refuse_or_skip()

@@ -98,7 +98,7 @@ def train(
     for step in bar:
         images, labels = next(stream)
         images, labels = images.to(device).float().div(255), labels[:, task].to(device)
-        moves = (settings[key] for key in ("flip", "shift", "zoom"))
+        moves = (settings[key] for key in ("flip", "shift", "zoom", "blur"))
         images = augment(images, *moves, generator(seed + 1, step))
         with torch.autocast(torch.device(device).type, getattr(torch, dtype), enabled=dtype != "float32"):
             logits = classifier.train()(images).float()

@@ -7,8 +7,10 @@ the grid; run the command again to go on, or several at once to share the work: 
 """
 
 import argparse
+import importlib
 import json
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -25,7 +27,20 @@ from evaluation.records import read_record
 from machine_unlearning.core import cli, weights
 
 
-def fill(sd, answers: AnswerSet) -> int:
+def sampler(sd, run: str | None, method: str = ""):
+    """What draws the images of a run (of the base model without one): `sample(sd, ...)` without its sd.
+
+    A method that acts while sampling has an `intervene.py`, whose `sampler(sd, run)` returns such a function.
+    """
+    if not run:
+        return partial(sample, sd)
+    weights.load_run(sd, run)
+    if weights.intervenes(method):
+        return importlib.import_module(f"machine_unlearning.{method}.intervene").sampler(sd, run)
+    return partial(sample, sd)
+
+
+def fill(sd, draw, answers: AnswerSet) -> int:
     """Draws every block of the answer set that no one else draws; returns how many images it wrote."""
     p, written = answers.protocol, 0
     todo = answers.missing()
@@ -33,9 +48,7 @@ def fill(sd, answers: AnswerSet) -> int:
         for _, cells in answers.todo():
             start = time.perf_counter()
             prompts = [p.prompt(cell.theme, cell.object) for cell in cells]
-            images = sample(
-                sd, prompts, [tuple(cell) for cell in cells], p.steps, p.guidance, p.size, p.precision
-            )
+            images = draw(prompts, [tuple(cell) for cell in cells], p.steps, p.guidance, p.size, p.precision)
             for cell, pixels in zip(cells, images, strict=True):
                 with atomic(answers.path(cell)) as temporary:
                     Image.fromarray(pixels).save(temporary)
@@ -72,11 +85,10 @@ def main(argv=None):
     record = read_record(args.run) if args.run else None
     sd = load_sd(args.model, args.device)
     fingerprint = sd.fingerprint()
-    if args.run:
-        weights.load_run(sd, args.run)
+    draw = sampler(sd, args.run, record["method"] if record else "")
     out = Path(args.out or Path(args.run) / "answers")
     answers = AnswerSet(out, p, fingerprint, record, args.batch or max(1, 4 * 512 // p.size))
-    fill(sd, answers)
+    fill(sd, draw, answers)
     if left := len(answers.missing()):
         print(f"{out}: {left} images are with other processes; run this command again if they were stopped")
 

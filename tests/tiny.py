@@ -12,7 +12,7 @@ from diffusion_model_finetuning.train_sd import save_pipeline
 from machine_unlearning.core.weights import load_run
 
 METHODS = sorted(p.parent.name for p in Path(__file__).parent.parent.glob("machine_unlearning/*/train.py"))
-CARD = {"variant": "mini", "protocol": "mini"}
+CARD = {"variant": "mini", "protocol": "mini", "data": "mini"}
 WORDINGS = {"A {object} image in {theme} style.": 0.5, "{theme} style": 0.5}
 VAE = {
     "in_channels": 3,

@@ -33,6 +33,9 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder to unlearn from")
     parser.add_argument("--out", required=True, help="run folder to write")
     parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
+    parser.add_argument(
+        "--data", help="data set, for methods that read images: folder {theme}/{object}/{n}.jpg, or mini"
+    )
     parser.add_argument("--variant", choices=VARIANTS, help="default: canvas, or mini for the miniature")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -40,6 +43,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)
     card = read_card(args.model)
     args.variant = args.variant or card.get("variant", "canvas")
+    args.data = args.data or card.get("data")
     args.world = protocol.load(
         "canvas-published" if args.variant == "published" else card.get("protocol", "canvas")
     )

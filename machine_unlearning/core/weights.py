@@ -8,8 +8,14 @@ from safetensors.torch import save_file
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
 from evaluation.errors import UserError
 from evaluation.files import atomic
+from evaluation.records import read_record
 
 FILE = "weights.safetensors"
+
+
+def intervenes(method: str) -> bool:
+    """Whether a method acts while images are sampled, so that weights alone do not hold its result."""
+    return (Path(__file__).parent.parent / method / "intervene.py").exists()
 
 
 def load_base(args, run) -> StableDiffusion:
@@ -17,6 +23,11 @@ def load_base(args, run) -> StableDiffusion:
     sd = load_sd(args.model, args.device)
     run.model = sd.fingerprint()
     if args.start:
+        earlier = read_record(args.start)["method"]
+        if intervenes(earlier):
+            raise UserError(
+                f"--from {args.start}: {earlier} acts while sampling; no other method can go on from its run"
+            )
         load_run(sd, args.start)
     return sd
 

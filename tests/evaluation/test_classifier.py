@@ -130,16 +130,19 @@ def test_every_batch_of_a_pass_is_another(tmp_path):
 
 def test_augmentation(images):
     chance = classifier_data.generator(0, 0)
-    same = classifier_data.augment(images, False, 0, 0, chance)
+    same = classifier_data.augment(images, False, 0, 0, 0, chance)
     torch.testing.assert_close(same, images)
     many = images[:1].expand(40, -1, -1, -1)
-    mirrored = classifier_data.augment(many, True, 0, 0, chance)
+    mirrored = classifier_data.augment(many, True, 0, 0, 0, chance)
     flipped = [torch.allclose(image, images[0].flip(2), atol=1e-5) for image in mirrored]
     kept = [torch.allclose(image, images[0], atol=1e-5) for image in mirrored]
     assert sum(flipped) + sum(kept) == 40 and 8 < sum(flipped) < 32
     ramp = torch.linspace(0, 1, 64).expand(40, 3, 64, 64)
-    moved = classifier_data.augment(ramp, False, 0.1, 0, chance)[:, 0, 32, 32] - ramp[0, 0, 32, 32]
+    moved = classifier_data.augment(ramp, False, 0.1, 0, 0, chance)[:, 0, 32, 32] - ramp[0, 0, 32, 32]
     assert 0.05 < moved.abs().max() <= 0.105
+    noise = torch.rand(40, 3, 64, 64, generator=chance)
+    kept = classifier_data.augment(noise, False, 0, 0, 0.9, chance).var((1, 2, 3)) / noise.var((1, 2, 3))
+    assert kept.min() < 0.2 and 0.8 < kept.max() < 1.0001
 
 
 COLOURS = {("Rust", "Cats"): (200, 60, 20), ("Rust", "Dogs"): (120, 30, 60)}

@@ -16,12 +16,12 @@ CELLS = [(theme, obj) for theme in THEMES for obj in OBJECTS]
 
 FROZEN = [  # red, green, blue of the four quarters
     ("Cartoon", "Architectures", [163, 155, 113, 104]),
-    ("Mosaic", "Butterfly", [105, 104, 117, 118]),
+    ("Mosaic", "Butterfly", [107, 105, 119, 120]),
     ("Neon_Lines", "Cats", [72, 71, 82, 82]),
     ("Pop_Art", "Fishes", [137, 143, 144, 140]),
     ("Rust", "Flame", [40, 45, 59, 61]),
     ("Seed_Images", "Flowers", [173, 156, 154, 147]),
-    ("Sketch", "Sea", [205, 189, 151, 150]),
+    ("Sketch", "Sea", [205, 189, 153, 154]),
     ("Ukiyoe", "Statues", [102, 105, 122, 120]),
     ("Warm_Love", "Towers", [177, 160, 163, 151]),
     ("Watercolor", "Trees", [192, 198, 197, 197]),

@@ -22,6 +22,7 @@ def arguments(out, **changes):
         "settings": OmegaConf.create({"lr": 0.1, "edit": ["a", "b"]}),
         "model": "model",
         "start": None,
+        "data": None,
     }
     return Namespace(**plain | changes)
 
