@@ -16,7 +16,6 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from statistics import fmean
-from typing import NamedTuple
 
 from evaluation import canvas
 from evaluation.answers import Cell, grid, protocol_of, read_manifest
@@ -24,7 +23,7 @@ from evaluation.canvas import Target
 from evaluation.errors import UserError, command
 from evaluation.files import write_json
 from evaluation.protocol import Protocol
-from evaluation.records import RECORD, Prediction, read_predictions
+from evaluation.records import RECORD, Origin, Prediction, origin, read_predictions
 
 FIGURES = ("UA", "UA_both", "IRA", "CRA", "CRA_kept", "SC", "OC", "UP")
 UNSURE = 0.5  # a label seen with less than this probability is a guess
@@ -176,21 +175,6 @@ def score_folder(folder: str | Path, target: str) -> dict:
     except UserError as error:
         raise UserError(f"{folder}: {error}") from error
     return {"target": target, "judged": source} | result
-
-
-class Origin(NamedTuple):
-    """What answer sets must have in common for their figures to be compared."""
-
-    protocol: str  # hash
-    model: str  # fingerprint of the base model
-    judges: str  # fingerprints of both classifiers
-
-
-def origin(folder: str | Path) -> Origin:
-    """Of an answer set with predictions."""
-    manifest, (_, source) = read_manifest(folder), read_predictions(folder)
-    judges = f"{source['style_classifier']}+{source['object_classifier']}"
-    return Origin(manifest["protocol"]["hash"], manifest["model"], judges)
 
 
 def compare(result: dict, folder: str | Path, base: str | Path) -> dict:

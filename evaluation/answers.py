@@ -43,7 +43,7 @@ class AnswerSet:
     """The folder of an answer set. Opening it writes the manifest, or checks the one that is there."""
 
     def __init__(
-        self, folder: str | Path, protocol: Protocol, model: str, run: dict | None = None, block: int = 8
+        self, folder: str | Path, protocol: Protocol, model: str | None, run: dict | None = None, block: int = 8
     ):
         """`model`: the base model's fingerprint, `run`: the run's record, `block`: cells a batch."""
         self.folder, self.protocol = Path(folder), protocol
@@ -96,10 +96,21 @@ class AnswerSet:
                 file.write(f"{socket.gethostname()} {os.getpid()}")
             return True
         except FileExistsError:
-            if not _abandoned(path):
-                return False
-            path.unlink(missing_ok=True)
-            return self._claim(number)
+            return _abandoned(path) and self._take_over(path) and self._claim(number)
+
+    @staticmethod
+    def _take_over(path: Path) -> bool:
+        """Removes a dead process's claim, unless another process was faster and has claimed anew."""
+        aside = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return True
+        if not _abandoned(aside):
+            os.rename(aside, path)
+            return False
+        aside.unlink()
+        return True
 
 
 def _abandoned(path: Path) -> bool:

@@ -60,9 +60,11 @@ def batches(data: Dataset, indices, workers: int):
 def augment(
     images: torch.Tensor, flip: bool, shift: float, zoom: float, blur: float, chance: torch.Generator
 ) -> torch.Tensor:
-    """Changes images [B,3,H,W] by chance: mirrors, moves (up to `shift` widths), scales (up to exp(+-zoom)),
-    mixes with their 3 x 3 mean (up to a share of `blur`: autoencoders soften what a judge will see)."""
-    draw = torch.rand(5, len(images), generator=chance).to(images) * 2 - 1
+    """Images [B,3,H,W] changed by chance: half of them are mirrored, and half (whether mirrored or not) moved by
+    up to `shift` widths, scaled by up to exp(+-zoom) and mixed with up to `blur` of their 3 x 3 mean (a judge
+    must see through autoencoders). The others stay as sharp as the real images it will judge."""
+    draw = torch.rand(6, len(images), generator=chance).to(images) * 2 - 1
+    draw[[0, 2, 3, 4]] *= draw[5] < 0
     mean = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     images = images.lerp(mean, blur * draw[4].abs().view(-1, 1, 1, 1))
     scale = torch.exp(zoom * draw[0])

@@ -6,6 +6,9 @@ import json
 import os
 from pathlib import Path
 
+UMASK = os.umask(0)  # can only be read by setting it
+os.umask(UMASK)
+
 
 @contextlib.contextmanager
 def atomic(path: str | Path):
@@ -15,6 +18,7 @@ def atomic(path: str | Path):
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner may read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from evaluation import canvas, mini_canvas, protocol, records
-from evaluation.answers import Cell, grid, protocol_of, read_manifest
+from evaluation.answers import AnswerSet, Cell, grid, protocol_of, read_manifest
 from evaluation.classifier import TASKS, Classifier, load_classifier, preprocess
 from evaluation.errors import UserError, command
 from evaluation.files import file_digest
@@ -110,16 +110,18 @@ def open_folder(folder: str | Path, name: str | None) -> AnswerFolder:
         raise UserError(
             f"--protocol {name}: {folder}/manifest.json names protocol {made_with.name}; leave it out"
         )
-    manifest = {"model": None, "run": None} if foreign else read_manifest(folder)
-    origin = {"protocol": {"name": made_with.name, "hash": made_with.hash}}
-    origin |= {"model": manifest["model"], "run": manifest["run"]}
-    answers = AnswerFolder(Path(folder), made_with, origin)
-    if missing := [path for path in answers.paths if not path.exists()]:
+    paths = image_paths(folder, grid(made_with), "." + made_with.format)
+    if missing := [path for path in paths if not path.exists()]:
         raise UserError(
-            f"{folder}: {len(missing)} of {len(answers.paths)} images are missing, first {missing[0].name}; "
+            f"{folder}: {len(missing)} of {len(paths)} images are missing, first {missing[0].name}; "
             f"complete it with: python -m machine_unlearning.sample --out {folder}"
         )
-    return answers
+    if foreign:
+        AnswerSet(folder, made_with, model=None)  # from now on an answer set like ours, of an unknown model
+    manifest = read_manifest(folder)
+    origin = {"protocol": {"name": made_with.name, "hash": made_with.hash}}
+    origin |= {"model": manifest["model"], "run": manifest["run"]}
+    return AnswerFolder(Path(folder), made_with, origin)
 
 
 def judged(answers: AnswerFolder, source: dict) -> bool:

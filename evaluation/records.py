@@ -4,9 +4,11 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+from evaluation.answers import read_manifest
 from evaluation.errors import UserError
 from evaluation.files import atomic, write_json
 
@@ -60,10 +62,29 @@ def read_predictions(folder: str | Path) -> tuple[list[Prediction], dict]:
     path = Path(folder) / PREDICTIONS
     if not path.exists():
         raise UserError(f"{folder}: no {PREDICTIONS}; make it with: python -m evaluation.predict {folder}")
-    lines = gzip.decompress(path.read_bytes()).decode().splitlines()
     kinds = Prediction.__annotations__.values()
-    rows = [
-        Prediction(*(kind(value) for kind, value in zip(kinds, row, strict=True)))
-        for row in csv.reader(lines[2:])
-    ]
-    return rows, json.loads(lines[0][2:])
+    try:
+        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
+        source = json.loads(lines[0][2:])
+        rows = [
+            Prediction(*(kind(value) for kind, value in zip(kinds, row, strict=True)))
+            for row in csv.reader(lines[2:])
+        ]
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
+        raise UserError(f"{path}: damaged ({error}); remove it and repeat evaluation.predict") from error
+    return rows, source
+
+
+class Origin(NamedTuple):
+    """What answer sets must have in common for their figures to be compared."""
+
+    protocol: str  # hash
+    model: str  # fingerprint of the base model
+    judges: str  # fingerprints of both classifiers
+
+
+def origin(folder: str | Path) -> Origin:
+    """Of an answer set with predictions."""
+    manifest, (_, source) = read_manifest(folder), read_predictions(folder)
+    judges = f"{source['style_classifier']}+{source['object_classifier']}"
+    return Origin(manifest["protocol"]["hash"], manifest["model"], judges)

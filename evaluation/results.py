@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation import canvas
-from evaluation.accuracy import Origin, origin, score_folder
+from evaluation.accuracy import score_folder
 from evaluation.answers import protocol_of, read_manifest
 from evaluation.errors import UserError
 from evaluation.fid import FID
 from evaluation.protocol import Protocol
-from evaluation.records import PREDICTIONS, RECORD, read_record
+from evaluation.records import PREDICTIONS, RECORD, Origin, origin, read_record
 
 BASE = "base"  # the folder, and the method's name in tables, of the model that nothing was unlearned from
 

@@ -26,7 +26,7 @@ from evaluation.classifier_data import Labelled, augment, batches, generator, in
 from evaluation.errors import Finished, UserError, command
 from evaluation.files import atomic, digest
 from evaluation.images import CanvasImages
-from evaluation.settings import override
+from evaluation.config import override
 
 FOLDER = Path(__file__).parent / "settings"
 NAMES = {

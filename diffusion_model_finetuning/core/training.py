@@ -15,7 +15,7 @@ from evaluation import canvas, mini_canvas
 from evaluation.errors import UserError
 from evaluation.files import atomic
 from evaluation.images import CanvasImages
-from evaluation.settings import override
+from evaluation.config import override
 
 SETTINGS = Path(__file__).parent.parent / "settings"
 

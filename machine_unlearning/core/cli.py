@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from evaluation import canvas, protocol
 from evaluation.errors import UserError
-from evaluation.settings import override
+from evaluation.config import override
 
 VARIANTS = ("canvas", "published", "mini")
 

@@ -1,24 +1,47 @@
 """Which UNet weights a method may change. Names are diffusers'; the rules are the original ESD's."""
 
+import torch
 from torch import nn
 
+from evaluation.canvas import closest
+from evaluation.errors import UserError
+
+ENDS = ("conv_out.", "conv_norm_out.", "time_embedding.")  # the UNet's outer parts that `no...` scopes leave
+XLAYER = ("up_blocks.2.attentions.0.", "up_blocks.2.attentions.2.")
+SELFLAYER = ("down_blocks.1.attentions.0.", "down_blocks.2.attentions.0.")
 SCOPES = {  # name -> rule on a parameter's name
     "xattn": lambda name: ".attn2." in name,  # cross-attention: 80 tensors, 44 M in SD 1.5
     "xattn_kv": lambda name: ".attn2.to_k." in name or ".attn2.to_v." in name,  # 32 tensors, 19 M
     "selfattn": lambda name: ".attn1." in name,
-    "noxattn": lambda name: (
-        ".attn2." not in name and not name.startswith(("conv_out.", "conv_norm_out.", "time_embedding."))
-    ),
+    "noxattn": lambda name: ".attn2." not in name and not name.startswith(ENDS),
+    "notime": lambda name: not name.startswith(ENDS),
+    "xlayer": lambda name: ".attn2." in name and name.startswith(XLAYER),
+    "selflayer": lambda name: ".attn1." in name and name.startswith(SELFLAYER),
     "full": lambda name: True,
 }
 
 
 def trainable(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
-    """Name -> parameter of a scope, with gradients on for these alone. An empty scope is an error."""
+    """Name -> parameter of a scope, with gradients on for these alone. An empty scope is a UserError."""
+    if scope not in SCOPES:
+        raise UserError(f"scope={scope}: no scope is called that; {closest(scope, SCOPES)}")
     weights = {name: weight for name, weight in unet.named_parameters() if SCOPES[scope](name)}
     if not weights:
-        raise ValueError(f"scope {scope} selects no weight of this UNet")
+        raise UserError(f"scope={scope}: selects no weight of this UNet; choose from {', '.join(SCOPES)}")
     unet.requires_grad_(False)
     for weight in weights.values():
         weight.requires_grad_(True)
     return weights
+
+
+def mask_gradients(weights: dict[str, nn.Parameter], mask: dict[str, torch.Tensor]) -> None:
+    """Zeroes the gradients where the mask (name -> bool tensor) is False: Adam then leaves these weights."""
+    for name, weight in weights.items():
+        weight.grad.mul_(mask[name])
+
+
+def kth_smallest(tensors, k: int) -> float:
+    """Exactly the k-th smallest (from 1) of all entries of all tensors, in linear time and one copy."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors]).cpu().numpy()
+    flat.partition(k - 1)
+    return float(flat[k - 1])

@@ -80,11 +80,12 @@ def edit_pairs(sd: StableDiffusion, args) -> list[Pair]:
     return pairs
 
 
-def preserved(args) -> list[str]:
-    """The empty prompt, and the prompt of every cell that shows no target."""
-    s = args.settings
-    cells = concepts.kept_cells(args.world, args.targets)
-    return ["", *(concepts.cell_prompt(s.preserve_prompt, *cell, s.underscores) for cell in cells)]
+def world_prompts(args) -> tuple[list[str], list[bool]]:
+    """The empty prompt and that of every cell of the world, and which of them show no target."""
+    s, everything = args.settings, concepts.kept_cells(args.world, [])
+    prompts = ["", *(concepts.cell_prompt(s.preserve_prompt, *cell, s.underscores) for cell in everything)]
+    kept = set(concepts.kept_cells(args.world, args.targets))
+    return prompts, [True, *(cell in kept for cell in everything)]
 
 
 @command
@@ -93,15 +94,17 @@ def main(argv=None):
     s = args.settings
     with Run(args, method="uce") as run, torch.no_grad():
         sd = weights.load_base(args, run)
-        prompts = preserved(args)
+        prompts, kept = world_prompts(args)
+        # the whole world, embedded once for all targets
         rows = cached_embeddings(sd, prompts, run.model)
         if s.tokens == "last":
-            rows = torch.stack([row[n] for row, n in zip(rows, last_content(sd, prompts), strict=True)])
+            rows = rows[torch.arange(len(rows)), last_content(sd, prompts)]
+        rows = rows[kept]
         run.begin()
         keep, pairs = gram(rows.flatten(0, -2)), edit_pairs(sd, args)
         edited = params.trainable(sd.unet, "xattn_kv")
         for weight in tqdm(edited.values(), f"uce {args.target}", disable=None):
-            scale = max(s.preserve_scale, 1 / len(prompts))
+            scale = max(s.preserve_scale, 1 / len(rows))
             new = uce_solve(weight.double(), pairs, keep, s.lamb, s.erase_scale, scale, s.technique)
             weight.copy_(new)
         weights.save_delta(run, sd, edited)

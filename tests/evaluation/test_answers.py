@@ -75,6 +75,23 @@ def test_claims_of_others(tmp_path, claim, age, free):
     assert next(work)[0] == (0 if free else 1)
 
 
+def test_a_claim_taken_over_by_a_faster_process_is_left_alone(tmp_path, monkeypatch):
+    answers, path = opened(tmp_path), tmp_path / ".claim-0"
+    path.write_text(f"{socket.gethostname()} {dead_pid()}")
+    faster = f"{socket.gethostname()} {os.getppid()}"
+    rename = os.rename
+
+    def late(source, target):  # between the look at the dead claim and its removal
+        monkeypatch.undo()
+        path.write_text(faster)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    work = answers.todo()
+    assert next(work)[0] == 1
+    assert path.read_text() == faster and len(list(tmp_path.glob(".claim*"))) == 2
+
+
 def test_a_block_with_one_missing_image_is_done_whole(tmp_path):
     answers = opened(tmp_path)
     cells = grid(P)

@@ -1,6 +1,7 @@
 """The prompts of the official presets, to the letter."""
 
 import hashlib
+import itertools
 
 import pytest
 
@@ -40,7 +41,7 @@ def test_uce(prompts, tmp_path):
         s, (target,) = args.settings, args.targets
         assert [concepts.say(edit, target, s.underscores) for edit in s.edit] == expected["edit"]
         assert [concepts.say(s.guide, target)] * len(s.edit) == expected["guide"]
-        kept = uce.preserved(args)
+        kept = list(itertools.compress(*uce.world_prompts(args)))
         assert len(kept) == expected["preserve_count"]
         assert kept[: len(expected["preserve_first"])] == expected["preserve_first"]
         assert kept[-1] == expected["preserve_last"]

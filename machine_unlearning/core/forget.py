@@ -1,0 +1,134 @@
+"""Images to forget and images to keep, as two endless streams of noised batches.
+
+Every cell (theme, object) to forget has a substitute, what its images should be taken for: the photographs of
+the same object for a style or a pair, the next object in the same theme for an object. Images and prompts are
+encoded once, before the first batch.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from diffusion_model_finetuning.core.data import cached_moments, forever
+from diffusion_model_finetuning.core.sd import StableDiffusion, eps
+from evaluation import canvas
+from evaluation.canvas import Target
+from evaluation.errors import UserError
+from evaluation.images import CanvasImages
+from evaluation.protocol import Protocol
+from machine_unlearning.core import concepts, embeddings
+
+Cell = tuple[str, str]
+
+
+class Batch(NamedTuple):
+    """Images at random noise levels, with their prompts."""
+
+    x: torch.Tensor  # noised latents [B,C,h,w]
+    t: torch.Tensor  # timesteps [B]
+    noise: torch.Tensor  # what was mixed in [B,C,h,w]
+    text: torch.Tensor  # prompts [B,L,D]
+    pseudo: torch.Tensor  # prompts of the substitutes [B,L,D]; the prompts again for images to keep
+
+
+def autocast(sd: StableDiffusion, precision: str):
+    """The context to compute losses in: `float32`, or `bfloat16` around weights that stay float32."""
+    if precision not in ("float32", "bfloat16"):
+        raise UserError(f"precision={precision}: choose from float32, bfloat16")
+    # no cache: weights cast while gradients are off would give none later
+    return torch.autocast(
+        sd.device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
+    )
+
+
+def denoising_loss(unet, batch: Batch) -> torch.Tensor:
+    """SD's training loss: mean squared error of the predicted noise."""
+    return F.mse_loss(eps(unet, batch.x, batch.t, batch.text), batch.noise)
+
+
+def relabelling_loss(unet, batch: Batch) -> torch.Tensor:
+    """|| eps(x,t,c) - sg eps(x,t,c_pseudo) ||^2, mean: the prompt should give what its substitute gives now."""
+    with torch.no_grad():
+        substitute = eps(unet, batch.x, batch.t, batch.pseudo)
+    return F.mse_loss(eps(unet, batch.x, batch.t, batch.text), substitute)
+
+
+def forget_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
+    """All cells of the model's world that show a target, photographs included, by theme."""
+    kept = set(concepts.kept_cells(world, targets))
+    return [cell for cell in concepts.kept_cells(world, []) if cell not in kept]
+
+
+def substitute(world: Protocol, targets: list[Target], theme: str, obj: str) -> Cell:
+    """A cell that shows no target, as close to this one as can be."""
+    if any(target.style and target.covers(theme, obj) for target in targets):
+        theme = canvas.PHOTO
+    start = world.objects.index(obj)
+    for next_obj in (*world.objects[start:], *world.objects[:start]):
+        if not any(target.covers(theme, next_obj) for target in targets):
+            return theme, next_obj
+    raise UserError(f"--target: names every object of {theme}, so that nothing is left to put in their place")
+
+
+def balanced_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
+    """Cells to keep: of a pair's style, of its object, and of neither, as many each. Else all there are."""
+    groups: dict[tuple, list[Cell]] = {}
+    for cell in concepts.kept_cells(world, targets):
+        shared = any(t.style == cell[0] for t in targets), any(t.object == cell[1] for t in targets)
+        groups.setdefault(shared, []).append(cell)
+    count = min(map(len, groups.values()))
+    return [cell for group in groups.values() for cell in group[:: len(group) // count][:count]]
+
+
+def stream(sd: StableDiffusion, args, generator, cells: list[Cell], substitutes: list[Cell], count: int):
+    """Endless batches of the first `count` images of `cells`, each image once an epoch, in random order.
+
+    Settings read: batch, size, photo, text_drop, first_batch. Streams of equally many images share their order.
+    """
+    s = args.settings
+    images = CanvasImages(args.data, cells, canvas.TRAIN[:count], s.size)
+    if s.first_batch:
+        images.rows = images.rows[: s.batch]
+    cell_of = torch.tensor([cells.index(row[:2]) for row in images.rows])
+    moments = cached_moments(sd, images, embeddings.CACHE, batch=max(1, 2048 // s.size))
+    said = [[canvas.prompt(*cell, args.world.template, s.photo) for cell in side] for side in (cells, substitutes)]
+    prompts = ["", *sorted({*said[0], *said[1]})]
+    text, pseudo = torch.tensor([[prompts.index(prompt) for prompt in side] for side in said])
+    embedded = sd.embed(prompts)
+
+    def dropped(numbers):
+        """Numbers [B] of prompts, each with probability `text_drop` that of the empty prompt."""
+        return torch.where(torch.rand(len(numbers), generator=generator) < s.text_drop, 0, numbers)
+
+    def batches():
+        for rows in forever(len(images), s.batch, args.seed):
+            latents = sd.sample_moments(moments[rows].to(sd.device), generator)
+            t = torch.randint(len(sd.abar), (len(rows),), generator=generator).to(sd.device)
+            noise = torch.randn(latents.shape, generator=generator).to(sd.device)
+            texts = (embedded[dropped(numbers[cell_of[rows]])] for numbers in (text, pseudo))
+            yield Batch(sd.add_noise(latents, noise, t), t, noise, *texts)
+
+    return batches()
+
+
+def streams(sd: StableDiffusion, args, generator: torch.Generator):
+    """-> endless Batches to forget, and Batches to keep.
+
+    Images to keep are those of the substitutes, pair by pair with the images to forget; with `retain_all`,
+    those of all kept cells (for a pair: balanced), in an order of their own. Settings: `images` of a cell to
+    forget, `retain_images` of a cell to keep, and those of `stream`.
+    """
+    s, world, targets = args.settings, args.world, args.targets
+    if not args.data:
+        raise UserError(
+            "--data is missing: this method reads images; name the data set's folder, "
+            "{theme}/{object}/{number}.jpg, or mini for the miniature's"
+        )
+    forget = forget_cells(world, targets)
+    substitutes = [substitute(world, targets, *cell) for cell in forget]
+    retain = balanced_cells(world, targets) if s.retain_all else substitutes
+    return (
+        stream(sd, args, generator, forget, substitutes, s.images),
+        stream(sd, args, generator, retain, retain, s.retain_images),
+    )

@@ -1,0 +1,55 @@
+"""SalUn: Saliency Unlearning (Fan et al., ICLR 2024)
+
+Images to forget, under the forgotten prompt c, should be denoised as under a substitute prompt c'; images to
+keep keep their denoising loss. Only salient weights move: gradients are multiplied by the mask M of mask.py.
+
+    L = || eps_theta(x_t,t,c) - sg eps_theta(x_t,t,c') ||^2 + alpha L_den(retain)        g <- M * grad L
+"""
+
+from itertools import islice
+
+import torch
+from tqdm import tqdm
+
+from evaluation.errors import command
+from evaluation.run import Run
+from machine_unlearning.core import cli, params, weights
+from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
+from machine_unlearning.salun.mask import saliency_mask
+
+
+def salun_loss(forgetting, retaining, alpha: float):
+    return forgetting + alpha * retaining
+
+
+@command
+def main(argv=None):
+    args = cli.parse(__doc__, __file__, argv)
+    s = args.settings
+    with Run(args, method="salun") as run:
+        sd = weights.load_base(args, run)
+        if s.checkpointing:
+            sd.unet.enable_gradient_checkpointing()
+        forget, retain = streams(sd, args, run.generator)
+        mask = None
+        if s.mask_share < 1:
+            batches = tqdm(islice(forget, s.mask_steps), "mask", s.mask_steps, disable=None)
+            ranked = "full" if s.mask_full else s.scope
+            mask = saliency_mask(sd.unet, batches, sd.embed([""]), s.mask_guidance, s.mask_share, ranked)
+        trained = params.trainable(sd.unet, s.scope)
+        optimizer = torch.optim.Adam(trained.values(), s.lr, fused=True)
+
+        for _ in run.steps(s.steps):
+            with autocast(sd, s.precision):
+                forgetting = relabelling_loss(sd.unet, next(forget))
+                retaining = denoising_loss(sd.unet, next(retain))
+            loss = salun_loss(forgetting, retaining, s.alpha)
+            loss.backward()
+            if mask:
+                params.mask_gradients(trained, mask)
+            run.step(optimizer, loss=loss, forget=forgetting, retain=retaining)
+        weights.save_delta(run, sd, trained)
+
+
+if __name__ == "__main__":
+    main()
