@@ -48,6 +48,18 @@ def vocabulary_texts(wordings) -> list[str]:
     return [*texts, extra]
 
 
+def sd_scheduler() -> DDIMScheduler:
+    """Stable Diffusion 1's noise levels and DDIM grid."""
+    return DDIMScheduler(
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        clip_sample=False,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
 def new_sd(folder: str | Path, scratch: DictConfig, wordings, device: str) -> StableDiffusion:
     """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae."""
     if not (Path(folder) / "vae" / "config.json").exists():
@@ -70,15 +82,7 @@ def new_sd(folder: str | Path, scratch: DictConfig, wordings, device: str) -> St
         cross_attention_dim=text.hidden_size,
         **OmegaConf.to_container(scratch.unet),
     )
-    scheduler = DDIMScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-    )
     encoder = CLIPTextModel(text)
     for module in (unet, vae, encoder):
         module.to(device).eval().requires_grad_(False)
-    return StableDiffusion(unet, vae, encoder, tokenizer, scheduler, str(folder))
+    return StableDiffusion(unet, vae, encoder, tokenizer, sd_scheduler(), str(folder))

@@ -77,7 +77,7 @@ SETTINGS = {
         "text_encoder": "train",
         "precision": "no",
         "gradient_checkpointing": False,
-        "workers": 0,
+        "workers": 2,
         "save_every": 2,
         "half": True,
         "card": CARD,

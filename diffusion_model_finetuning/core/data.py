@@ -48,14 +48,10 @@ def cached_moments(
         except SafetensorError:
             path.unlink()  # cut short by a full disk: made again below
     parts, mirrored = [], []
-    loader = DataLoader(
-        [*range(len(images))], batch, collate_fn=lambda ids: torch.stack([images[i]["image"] for i in ids])
-    )
-    loader.num_workers = workers
-    for pixels in tqdm(loader, "encode", disable=None):
-        parts.append(sd.moments(pixels).half().cpu())
+    for rows in tqdm(DataLoader(images, batch, num_workers=workers), "encode", disable=None):
+        parts.append(sd.moments(rows["image"]).half().cpu())
         if flip:
-            mirrored.append(sd.moments(pixels.flip(-1)).half().cpu())
+            mirrored.append(sd.moments(rows["image"].flip(-1)).half().cpu())
     moments = torch.cat(parts + mirrored).contiguous()
     with atomic(path) as temporary:
         save_file({"moments": moments}, temporary)
