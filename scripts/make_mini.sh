@@ -13,6 +13,7 @@ for task in style object; do
 done
 python -m diffusion_model_finetuning.train_vae --settings mini --data $train --out "$out" --device cpu
 python -m diffusion_model_finetuning.train_sd --settings mini --data $train --out "$out" --device cpu
+rm -rf "$out/.training"  # encoded images, 130 MB
 answers=runs/make_mini/base/answers
 python -m machine_unlearning.sample --model "$out" --out $answers
 python -m evaluation.predict $answers --style-classifier "$out/style_classifier.safetensors" \

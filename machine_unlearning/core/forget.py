@@ -48,10 +48,10 @@ def denoising_loss(unet, batch: Batch) -> torch.Tensor:
 
 
 def relabelling_loss(unet, batch: Batch) -> torch.Tensor:
-    """|| eps(x,t,c) - sg eps(x,t,c_pseudo) ||^2, mean: the prompt should give what its substitute gives now."""
+    """mean (eps(x,t,c) - sg eps(x,t,c_pseudo))^2: a prompt should give what its substitute gives now."""
     with torch.no_grad():
-        substitute = eps(unet, batch.x, batch.t, batch.pseudo)
-    return F.mse_loss(eps(unet, batch.x, batch.t, batch.text), substitute)
+        wanted = eps(unet, batch.x, batch.t, batch.pseudo)
+    return F.mse_loss(eps(unet, batch.x, batch.t, batch.text), wanted)
 
 
 def forget_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
@@ -82,9 +82,9 @@ def balanced_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
 
 
 def stream(sd: StableDiffusion, args, generator, cells: list[Cell], substitutes: list[Cell], count: int):
-    """Endless batches of the first `count` images of `cells`, each image once an epoch, in random order.
+    """Endless Batches of the first `count` images of `cells`, each image once an epoch, in random order.
 
-    Settings read: batch, size, photo, text_drop, first_batch. Streams of equally many images share their order.
+    Streams of equally many images have the same order. Settings: batch, size, photo, text_drop, first_batch.
     """
     s = args.settings
     images = CanvasImages(args.data, cells, canvas.TRAIN[:count], s.size)
@@ -92,7 +92,9 @@ def stream(sd: StableDiffusion, args, generator, cells: list[Cell], substitutes:
         images.rows = images.rows[: s.batch]
     cell_of = torch.tensor([cells.index(row[:2]) for row in images.rows])
     moments = cached_moments(sd, images, embeddings.CACHE, batch=max(1, 2048 // s.size))
-    said = [[canvas.prompt(*cell, args.world.template, s.photo) for cell in side] for side in (cells, substitutes)]
+    said = [
+        [canvas.prompt(*cell, args.world.template, s.photo) for cell in side] for side in (cells, substitutes)
+    ]
     prompts = ["", *sorted({*said[0], *said[1]})]
     text, pseudo = torch.tensor([[prompts.index(prompt) for prompt in side] for side in said])
     embedded = sd.embed(prompts)

@@ -24,7 +24,7 @@ def load_base(args, run) -> StableDiffusion:
     run.model = sd.fingerprint()
     if args.start:
         earlier = read_record(args.start)["method"]
-        if intervenes(earlier):
+        if intervenes(earlier) and earlier != run.method:
             raise UserError(
                 f"--from {args.start}: {earlier} acts while sampling; no other method can go on from its run"
             )

@@ -71,7 +71,9 @@ def learn_concepts(sd, images: list[CanvasImages], prompt, args, run):
     s, order = args.settings, assigned(args.settings.tokens, args.settings.order)
     moments, texts = [], []
     for target, shown in zip(args.targets, images, strict=True):
-        both = cached_moments(sd, shown, embeddings.CACHE, flip=True, batch=4).to(args.device)
+        both = cached_moments(sd, shown, embeddings.CACHE, flip=True, batch=max(1, 2048 // s.size)).to(
+            args.device
+        )
         learned = invert(sd, target, both, s, run)
         moments.append(both[: len(shown)])
         texts.append(encode(sd, prompt, learned[order]).expand(len(shown), -1, -1))

@@ -7,7 +7,6 @@ The mask is 1 for the int(share N) largest of all N entries of S, whatever tenso
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from diffusion_model_finetuning.core.sd import guided_eps
 from machine_unlearning.core import params
@@ -20,7 +19,7 @@ def saliency_loss(unet, batch: Batch, null, guidance: float) -> torch.Tensor:
 
 
 def largest(scores: dict[str, torch.Tensor], share: float) -> dict[str, torch.Tensor]:
-    """True for exactly int(share N) of all N entries, the largest; of equal ones, the first in their order."""
+    """True for the int(share N) largest of all N entries, exactly so many; of equal ones, for the first."""
     total = sum(score.numel() for score in scores.values())
     count = int(share * total)
     if not count:
@@ -36,7 +35,7 @@ def largest(scores: dict[str, torch.Tensor], share: float) -> dict[str, torch.Te
 
 
 def saliency_mask(unet, batches, null, guidance: float, share: float, scope: str) -> dict[str, torch.Tensor]:
-    """Name -> bool tensor for the weights of a scope. `batches` is a list or has a length; no weight moves.
+    """Name -> bool tensor for the weights of a scope, none of which moves.
 
     The gradients of the batches add up, with their signs, where torch keeps them.
     """

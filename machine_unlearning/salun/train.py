@@ -30,19 +30,19 @@ def main(argv=None):
         sd = weights.load_base(args, run)
         if s.checkpointing:
             sd.unet.enable_gradient_checkpointing()
-        forget, retain = streams(sd, args, run.generator)
+        pairs = zip(*streams(sd, args, run.generator))
         mask = None
         if s.mask_share < 1:
-            batches = tqdm(islice(forget, s.mask_steps), "mask", s.mask_steps, disable=None)
-            ranked = "full" if s.mask_full else s.scope
-            mask = saliency_mask(sd.unet, batches, sd.embed([""]), s.mask_guidance, s.mask_share, ranked)
+            batches = tqdm(islice(pairs, s.mask_steps), "mask", s.mask_steps, disable=None)
+            images = (forget for forget, _ in batches)
+            scope = "full" if s.mask_full else s.scope
+            mask = saliency_mask(sd.unet, images, sd.embed([""]), s.mask_guidance, s.mask_share, scope)
         trained = params.trainable(sd.unet, s.scope)
         optimizer = torch.optim.Adam(trained.values(), s.lr, fused=True)
 
-        for _ in run.steps(s.steps):
+        for _, (forget, retain) in zip(run.steps(s.steps), pairs):
             with autocast(sd, s.precision):
-                forgetting = relabelling_loss(sd.unet, next(forget))
-                retaining = denoising_loss(sd.unet, next(retain))
+                forgetting, retaining = relabelling_loss(sd.unet, forget), denoising_loss(sd.unet, retain)
             loss = salun_loss(forgetting, retaining, s.alpha)
             loss.backward()
             if mask:

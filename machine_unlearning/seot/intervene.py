@@ -82,8 +82,8 @@ def ito(text, look, reference, erase, retain, rate: float, s):
     for _ in range(s.iterations):
         text = text.detach().requires_grad_()
         with torch.enable_grad():
-            loss = ito_loss(ito_terms(*reference, shown, *look(text), erase, retain), s.lambdas)
-        text = text - rate * torch.autograd.grad(loss.sum(), text)[0]
+            loss = ito_loss(ito_terms(*reference, shown, *look(text), erase, retain), s.lambdas).sum()
+        text = text - rate * torch.autograd.grad(loss, text)[0]
     return text.detach()
 
 

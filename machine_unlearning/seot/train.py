@@ -1,17 +1,18 @@
-"""SEOT: Get What You Want, Not What You Don't (Li et al., ICLR 2024; its code is called SuppressEOT)
+"""SEOT: Get What You Want, Not What You Don't (Li et al., ICLR 2024; the code is called SuppressEOT)
 
 No weight changes: while an image is sampled, the embedding E [L,D] of its prompt loses the target's words.
-Soft-weighted regularisation (SWR) shrinks what its rows K of these words and of end and padding share:
+Soft-weighted regularisation (SWR) takes the rows of these words, K, and those of the end and the padding, and
+shrinks what they have in common:
 
-    E[K, n-1 ... L-1] = U diag(sigma) V'        sigma <- sigma exp(-alpha sigma)
+    E[K, n-1 ... L-1] = U diag(sigma) V'               sigma <- sigma exp(-alpha sigma)
 
-Inference-time optimisation (ITO) then takes a few gradient steps at each of some early timesteps:
+Inference-time optimisation (ITO) then takes some gradient steps on E at each of the early timesteps:
 
     L = L_ret - 0.5 L_era + L_sret - 0.5 L_sera        E <- E - rate dL/dE
 
-Cosine distances between attention maps of the edited and the unedited prompt: small for words to retain, large
-for words to erase; of the maps themselves, and of the image's attention to itself where they show a word.
-Here the run is only written; `intervene.py` does the work when `machine_unlearning.sample` draws it.
+These are cosine distances between attention maps of the unedited and the edited prompt, small for words to
+retain and large for words to erase: of the words' maps, and of the image's attention to itself where a word
+shows. Here the run is only written; `intervene.py` acts when `machine_unlearning.sample` draws its images.
 """
 
 from evaluation.errors import command

@@ -22,8 +22,8 @@ def style_span(tokenizer, prompt: str, style: str) -> list[int]:
 
 def port_tokens(style: str | None, obj: str | None) -> list[int]:
     """Where the official port takes a target to be: one token a word, in the benchmark's template."""
-    places = [2] if obj else []
-    return places + [*range(5, 6 + len(style.split("_")))] if style else places
+    of_style = range(5, 6 + len(style.split("_"))) if style else ()
+    return [*([2] if obj else []), *of_style]
 
 
 def target_tokens(tokenizer, prompt: str, targets: list[canvas.Target], fixed: bool) -> list[int]:
@@ -36,7 +36,7 @@ def target_tokens(tokenizer, prompt: str, targets: list[canvas.Target], fixed: b
         spans = [style_span(tokenizer, prompt, style)] if style else []
         spans += [span(tokenizer, prompt, canvas.spoken(obj))] if obj else []
         if all(spans):
-            found.update(port_tokens(style, obj) if fixed else sum(spans, []))
+            found.update(*([port_tokens(style, obj)] if fixed else spans))
     return sorted(found & {*range(token_count(tokenizer, prompt) - 1)})
 
 

@@ -19,6 +19,7 @@ from evaluation.errors import command
 from evaluation.run import Run
 from machine_unlearning.core import cli, concepts, params, weights
 from machine_unlearning.core.embeddings import cached_embeddings
+from machine_unlearning.core.forget import forget_cells, substitute
 
 
 class Pair(NamedTuple):
@@ -68,16 +69,25 @@ def last_content(sd: StableDiffusion, prompts: list[str]) -> list[int]:
     return [len(sd.tokenizer(prompt, truncation=True)["input_ids"]) - 2 for prompt in prompts]
 
 
+def edit_prompts(args) -> dict[str, str]:
+    """Every wording of every cell that shows a target -> its guide: the guide's wording (without one, the
+    same wording) of the cell that takes its place."""
+    s, guides = args.settings, {}
+    for template in s.edit:
+        for cell in forget_cells(args.world, args.targets):
+            said = concepts.cell_prompt(template, *cell, s.underscores)
+            guide = template if s.guide is None else s.guide
+            instead = substitute(args.world, args.targets, *cell)
+            guides[said] = concepts.cell_prompt(guide, *instead) or " "
+    return guides
+
+
 def edit_pairs(sd: StableDiffusion, args) -> list[Pair]:
-    """Every wording of every target with its guide, as aligned token rows."""
-    s, pairs = args.settings, []
-    for target in args.targets:
-        edits = [concepts.say(template, target, s.underscores) for template in s.edit]
-        guide = concepts.say(s.guide, target) or " "
-        rows = sd.embed([*edits, guide]).double()
-        ends = last_content(sd, [*edits, guide])
-        pairs += [align(rows[i], rows[-1], ends[i], ends[-1], s.tokens) for i in range(len(edits))]
-    return pairs
+    """The prompts to erase and their guides as aligned token rows."""
+    prompts = [text for pair in edit_prompts(args).items() for text in pair]
+    rows, ends = sd.embed(prompts).double(), last_content(sd, prompts)
+    pairs = zip(rows[::2], rows[1::2], ends[::2], ends[1::2])
+    return [align(*pair, args.settings.tokens) for pair in pairs]
 
 
 def world_prompts(args) -> tuple[list[str], list[bool]]:

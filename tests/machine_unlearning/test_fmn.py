@@ -149,7 +149,6 @@ def test_inversion_fits_the_images_and_changes_nothing_else(sd, tiny_sd):
         text = invert.encode(sd, prompt, tokens).expand(len(x0), -1, -1)
         return diffusion_loss(sd, x0, text, generator)
 
-    print(error(learned), error(start))
     assert error(learned) < error(start)
 
 
@@ -198,12 +197,15 @@ def test_several_targets_learn_each_from_its_own_images(tiny_sd, tmp_path, monke
     assert seen == [("Sketch", 2 * 10), ("Cats", 2 * 11)]  # with their mirror images
 
 
-def test_published_is_the_port(tiny_sd):
+def test_published_is_the_port(tiny_sd, tmp_path):
     style, obj = (parse(tiny_sd, target, "--variant", "published").settings for target in ("Rust", "Cats"))
     for s in (style, obj):
         assert (s.pooler, s.order, s.start) == ("all_eot", "lexicographic", "port")
     assert style.scope == "xattn" and style.clip == 1.0
-    assert obj.scope == "full" and obj.clip is None and obj.prompt != obj.invert_prompt
+    assert obj.scope == "full" and obj.clip == 0 and obj.prompt != obj.invert_prompt
+    port = [f"{key}={style[key]}" for key in ("pooler", "order", "start", "tokens")]
+    train.main(words(tiny_sd, "Rust", tmp_path / "run", *port, "clip=0.0"))
+    assert (tmp_path / "run/record.json").exists()
 
 
 def test_refusals(tiny_sd, tmp_path, capsys, monkeypatch):

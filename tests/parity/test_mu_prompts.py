@@ -38,9 +38,8 @@ def test_esd(prompts, tmp_path):
 def test_uce(prompts, tmp_path):
     for name, target in prompts["targets"].items():
         args, expected = parse(uce, name, tmp_path), target["uce"]
-        s, (target,) = args.settings, args.targets
-        assert [concepts.say(edit, target, s.underscores) for edit in s.edit] == expected["edit"]
-        assert [concepts.say(s.guide, target)] * len(s.edit) == expected["guide"]
+        assert list(uce.edit_prompts(args)) == expected["edit"]
+        assert list(uce.edit_prompts(args).values()) == expected["guide"]
         kept = list(itertools.compress(*uce.world_prompts(args)))
         assert len(kept) == expected["preserve_count"]
         assert kept[: len(expected["preserve_first"])] == expected["preserve_first"]

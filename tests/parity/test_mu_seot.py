@@ -1,4 +1,4 @@
-"""SEOT against the original: SWR, masks, the four losses and their gradients, attention maps, two ITO updates."""
+"""SEOT against the original: SWR, masks, the four losses, gradients, attention maps, two ITO updates."""
 
 from functools import partial
 from types import SimpleNamespace

@@ -1,0 +1,77 @@
+"""Images the model itself makes of prompts: what CA and SA train on in place of photographs.
+
+They lie as PNG files in `.cache/unlearncanvas/images-KEY/`, where KEY stands for model, prompts, sampler and
+seed; a run that is stopped goes on with the first image missing, and the next run finds them all.
+"""
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from diffusion_model_finetuning.core.data import cached_moments
+from diffusion_model_finetuning.core.sd import StableDiffusion, sample
+from evaluation.files import atomic, digest, write_json
+from evaluation.images import open_image, to_tensor
+from machine_unlearning.core import embeddings
+
+
+def per_batch(size: int) -> int:
+    """How many images of `size` pixels are drawn or encoded at once: 4 of 512 pixels, 32 of 64."""
+    return max(1, 4 * 512 // size)
+
+
+class Generated:
+    """The images in a folder, one a prompt: `rows` are the prompts; an item's `image` is [3,size,size]."""
+
+    def __init__(self, folder: Path, prompts: list[str], size: int):
+        self.root, self.rows, self.size = str(folder), prompts, size
+
+    def path(self, i: int) -> Path:
+        return Path(self.root) / f"{i:05}.png"
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict:
+        return {"image": to_tensor(open_image(self.path(i), self.size))}
+
+
+def draw(sd: StableDiffusion, prompts: list[str], s) -> Generated:
+    """Draws what is missing, at the model's own size, image i from its own noise, in fixed blocks.
+
+    Of the settings `s`, `walk`, `guidance`, `image_seed` and `precision` are the sampler's; `size` is the
+    pixels at which the images are then read.
+    """
+    sampler = {key: s[key] for key in ("walk", "guidance", "image_seed", "precision")}
+    made_by = {"model": sd.fingerprint(), **sampler, "prompts": prompts}
+    images = Generated(embeddings.CACHE / f"images-{digest(made_by)}", prompts, s.size)
+    write_json(Path(images.root) / "made_by.json", made_by)
+    everything, block = range(len(prompts)), per_batch(sd.size)
+    with tqdm(total=len(prompts), desc="draw images", unit="image", disable=None) as bar:
+        for start in everything[::block]:
+            part = everything[start : start + block]
+            if not all(images.path(i).exists() for i in part):
+                seeds = [(s.image_seed, i) for i in part]
+                texts = [prompts[i] for i in part]
+                made = sample(sd, texts, seeds, s.walk, s.guidance, precision=s.precision)
+                for i, pixels in zip(part, made, strict=True):
+                    with atomic(images.path(i)) as temporary:
+                        Image.fromarray(pixels).save(temporary)
+            bar.update(len(part))
+    return images
+
+
+def generated_moments(sd: StableDiffusion, prompts: list[str], s, flip: bool = False) -> torch.Tensor:
+    """VAE moments, float16 [N,2C,h,w] at `s.size` pixels, of an image for each prompt; see `draw`.
+
+    With `flip`, N mirrored ones follow. Images are drawn and encoded once per model, prompts and settings.
+    """
+    images = draw(sd, prompts, s)
+    return cached_moments(sd, images, embeddings.CACHE, flip, per_batch(s.size)).to(sd.device)
+
+
+def spread(items: list, count: int) -> list:
+    """`count` of the items, in order and as evenly as can be: a subset, or each of them several times."""
+    return [items[i * len(items) // count] for i in range(count)]

@@ -1,0 +1,99 @@
+"""SA: Selective Amnesia (Heng and Soh, NeurIPS 2023)
+
+Forgetting as continual learning: captions c_f that show the target are trained on images of something else,
+the rest is rehearsed on images the model made itself, and weights stay near theta* where they matter.
+
+    L = L_den(x_q, c_f) + gamma L_den(x_r, c_r) + lambda sum_i F_i (theta_i - theta*_i)^2
+
+L_den: mean squared error of the predicted noise. x_q: surrogate images. F: Fisher information, `fisher.py`.
+"""
+
+import torch
+
+from diffusion_model_finetuning.core.data import forever
+from diffusion_model_finetuning.core.sd import diffusion_loss
+from evaluation.errors import UserError, command
+from evaluation.run import Run
+from machine_unlearning.core import cli, concepts, params, weights
+from machine_unlearning.core.embeddings import cached_embeddings
+from machine_unlearning.core.forget import autocast, forget_cells, substitute
+from machine_unlearning.core.generated import generated_moments, spread
+from machine_unlearning.sa.fisher import cached_fisher
+
+
+def add_ewc(student, reference, fisher, lamb: float):
+    """Adds the gradient of lambda sum F (theta - theta*)^2 to .grad, and returns its value. Dicts by name.
+
+    Done by hand, it needs no graph and no copy larger than one tensor.
+    """
+    total = 0.0
+    for name, weight in student.items():
+        moved = weight.detach() - reference[name]
+        pull = fisher[name] * moved
+        weight.grad.add_(pull, alpha=2 * lamb)
+        total += (pull * moved).sum()
+    return lamb * total
+
+
+def replayed(args) -> tuple[list[str], torch.Tensor]:
+    """-> prompts of `images` cells, evenly from the model's world, and the numbers of those to rehearse."""
+    s = args.settings
+    cells = spread(concepts.kept_cells(args.world, []), s.images)
+    keep = cells if s.replay_target else concepts.kept_cells(args.world, args.targets)
+    kept = [i for i, cell in enumerate(cells) if cell in keep]
+    if not kept:
+        raise UserError(f"images={s.images}: all of them show {args.target}, so nothing is left to rehearse")
+    return [concepts.cell_prompt(s.replay, *cell) for cell in cells], torch.tensor(kept)
+
+
+def surrogates(args) -> tuple[list[str], list[str]]:
+    """-> captions that show a target, and prompts of the images that take its place; `surrogates` of each."""
+    s = args.settings
+    cells = spread(forget_cells(args.world, args.targets), s.surrogates)
+    captions = [concepts.cell_prompt(s.forget, *cell, s.underscores) for cell in cells]
+    instead = [substitute(args.world, args.targets, *cell) for cell in cells]
+    return captions, [concepts.cell_prompt(s.surrogate, *cell) for cell in instead]
+
+
+@command
+def main(argv=None):
+    args = cli.parse(__doc__, __file__, argv)
+    s = args.settings
+    (prompts, kept), (captions, instead) = replayed(args), surrogates(args)
+    with Run(args, method="sa") as run:
+        sd = weights.load_base(args, run)
+        mixed = autocast(sd, s.precision)
+        student = params.trainable(sd.unet, s.scope)
+        if s.checkpointing:
+            sd.unet.enable_gradient_checkpointing()
+        drawn, surrogate = generated_moments(sd, prompts, s), generated_moments(sd, instead, s)
+        text = cached_embeddings(sd, prompts, run.model)
+        fisher = cached_fisher(sd, student, drawn, text, prompts, s)
+        said = list(dict.fromkeys(captions))
+        forget_text, said = sd.embed(said), torch.tensor([said.index(caption) for caption in captions])
+        reference = {name: weight.detach().clone() for name, weight in student.items()}
+        optimizer = torch.optim.AdamW(student.values(), s.lr, fused=True)
+        forget_rows = forever(len(captions), s.batch, args.seed)
+        replay_rows = forever(len(kept), s.batch, args.seed + 1)
+
+        def denoise(moments, text, factor):
+            """Adds the gradient of factor * L_den to .grad, and returns its value."""
+            with mixed:
+                latents = sd.sample_moments(moments, run.generator)
+                loss = factor * diffusion_loss(sd, latents, text, run.generator)
+            loss.backward()
+            return loss.detach()
+
+        for _ in run.steps(s.steps):
+            forget = replay = 0.0
+            for _ in range(s.accumulate):
+                a, b = next(forget_rows), kept[next(replay_rows)]
+                forget += denoise(surrogate[a], forget_text[said[a]], 1 / s.accumulate)
+                replay += denoise(drawn[b], text[b], s.gamma / s.accumulate)
+            ewc = add_ewc(student, reference, fisher, s.lamb)
+            run.step(optimizer, forget=forget, replay=replay, ewc=ewc)
+        weights.save_delta(run, sd, student)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""SPM against the original: trajectory, losses, gradients, transport, adapters scaled and summed."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+
+from diffusion_model_finetuning.core.sd import denoise_until, eps
+from machine_unlearning.spm import adapters, intervene
+from machine_unlearning.spm.train import anchor_loss, erase_loss, predict, times
+from tests.parity.test_mu_esd import ABAR
+from tests.seeded_weights import seeded_input, seeded_state_dict
+
+WALK, GUIDANCE, SPECIAL = 30, 3.0, (49406, 49407)
+ON = torch.ones(1, 1, 1)
+
+
+class Case:
+    """Everything a fixture describes, under the names it gives them."""
+
+    def __init__(self, description, arrays):
+        self.description, self.arrays = description, arrays
+        self.inputs = {
+            name: torch.from_numpy(
+                seeded_input(i["seeded_input_name"], i["shape"], i["seed"], i["low"], i["high"])
+            )
+            if "seeded_input_name" in i
+            else i["value"]
+            for name, i in description["inputs"].items()
+        }
+        rules = description["weights"]
+        config = {k: v for k, v in description["config"].items() if k not in ("unet", "scheduler")}
+        self.unet = UNet2DConditionModel(**config)
+        state = seeded_state_dict(rules["unet"]["shapes"], rules["unet"]["seed"])
+        prefix = rules["unet"]["prefix"]
+        self.unet.load_state_dict({name.removeprefix(prefix): tensor for name, tensor in state.items()})
+        self.unet.eval().requires_grad_(False)
+        self.A, self.B = self.build(rules["adapter_A"]), self.build(rules["adapter_A"] | rules["adapter_B"])
+
+    def build(self, rule):
+        prefix = rule.get("prefix", "")
+        state = seeded_state_dict({prefix + name: s for name, s in rule["shapes"].items()}, rule["seed"])
+        factors = {
+            name: tuple(
+                state[f"{prefix}{adapters.key(name)}.lora_{part}.weight"].requires_grad_()
+                for part in ("down", "up")
+            )
+            for name in adapters.layers(self.unet)
+        }
+        return adapters.Adapters([prefix], rule["rank"], rule["alpha"], factors)
+
+    def close(self, got, name):
+        expected = torch.as_tensor(np.asarray(self.arrays[name]))
+        torch.testing.assert_close(
+            torch.as_tensor(got, dtype=expected.dtype), expected, **self.description["tolerance"]
+        )
+
+    def trajectory(self):
+        """x after k steps, and the timestep of the loss."""
+        grid, t = times(torch.tensor([self.inputs["k"]]), WALK, "shifted")
+        text, null = self.inputs["target"], self.inputs["unconditional"]
+        with adapters.applied(self.unet, self.A, ON):
+            return denoise_until(
+                self.unet, self.inputs["x_T"], text, null, GUIDANCE, grid, ABAR, WALK - self.inputs["k"]
+            ), t
+
+    def anchored(self, x, t):
+        """Predictions with the adapter on and off for the four anchors, whose latents take turns."""
+        null, rows = self.inputs["unconditional"], 4
+        texts = torch.cat([null[:1], self.inputs["anchor_2"], null[:1], self.inputs["anchor_3"]])
+        call = (x.repeat(rows // len(x), 1, 1, 1), t.expand(rows), texts)
+        with adapters.applied(self.unet, self.A, ON):
+            on = eps(self.unet, *call)
+        with torch.no_grad():
+            return on, eps(self.unet, *call)
+
+
+@pytest.fixture
+def case(fixture_file):
+    return Case(*fixture_file("mu_spm"))
+
+
+def test_layers(case):
+    names = [adapters.key(name) for name in adapters.layers(case.unet)]
+    assert set(names) == set(case.description["adapter_layers"])
+    assert len(names) == case.description["n_adapters"]
+
+
+def test_trajectory(case):
+    x, t = case.trajectory()
+    case.close(x, "trajectory_latent")
+    case.close(t[0], "timestep")
+
+
+def test_losses_and_gradients(case):
+    i, (x, t) = case.inputs, case.trajectory()
+    with torch.no_grad():
+        positive, neutral = (eps(case.unet, x, t, i[name]) for name in ("target", "unconditional"))
+    with adapters.applied(case.unet, case.A, ON):
+        target = eps(case.unet, x, t, i["target"])
+    on, off = case.anchored(x, t)
+    for value, name in ((positive, "positive"), (neutral, "neutral"), (target, "target")):
+        case.close(value, f"eps_{name}")
+    case.close(on, "eps_anchor")
+    case.close(off, "eps_anchor_ori")
+
+    erase = erase_loss(target, neutral, positive, i["eta"])
+    anchor = anchor_loss(on[:, None], off[:, None], torch.full((len(on),), 1 / len(on)))
+    loss = erase + i["la_strength"] * anchor
+    for value, name in ((erase, "loss_erase"), (anchor, "loss_anchoring"), (loss, "loss")):
+        case.close(value.detach(), name)
+    loss.backward()
+    check_gradients(case)
+
+
+def check_gradients(case):
+    gradients = {
+        f"grad.{adapters.key(name)}.lora_{part}.weight": factor.grad
+        for name, pair in case.A.factors.items()
+        for part, factor in zip(("down", "up"), pair, strict=True)
+    }
+    names = [name for name in case.arrays.files if name.startswith("grad.")]
+    assert names
+    for name in names:
+        case.close(gradients[name], name)
+
+
+def test_the_loop_s_batches_give_the_same_loss_and_gradients(case):
+    """One row for the empty prompt, counted twice, in place of two."""
+    i, (x, t) = case.inputs, case.trajectory()
+    if len(x) > 1:
+        pytest.skip("the loop shows every latent every anchor")
+    rows = torch.cat([i["unconditional"], i["anchor_2"], i["anchor_3"], i["target"]])
+    with adapters.applied(case.unet, case.A, ON):
+        e = predict(case.unet, x, t, rows)
+    with torch.no_grad():
+        frozen = predict(case.unet, x, t, rows)
+    erase = erase_loss(e[-1], frozen[0], frozen[-1], i["eta"])
+    loss = erase + i["la_strength"] * anchor_loss(e[:-1], frozen[:-1], torch.tensor([2, 1, 1]) / 4)
+    case.close(loss.detach(), "loss")
+    loss.backward()
+    check_gradients(case)
+
+
+@torch.no_grad()
+def test_facilitated_transport(case):
+    i = case.inputs
+    prompt = i["prompt_mix"] * i["target"] + (1 - i["prompt_mix"]) * i["prompt_noise"]
+    cosine = intervene.cosine(prompt, torch.cat([i["target"], i["erased_B"]]))
+    tokens = intervene.overlap([i["prompt_tokens"]], i["erased_tokens"], SPECIAL)
+    gamma = torch.maximum(cosine, tokens)
+    case.close(cosine[0], "gamma_cos")
+    case.close(tokens[0], "gamma_token")
+    case.close(gamma[0], "gamma")
+
+    call = (i["x_T"], i["t_sample"], prompt)
+    case.close(eps(case.unet, *call), "eps_off")
+    with adapters.applied(case.unet, case.A, intervene.mixing(gamma[:, :1], "product")):
+        case.close(eps(case.unet, *call), "eps_scaled_A")
+    with adapters.applied(case.unet, adapters.compose([case.A, case.B]), intervene.mixing(gamma, "product")):
+        case.close(eps(case.unet, *call), "eps_scaled_AB")
+
+
+def test_every_output_is_compared(case):
+    """By the tests above, which name them; a new array in the file fails here."""
+    compared = (
+        "trajectory_latent timestep eps_positive eps_neutral eps_target eps_anchor eps_anchor_ori loss_erase "
+        "loss_anchoring loss gamma gamma_cos gamma_token eps_off eps_scaled_A eps_scaled_AB"
+    ).split()
+    assert {name for name in case.arrays.files if not name.startswith("grad.")} == set(compared)
