@@ -43,7 +43,12 @@ class AnswerSet:
     """The folder of an answer set. Opening it writes the manifest, or checks the one that is there."""
 
     def __init__(
-        self, folder: str | Path, protocol: Protocol, model: str | None, run: dict | None = None, block: int = 8
+        self,
+        folder: str | Path,
+        protocol: Protocol,
+        model: str | None,
+        run: dict | None = None,
+        block: int = 8,
     ):
         """`model`: the base model's fingerprint, `run`: the run's record, `block`: cells a batch."""
         self.folder, self.protocol = Path(folder), protocol

@@ -23,10 +23,10 @@ from tqdm import tqdm
 from evaluation import canvas, mini_canvas
 from evaluation.classifier import TASKS, Classifier, load_backbone, metadata
 from evaluation.classifier_data import Labelled, augment, batches, generator, in_memory, order
+from evaluation.config import override
 from evaluation.errors import Finished, UserError, command
 from evaluation.files import atomic, digest
 from evaluation.images import CanvasImages
-from evaluation.config import override
 
 FOLDER = Path(__file__).parent / "settings"
 NAMES = {

@@ -12,10 +12,10 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from evaluation import canvas, mini_canvas
+from evaluation.config import override
 from evaluation.errors import UserError
 from evaluation.files import atomic
 from evaluation.images import CanvasImages
-from evaluation.config import override
 
 SETTINGS = Path(__file__).parent.parent / "settings"
 

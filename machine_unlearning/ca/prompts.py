@@ -53,8 +53,6 @@ def caption_rows(args) -> list[tuple[str, list[str]]]:
     captions = CAPTIONS.get(s.captions, []) if isinstance(s.captions, str) else s.captions
     if not captions:
         raise UserError(f"captions={s.captions}: expected {', '.join(CAPTIONS)}, or a list of captions")
-    if len({target.kind for target in args.targets}) > 1:
-        raise UserError(f"--target {args.target}: CA takes targets of one kind at a time; go on with --from")
     rows = []
     for target in args.targets:
         pairs = {}  # many cells may make the same pair

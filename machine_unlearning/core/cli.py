@@ -15,8 +15,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from evaluation import canvas, protocol
-from evaluation.errors import UserError
 from evaluation.config import override
+from evaluation.errors import UserError
 
 VARIANTS = ("canvas", "published", "mini")
 
@@ -51,7 +51,14 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     for target in args.targets:
         _known_to(args.world, target)
     config = OmegaConf.load(Path(train_file).parent / "config.yaml")
-    args.settings = override(_choose(config, args.variant, args.targets[0].kind, train_file), args.overrides)
+    kinds = dict.fromkeys(target.kind for target in args.targets)
+    chosen, *others = [_choose(config, args.variant, kind, train_file) for kind in kinds]
+    if any(other != chosen for other in others):
+        raise UserError(
+            f"--target {args.target}: {' and '.join(kinds)} have different settings here; "
+            "unlearn one kind, then the other with --from"
+        )
+    args.settings = override(chosen, args.overrides)
     return args
 
 

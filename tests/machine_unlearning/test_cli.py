@@ -72,6 +72,7 @@ def test_flags_and_world(parse, tiny_sd, tmp_path):
     [
         ("Skecth", [], "did you mean Sketch"),
         ("Sketch+Cats", [], "has no settings for a pair"),
+        ("Sketch,Cats", [], "style and object have different settings"),
         ("Sketch", ["lrr=1"], "no setting is called 'lrr'; did you mean lr"),
         ("Sketch", ["lr"], "key=value"),
         ("Sketch", ["lr=fast"], "lr is 1.0 by default, so 'fast' does not fit"),

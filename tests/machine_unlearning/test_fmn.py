@@ -153,13 +153,16 @@ def test_inversion_fits_the_images_and_changes_nothing_else(sd, tiny_sd):
 
 
 def test_images_are_those_that_show_the_target(tiny_sd):
-    args = parse(tiny_sd, "Sketch,Cats,Rust+Sea", "images=2")
-    style, obj, pair = (train.concept_images(args, target) for target in args.targets)
+    def shown(target, images):
+        args = parse(tiny_sd, target, f"images={images}")
+        return args, train.concept_images(args, args.targets[0])
+
+    (args, style), (_, obj), (_, pair) = (shown(target, 2) for target in ("Sketch", "Cats", "Rust+Sea"))
     assert style.rows == [("Sketch", o, n) for o in args.world.objects for n in (1, 2)]
     assert obj.rows == [(theme, "Cats", n) for theme in args.world.themes for n in (1, 2)]
     assert (canvas.PHOTO, "Cats", 1) in obj.rows
     assert pair.rows == [("Rust", "Sea", 1), ("Rust", "Sea", 2)]
-    assert len(train.concept_images(parse(tiny_sd, "Rust+Sea", "images=18"), args.targets[2])) == 18
+    assert len(shown("Rust+Sea", 18)[1]) == 18
 
 
 def test_stores_what_the_loss_reaches(tiny_sd, tmp_path):
@@ -193,8 +196,8 @@ def test_several_targets_learn_each_from_its_own_images(tiny_sd, tmp_path, monke
 
     original = train.invert
     monkeypatch.setattr(train, "invert", record)
-    train.main(words(tiny_sd, "Sketch,Cats", tmp_path / "run"))
-    assert seen == [("Sketch", 2 * 10), ("Cats", 2 * 11)]  # with their mirror images
+    train.main(words(tiny_sd, "Cats,Sea", tmp_path / "run"))
+    assert seen == [("Cats", 2 * 11), ("Sea", 2 * 11)]  # with their mirror images
 
 
 def test_published_is_the_port(tiny_sd, tmp_path):

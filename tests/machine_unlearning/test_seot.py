@@ -31,10 +31,10 @@ def sd(tiny_sd):
 
 @pytest.fixture
 def draw(sd):
-    """-> draw(target, prompts, **settings): images, with settings laid over those of the miniature."""
+    """-> draw(target, prompts, **settings): images, with settings laid over those of `canvas`."""
 
     def make(target, prompts, precision="float32", **settings):
-        s = OmegaConf.merge(SETTINGS.canvas.all, SETTINGS.mini.all, {"iterations": 2}, settings)
+        s = OmegaConf.merge(SETTINGS.canvas.all, {"map_size": 8, "iterations": 2}, settings)
         targets = canvas.parse_targets(target)
         return intervene.draw(sd, targets, s, prompts, list(range(len(prompts))), **LOOK, precision=precision)
 
