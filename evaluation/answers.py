@@ -108,11 +108,11 @@ class AnswerSet:
         """Removes a dead process's claim, unless another process was faster and has claimed anew."""
         aside = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            os.rename(path, aside)
+            path.rename(aside)
         except FileNotFoundError:
             return True
         if not _abandoned(aside):
-            os.rename(aside, path)
+            aside.rename(path)
             return False
         aside.unlink()
         return True

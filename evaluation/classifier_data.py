@@ -60,7 +60,7 @@ def batches(data: Dataset, indices, workers: int):
 def augment(
     images: torch.Tensor, flip: bool, shift: float, zoom: float, blur: float, chance: torch.Generator
 ) -> torch.Tensor:
-    """Images [B,3,H,W] changed by chance: half of them are mirrored, and half (whether mirrored or not) moved by
+    """Images [B,3,H,W] changed by chance: half are mirrored; half (of these and of the others) are moved by
     up to `shift` widths, scaled by up to exp(+-zoom) and mixed with up to `blur` of their 3 x 3 mean (a judge
     must see through autoencoders). The others stay as sharp as the real images it will judge."""
     draw = torch.rand(6, len(images), generator=chance).to(images) * 2 - 1

@@ -125,10 +125,9 @@ def main(argv=None):
         return
     result = measure(args.answers, target, args.data, files, args.device, args.cache)
     write_json(args.answers / FID, result)
+    left_out = f"without {target}" if target else "nothing left out"
     counts = f"{result['real_images']} real, {result['generated_images']} generated images"
-    print(
-        f"FID {result['fid']:.2f}  ({result['extractor']}, {counts}, {f'without {target}' if target else 'everything'})"
-    )
+    print(f"FID {result['fid']:.2f}  ({result['extractor']}, {counts}, {left_out})")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def atomic(path: str | Path):
     temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
         yield temporary
-        os.chmod(temporary, 0o666 & ~UMASK)  # safetensors makes files that only their owner may read
+        temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that only their owner may read
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
