@@ -49,6 +49,8 @@ def commands(path):
         line = re.sub(r"^(?:exec |time |\w+=\S+ )+", "", line)
         if not line.startswith(("python -m ", "accelerate launch ", "bash ")):
             continue
+        # flags that may be given
+        line = re.sub(r"\$\{\w+:\+[^}]*\}", "", line)
         words = shlex.split(line, comments=True)
         words = words[: next((i for i, word in enumerate(words) if word in ENDS), len(words))]
         words = [

@@ -62,5 +62,5 @@ def test_scopes(tiny_sd):
     assert not set(params.trainable(unet, "selfattn")) & set(xattn)
     kept = everything - set(params.trainable(unet, "noxattn")) - set(xattn)
     assert {name.split(".")[0] for name in kept} == {"conv_out", "conv_norm_out", "time_embedding"}
-    with pytest.raises(ValueError, match="selects no weight"):
+    with pytest.raises(UserError, match="selects no weight"):
         params.trainable(torch.nn.Linear(2, 2), "xattn")
