@@ -30,5 +30,12 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
     return merged
 
 
+def check_choices(config: DictConfig, choices: dict[str, tuple]) -> None:
+    """UserError for a setting that is none of its `choices` (setting -> values)."""
+    for key, known in choices.items():
+        if config[key] not in known:
+            raise UserError(f"{key}={config[key]}: no such choice; {canvas.closest(str(config[key]), known)}")
+
+
 def _is_number(value) -> bool:
     return type(value) in (int, float)

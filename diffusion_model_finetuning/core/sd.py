@@ -183,6 +183,18 @@ def noise_of(key, shape) -> torch.Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(number))
 
 
+def starting_noise(sd: StableDiffusion, seeds: list, size: int | None = None) -> torch.Tensor:
+    """Latents [B,C,h,w] of pure noise for images of `size` pixels, one a seed, on the model's device."""
+    side = (size or sd.size) // sd.downscale
+    shape = (sd.unet.config.in_channels, side, side)
+    return torch.stack([noise_of(seed, shape) for seed in seeds]).to(sd.device)
+
+
+def to_pixels(images: torch.Tensor):
+    """Images [B,3,H,W] in [0,1] -> uint8 numpy [B,H,W,3]."""
+    return (images.permute(0, 2, 3, 1).float() * 255).round().byte().cpu().numpy()
+
+
 @torch.no_grad()
 def sample(
     sd: StableDiffusion,
@@ -197,16 +209,12 @@ def sample(
 
     `precision` is float32, or the dtype of autocast: float16, bfloat16.
     """
-    side = (size or sd.size) // sd.downscale
-    noise = torch.stack([noise_of(seed, (sd.unet.config.in_channels, side, side)) for seed in seeds]).to(
-        sd.device
-    )
-    dtype = getattr(torch, precision)
+    noise, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
     with torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32):
         null, text = sd.embed([""]), sd.embed(prompts)
         x = denoise_until(sd.unet, noise, text, null, guidance, ddim_grid(steps), sd.abar)
         images = sd.decode(x)
-    return (images.permute(0, 2, 3, 1).float() * 255).round().byte().cpu().numpy()
+    return to_pixels(images)
 
 
 def diffusion_loss(sd: StableDiffusion, latents, text, generator: torch.Generator) -> torch.Tensor:

@@ -6,7 +6,6 @@ style and, but for {object}, no object of the benchmark.
 
 from evaluation.errors import UserError
 from machine_unlearning.core import concepts
-from machine_unlearning.core.forget import forget_cells, substitute
 from machine_unlearning.core.generated import spread
 
 PAINTED = (
@@ -56,8 +55,8 @@ def caption_rows(args) -> list[tuple[str, list[str]]]:
     rows = []
     for target in args.targets:
         pairs = {}  # many cells may make the same pair
-        for cell in forget_cells(args.world, [target]):
-            instead = substitute(args.world, args.targets, *cell)
+        for cell in concepts.forget_cells(args.world, [target]):
+            instead = concepts.substitute(args.world, args.targets, *cell)
             for caption in captions:
                 said = concepts.cell_prompt(caption, *cell)
                 if s.word:

@@ -1,8 +1,11 @@
-"""Concepts in words: what a target is called in a method's prompt, and which cells a model should keep."""
+"""Concepts in words and cells: what a target is called in prompts, what shows it, what may take its place."""
 
 from evaluation import canvas
 from evaluation.canvas import Target
+from evaluation.errors import UserError
 from evaluation.protocol import Protocol
+
+Cell = tuple[str, str]  # theme, object
 
 
 def say(template: str, target: Target, underscores: bool = False) -> str:
@@ -11,10 +14,27 @@ def say(template: str, target: Target, underscores: bool = False) -> str:
     return template.format(**(names if underscores else {k: canvas.spoken(v) for k, v in names.items()}))
 
 
-def kept_cells(world: Protocol, targets: list[Target]) -> list[tuple[str, str]]:
+def kept_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
     """All (theme, object) pairs of the model's world that show no target, photos included, by theme."""
     cells = [(theme, obj) for theme in world.themes for obj in world.objects]
     return [cell for cell in cells if not any(target.covers(*cell) for target in targets)]
+
+
+def forget_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
+    """All cells of the model's world that show a target, photographs included, by theme."""
+    kept = set(kept_cells(world, targets))
+    return [cell for cell in kept_cells(world, []) if cell not in kept]
+
+
+def substitute(world: Protocol, targets: list[Target], theme: str, obj: str) -> Cell:
+    """A cell that shows no target, as close to this one as can be."""
+    if any(target.style and target.covers(theme, obj) for target in targets):
+        theme = canvas.PHOTO
+    start = world.objects.index(obj)
+    for next_obj in (*world.objects[start:], *world.objects[:start]):
+        if not any(target.covers(theme, next_obj) for target in targets):
+            return theme, next_obj
+    raise UserError(f"--target: names every object of {theme}, so that nothing is left to put in their place")
 
 
 def cell_prompt(template: str, theme: str, obj: str, underscores: bool = False) -> str:

@@ -18,8 +18,7 @@ from evaluation.errors import UserError
 from evaluation.images import CanvasImages
 from evaluation.protocol import Protocol
 from machine_unlearning.core import concepts, embeddings
-
-Cell = tuple[str, str]
+from machine_unlearning.core.concepts import Cell
 
 
 class Batch(NamedTuple):
@@ -52,23 +51,6 @@ def relabelling_loss(unet, batch: Batch) -> torch.Tensor:
     with torch.no_grad():
         wanted = eps(unet, batch.x, batch.t, batch.pseudo)
     return F.mse_loss(eps(unet, batch.x, batch.t, batch.text), wanted)
-
-
-def forget_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
-    """All cells of the model's world that show a target, photographs included, by theme."""
-    kept = set(concepts.kept_cells(world, targets))
-    return [cell for cell in concepts.kept_cells(world, []) if cell not in kept]
-
-
-def substitute(world: Protocol, targets: list[Target], theme: str, obj: str) -> Cell:
-    """A cell that shows no target, as close to this one as can be."""
-    if any(target.style and target.covers(theme, obj) for target in targets):
-        theme = canvas.PHOTO
-    start = world.objects.index(obj)
-    for next_obj in (*world.objects[start:], *world.objects[:start]):
-        if not any(target.covers(theme, next_obj) for target in targets):
-            return theme, next_obj
-    raise UserError(f"--target: names every object of {theme}, so that nothing is left to put in their place")
 
 
 def balanced_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
@@ -127,8 +109,8 @@ def streams(sd: StableDiffusion, args, generator: torch.Generator):
             "--data is missing: this method reads images; name the data set's folder, "
             "{theme}/{object}/{number}.jpg, or mini for the miniature's"
         )
-    forget = forget_cells(world, targets)
-    substitutes = [substitute(world, targets, *cell) for cell in forget]
+    forget = concepts.forget_cells(world, targets)
+    substitutes = [concepts.substitute(world, targets, *cell) for cell in forget]
     retain = balanced_cells(world, targets) if s.retain_all else substitutes
     return (
         stream(sd, args, generator, forget, substitutes, s.images),

@@ -14,8 +14,8 @@ from itertools import islice
 
 import torch
 
-from evaluation.canvas import closest
-from evaluation.errors import UserError, command
+from evaluation.config import check_choices
+from evaluation.errors import command
 from evaluation.run import Run
 from machine_unlearning.core import cli, params, weights
 from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
@@ -58,10 +58,7 @@ def restore(trained, start) -> None:
 def main(argv=None):
     args = cli.parse(__doc__, __file__, argv)
     s = args.settings
-    if s.multiplier not in MULTIPLIERS:
-        raise UserError(
-            f"multiplier={s.multiplier}: no such multiplier; {closest(s.multiplier, MULTIPLIERS)}"
-        )
+    check_choices(s, {"multiplier": MULTIPLIERS})
     with Run(args, method="ediff") as run:
         sd = weights.load_base(args, run)
         if s.checkpointing:

@@ -14,6 +14,7 @@ import torch
 from diffusion_model_finetuning.core.data import cached_moments, forever
 from diffusion_model_finetuning.core.sd import eps
 from evaluation import canvas
+from evaluation.config import check_choices
 from evaluation.errors import UserError, command
 from evaluation.images import CanvasImages
 from evaluation.run import Run
@@ -61,9 +62,7 @@ def concept_images(args, target: canvas.Target) -> CanvasImages:
 def check(args) -> None:
     if not args.data:
         raise UserError("--data is missing: fmn reads images of what it unlearns; name the data set's folder")
-    for key, known in CHOICES.items():
-        if args.settings[key] not in known:
-            raise UserError(f"{key}={args.settings[key]}: {canvas.closest(str(args.settings[key]), known)}")
+    check_choices(args.settings, CHOICES)
 
 
 def learn_concepts(sd, images: list[CanvasImages], prompt, args, run):

@@ -16,7 +16,7 @@ from evaluation.errors import UserError, command
 from evaluation.run import Run
 from machine_unlearning.core import cli, concepts, params, weights
 from machine_unlearning.core.embeddings import cached_embeddings
-from machine_unlearning.core.forget import autocast, forget_cells, substitute
+from machine_unlearning.core.forget import autocast
 from machine_unlearning.core.generated import generated_moments, spread
 from machine_unlearning.sa.fisher import cached_fisher
 
@@ -49,9 +49,9 @@ def replayed(args) -> tuple[list[str], torch.Tensor]:
 def surrogates(args) -> tuple[list[str], list[str]]:
     """-> captions that show a target, and prompts of the images that take its place; `surrogates` of each."""
     s = args.settings
-    cells = spread(forget_cells(args.world, args.targets), s.surrogates)
+    cells = spread(concepts.forget_cells(args.world, args.targets), s.surrogates)
     captions = [concepts.cell_prompt(s.forget, *cell, s.underscores) for cell in cells]
-    instead = [substitute(args.world, args.targets, *cell) for cell in cells]
+    instead = [concepts.substitute(args.world, args.targets, *cell) for cell in cells]
     return captions, [concepts.cell_prompt(s.surrogate, *cell) for cell in instead]
 
 

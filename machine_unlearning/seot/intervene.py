@@ -10,7 +10,14 @@ from functools import partial
 import torch
 from omegaconf import OmegaConf
 
-from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps, noise_of, sample
+from diffusion_model_finetuning.core.sd import (
+    ddim_grid,
+    denoise_until,
+    eps,
+    sample,
+    starting_noise,
+    to_pixels,
+)
 from evaluation import canvas
 from evaluation.errors import UserError
 from evaluation.records import read_record
@@ -138,11 +145,9 @@ def draw(sd, targets, s, prompts, seeds, steps=50, guidance=7.5, size=None, prec
     if not found:
         return sample(sd, prompts, seeds, steps, guidance, size, precision)
     counts = [token_count(sd.tokenizer, prompts[row]) for row in found]
-    side = (size or sd.size) // sd.downscale
-    noise = torch.stack([noise_of(seed, (sd.unet.config.in_channels, side, side)) for seed in seeds])
-    dtype = getattr(torch, precision)
+    noise, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
     with torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32):
         null, text = sd.embed([""]), sd.embed(prompts).float()
-        x = denoise(sd, noise.to(sd.device), text, null, found, counts, steps, guidance, s)
+        x = denoise(sd, noise, text, null, found, counts, steps, guidance, s)
         images = sd.decode(x)
-    return (images.permute(0, 2, 3, 1).float() * 255).round().byte().cpu().numpy()
+    return to_pixels(images)

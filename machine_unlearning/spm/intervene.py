@@ -8,7 +8,13 @@ E: the text encoder's last hidden state; T: the set of a prompt's tokens without
 import torch
 import torch.nn.functional as F
 
-from diffusion_model_finetuning.core.sd import StableDiffusion, ddim_grid, denoise_until, noise_of
+from diffusion_model_finetuning.core.sd import (
+    StableDiffusion,
+    ddim_grid,
+    denoise_until,
+    starting_noise,
+    to_pixels,
+)
 from evaluation.records import read_record
 from machine_unlearning.spm import adapters
 
@@ -54,9 +60,7 @@ def sampler(sd: StableDiffusion, run: str):
 
     @torch.no_grad()
     def draw(prompts, seeds, steps=50, guidance=7.5, size=None, precision="float32"):
-        side = (size or sd.size) // sd.downscale
-        shape, dtype = (sd.unet.config.in_channels, side, side), getattr(torch, precision)
-        noise = torch.stack([noise_of(seed, shape) for seed in seeds]).to(sd.device)
+        noise, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
         mix = mixing(transport(sd, prompts, trained.prompts, s["gamma"]), s["scaling"])
         scale = guidance if s["sampling_guidance"] is None else s["sampling_guidance"]
         with (
@@ -66,6 +70,6 @@ def sampler(sd: StableDiffusion, run: str):
             null, text = sd.embed([s["negative_prompt"]]), sd.embed(prompts)
             x = denoise_until(sd.unet, noise, text, null, scale, ddim_grid(steps), sd.abar)
             images = sd.decode(x)
-        return (images.permute(0, 2, 3, 1).float() * 255).round().byte().cpu().numpy()
+        return to_pixels(images)
 
     return draw

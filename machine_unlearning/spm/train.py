@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps
-from evaluation import canvas
+from evaluation.config import check_choices
 from evaluation.errors import UserError, command
 from evaluation.records import read_record
 from evaluation.run import Run
@@ -99,9 +99,8 @@ def carried(args, unet, prompts: list[str]) -> list[adapters.Adapters]:
 def main(argv=None):
     args = cli.parse(__doc__, __file__, argv)
     s = args.settings
-    for name, known in CHOICES.items():  # the last two are used when images are sampled, too late to be told
-        if s[name] not in known:
-            raise UserError(f"{name}={s[name]}: no such choice; {canvas.closest(s[name], known)}")
+    # two of them are used when images are sampled, too late to be told
+    check_choices(s, CHOICES)
     with Run(args, method="spm") as run:
         sd = weights.load_base(args, run)
         prompts = [concepts.say(s.prompt, target, s.underscores) for target in args.targets]

@@ -19,7 +19,6 @@ from evaluation.errors import command
 from evaluation.run import Run
 from machine_unlearning.core import cli, concepts, params, weights
 from machine_unlearning.core.embeddings import cached_embeddings
-from machine_unlearning.core.forget import forget_cells, substitute
 
 
 class Pair(NamedTuple):
@@ -74,10 +73,10 @@ def edit_prompts(args) -> dict[str, str]:
     same wording) of the cell that takes its place."""
     s, guides = args.settings, {}
     for template in s.edit:
-        for cell in forget_cells(args.world, args.targets):
+        for cell in concepts.forget_cells(args.world, args.targets):
             said = concepts.cell_prompt(template, *cell, s.underscores)
             guide = template if s.guide is None else s.guide
-            instead = substitute(args.world, args.targets, *cell)
+            instead = concepts.substitute(args.world, args.targets, *cell)
             guides[said] = concepts.cell_prompt(guide, *instead) or " "
     return guides
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The main table on the miniature: every method on the mini protocol's four styles and four objects.
 #   bash scripts/tables/mini_main.sh [METHOD...]      TARGETS=all runs all 10 styles and 10 objects
-# Resumable. About 25 minutes for ESD and UCE on two CPU cores.
+# Resumable.
 set -euo pipefail
 source "$(dirname "$0")/../setup.sh"
 export RUNS=${RUNS:-runs/mini}

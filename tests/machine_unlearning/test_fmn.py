@@ -213,7 +213,9 @@ def test_published_is_the_port(tiny_sd, tmp_path):
 
 def test_refusals(tiny_sd, tmp_path, capsys, monkeypatch):
     out = tmp_path / "run"
-    assert "pooler=last: choose from none" in refused(capsys, words(tiny_sd, "Rust", out, "pooler=last"))
+    assert "pooler=last: no such choice; choose from none" in refused(
+        capsys, words(tiny_sd, "Rust", out, "pooler=last")
+    )
     assert "did you mean natural" in refused(capsys, words(tiny_sd, "Rust", out, "order=naturel"))
     card = cli.read_card(tiny_sd)
     monkeypatch.setattr(cli, "read_card", lambda model: {k: v for k, v in card.items() if k != "data"})

@@ -12,7 +12,7 @@ from evaluation import protocol
 from evaluation.canvas import PHOTO, parse_targets
 from evaluation.errors import UserError
 from evaluation.images import CanvasImages
-from machine_unlearning.core import cli, embeddings, forget, params
+from machine_unlearning.core import cli, concepts, embeddings, forget, params
 from machine_unlearning.salun import train as salun
 
 WORLD = protocol.load("canvas")
@@ -60,8 +60,8 @@ def words(sd):
 def test_cells_and_substitutes():
     def pairs(target):
         targets = parse_targets(target)
-        cells = forget.forget_cells(WORLD, targets)
-        return cells, [forget.substitute(WORLD, targets, *cell) for cell in cells]
+        cells = concepts.forget_cells(WORLD, targets)
+        return cells, [concepts.substitute(WORLD, targets, *cell) for cell in cells]
 
     cells, substitutes = pairs("Van_Gogh")
     assert cells == [("Van_Gogh", obj) for obj in WORLD.objects]
@@ -75,10 +75,10 @@ def test_cells_and_substitutes():
 @pytest.mark.parametrize("target", ["Sketch,Cats", "Cats,Dogs,Fishes", "Sketch,Rust", "Sketch+Dogs,Cats"])
 def test_nothing_kept_shows_any_target(target):
     targets = parse_targets(target)
-    cells = forget.forget_cells(WORLD, targets)
+    cells = concepts.forget_cells(WORLD, targets)
     assert len(set(cells)) == len(cells)
     for theme, obj in cells:
-        kept_theme, kept_obj = forget.substitute(WORLD, targets, theme, obj)
+        kept_theme, kept_obj = concepts.substitute(WORLD, targets, theme, obj)
         assert not any(t.covers(kept_theme, kept_obj) for t in targets)
         assert kept_theme in (theme, PHOTO)
     assert not set(forget.balanced_cells(WORLD, targets)) & set(cells)
@@ -87,7 +87,7 @@ def test_nothing_kept_shows_any_target(target):
 def test_a_whole_world_cannot_be_forgotten():
     small = replace(WORLD, objects=("Cats", "Dogs"))
     with pytest.raises(UserError, match="--target: names every object"):
-        forget.substitute(small, parse_targets("Cats,Dogs"), "Sketch", "Cats")
+        concepts.substitute(small, parse_targets("Cats,Dogs"), "Sketch", "Cats")
 
 
 def test_balance():
@@ -105,8 +105,8 @@ def test_an_epoch_visits_every_image_with_its_partner(target, cells, sd, tiny_sd
     asked = [text for a, _ in epoch for text in words(a.text)]
     partners = [text for _, b in epoch for text in words(b.text)]
     expected = {
-        MINI.prompt(*cell): MINI.prompt(*forget.substitute(MINI, args.targets, *cell))
-        for cell in forget.forget_cells(MINI, args.targets)
+        MINI.prompt(*cell): MINI.prompt(*concepts.substitute(MINI, args.targets, *cell))
+        for cell in concepts.forget_cells(MINI, args.targets)
     }
     assert Counter(asked) == dict.fromkeys(expected, 2)
     assert partners == [expected[text] for text in asked]
