@@ -1,6 +1,7 @@
 """Both training scripts, a few steps on drawn images: what they write, and that resuming changes nothing."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -107,3 +108,25 @@ def test_unknown_setting_is_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run_sd(tmp_path / "sd", "stepps=3")
     assert "did you mean steps" in capsys.readouterr().err
+
+
+def test_vae_loss_by_hand():
+    class Latents:
+        mean, std, var, logvar = (
+            torch.full((2, 1), 2.0),
+            torch.ones(2, 1),
+            torch.ones(2, 1),
+            torch.zeros(2, 1),
+        )
+
+    class Vae:  # encodes to N(2, 1) and decodes to zeros
+        def encode(self, images):
+            return SimpleNamespace(latent_dist=Latents)
+
+        def decode(self, latents):
+            return SimpleNamespace(sample=torch.zeros(2, 3, 4, 4))
+
+    flat, stripes = torch.full((2, 3, 4, 4), 0.5), torch.tensor([0.5, -0.5]).repeat(2, 3, 4, 2)
+    plain = 0.5 + 0.5 * 0.25 + 0.1 * 0.5 * 4  # |r| + r^2 / 2 + kl KL
+    assert float(train_vae.vae_loss(Vae(), flat, 0.1)) == pytest.approx(plain)
+    assert float(train_vae.vae_loss(Vae(), stripes, 0.1)) == pytest.approx(plain + 1)  # |dr| along rows

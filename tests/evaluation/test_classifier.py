@@ -142,7 +142,7 @@ def test_augmentation(images):
     assert 0.05 < moved.abs().max() <= 0.105
     noise = torch.rand(40, 3, 64, 64, generator=chance)
     kept = classifier_data.augment(noise, False, 0, 0, 0.9, chance).var((1, 2, 3)) / noise.var((1, 2, 3))
-    assert kept.min() < 0.2 and 0.8 < kept.max() < 1.0001
+    assert kept.min() < 0.2 and 8 < (kept > 0.9999).sum() < 32  # half of the images stay sharp
 
 
 COLOURS = {("Rust", "Cats"): (200, 60, 20), ("Rust", "Dogs"): (120, 30, 60)}

@@ -152,3 +152,16 @@ def test_objectives(tiny_sd, tmp_path, monkeypatch):
         )
     for name in ("noise", "prior", "half"):
         assert not torch.allclose(seen["plain"], seen[name])
+
+
+def test_a_run_detaches_the_start_token(tiny_sd, tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "CACHE", tmp_path / "cache")
+
+    def weights(name):
+        words = ["--target", "Sketch", "--model", str(tiny_sd), "--out", str(tmp_path / name), *QUICK]
+        ca.main([*words, "--device", "cpu"])
+        return tiny.unet_weights(tiny_sd, tmp_path / name)
+
+    detached = weights("detached")
+    monkeypatch.setattr(ca, "detach_start_token", lambda unet: None)
+    assert tiny.changed(detached, weights("attached"))

@@ -126,3 +126,17 @@ def test_trims_only_what_is_trained(tiny_sd, tmp_path, capsys):
         unlearn(tiny_sd, tmp_path / "run", "scope=selfattn")
     assert exit.value.code == 2
     assert "trim_scope=xattn: has weights that scope=selfattn does not train" in capsys.readouterr().err
+
+
+def test_a_run_projects_what_conflicts(tiny_sd, tmp_path, monkeypatch):
+    signs = iter([1.0, -1.0] * 2)  # of a memory and its opposite, one always conflicts
+
+    def memory(unet, weights, batch):
+        return torch.full((sum(weight.numel() for weight in weights),), next(signs))
+
+    monkeypatch.setattr(shs, "memory", memory)
+    _, projected, log = unlearn(tiny_sd, tmp_path / "projected", "steps=1", "memories=2")
+    assert log[-1]["projected"] == 1
+    monkeypatch.setattr(shs, "project_gradients", lambda weights, G: False)
+    _, unprojected, _ = unlearn(tiny_sd, tmp_path / "unprojected", "steps=1", "memories=2")
+    assert tiny.changed(projected, unprojected)

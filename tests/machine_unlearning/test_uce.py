@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from diffusion_model_finetuning.core.sd import load_sd
-from machine_unlearning.uce.train import Pair, align, gram, last_content, uce_solve, values
+from evaluation import canvas, mini_canvas
+from machine_unlearning.core import cli, embeddings
+from machine_unlearning.uce import train
+from machine_unlearning.uce.train import Pair, align, edit_prompts, gram, last_content, uce_solve, values
 
 D, OUT = 6, 5
 
@@ -86,3 +89,28 @@ def test_last_content_token(tiny_sd):
         assert ids[0] == sd.tokenizer.bos_token_id
         word = sd.tokenizer.decode(ids[number]).strip()
         assert word == (prompt.lower().replace(".", " .").split() or ["<|startoftext|>"])[-1]
+
+
+def words(model, target, out, *more):
+    return ["--target", target, "--model", str(model), "--out", str(out), "--device", "cpu", *more]
+
+
+def test_without_a_guide_the_wording_speaks_of_what_takes_the_place(tiny_sd):
+    edits = ["edit=['A {object}','A {object} image in {theme} style.']", "guide=null"]
+    prompts = edit_prompts(cli.parse("", train.__file__, words(tiny_sd, "Cats", "o", *edits)))
+    assert len(prompts) == 12 and prompts["A Cats"] == "A Fishes"
+    assert prompts["A Cats image in Sketch style."] == "A Fishes image in Sketch style."
+    prompts = edit_prompts(cli.parse("", train.__file__, words(tiny_sd, "Sketch", "o", *edits)))
+    assert prompts["A Cats image in Sketch style."] == "A Cats image in Photo style."
+
+
+def test_target_s_own_prompts_are_not_preserved(tiny_sd, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(embeddings, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(train, "gram", lambda rows: seen.append(rows) or gram(rows))
+    train.main(words(tiny_sd, "Sketch", tmp_path / "run"))
+    kept = [
+        "",
+        *(canvas.prompt(t, o) for t in mini_canvas.THEMES for o in mini_canvas.OBJECTS if t != "Sketch"),
+    ]
+    torch.testing.assert_close(seen[0], load_sd(tiny_sd).embed(kept).flatten(0, 1))
