@@ -11,7 +11,7 @@ import csv
 import json
 import sys
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import StatisticsError, correlation, fmean, stdev
 
 from evaluation import canvas
 from evaluation.accuracy import FIGURES
@@ -51,15 +51,40 @@ def add_mean(row: dict, name: str, values: list[float]) -> None:
 
 
 def main_rows(judged: list[Judged]) -> list[dict]:
-    """A row for each method (variant, protocol, base model), its published row below."""
-    published, groups, rows = published_rows(), {}, []
+    """A row for each method (variant, protocol, base model), its published row below.
+
+    If three methods or more have both, a last row holds Spearman's rank correlation between the two.
+    """
+    published, groups, rows, pairs = published_rows(), {}, [], []
     for one in judged:
         groups.setdefault((one.method, one.variant, one.origin), []).append(one)
     for (method, *_), group in groups.items():
         rows.append({"method": label(group[0], judged)} | means(group))
         if paper := published.pop(method.lower(), None):
             rows.append(paper)
+            pairs.append(rows[-2:])
+    if len(pairs) > 2:
+        rows.append({"method": f"rank correlation ({len(pairs)})"} | agreement(pairs))
     return rows
+
+
+def agreement(pairs: list[list[dict]]) -> dict[str, float]:
+    """Spearman's rank correlation of every figure that all pairs of rows (ours, published) have."""
+    shared = [name for name in pairs[0][1] if all(name in row for pair in pairs for row in pair)]
+    result = {}
+    for name in shared:
+        if name.endswith("_targets") or name == "method":
+            continue
+        try:
+            result[name] = correlation(*(ranks([pair[i][name] for pair in pairs]) for i in (0, 1)))
+        except StatisticsError:  # all alike: no order to compare
+            continue
+    return result
+
+
+def ranks(values: list[float]) -> list[float]:
+    """1 for the smallest; equal values share the mean of their ranks."""
+    return [(sum(v < x for v in values) + sum(v <= x for v in values) + 1) / 2 for x in values]
 
 
 def target_rows(judged: list[Judged]) -> list[dict]:

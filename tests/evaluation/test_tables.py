@@ -4,6 +4,7 @@ import json
 import statistics
 
 import pytest
+import scipy.stats
 
 from evaluation import protocol as protocols
 from evaluation import tables
@@ -179,3 +180,17 @@ def test_without_runs(tmp_path, capsys):
     with pytest.raises(SystemExit):
         tables.main([str(tmp_path)])
     assert "no runs" in capsys.readouterr().err
+
+
+def test_rank_correlation_with_the_published_rows(tmp_path, capsys):
+    protocol = synthetic.protocol()
+    synthetic.answer_set(tmp_path / "base" / "answers", protocol)
+    synthetic.run_folder(tmp_path, "esd", "Sketch", protocol, lost("Sketch"))  # published style UA 98.58
+    synthetic.run_folder(tmp_path, "uce", "Sketch", protocol, lost("Sketch", seeds=(1,)))  # 98.40
+    assert not any("rank" in name for name in table(capsys, tmp_path)[0])  # two methods agree by chance
+    synthetic.run_folder(tmp_path, "ca", "Sketch", protocol, RIGHT)  # 60.82
+    assert table(capsys, tmp_path)[0]["rank correlation (3)"]["style_UA"] == pytest.approx(1)
+    synthetic.run_folder(tmp_path, "shs", "Sketch", protocol, RIGHT)  # 95.84, so above ca
+    row = table(capsys, tmp_path)[0]["rank correlation (4)"]
+    assert row["style_UA"] == pytest.approx(scipy.stats.spearmanr([4, 3, 1, 1], [4, 3, 1, 2]).statistic)
+    assert "style_IRA" not in row  # all keep everything: no order to compare
