@@ -8,23 +8,19 @@ the grid; run the command again to go on, or several at once to share the work: 
 
 import argparse
 import importlib
-import json
-import time
 from functools import partial
 from pathlib import Path
 
 import torch
-from PIL import Image
-from tqdm import tqdm
 
+from diffusion_model_finetuning.core.load import read_card
 from diffusion_model_finetuning.core.sd import load_sd, sample
+from diffusion_model_finetuning.sample import fill
 from evaluation import protocol
 from evaluation.answers import AnswerSet
-from evaluation.cost import synchronize
 from evaluation.errors import UserError, command
-from evaluation.files import atomic
 from evaluation.records import read_record
-from machine_unlearning.core import cli, weights
+from machine_unlearning.core import weights
 
 
 def sampler(sd, run: str | None, method: str = ""):
@@ -40,37 +36,17 @@ def sampler(sd, run: str | None, method: str = ""):
     return partial(sample, sd)
 
 
-def fill(sd, draw, answers: AnswerSet) -> int:
-    """Draws every block of the answer set that no one else draws; returns how many images it wrote."""
-    p, written = answers.protocol, 0
-    todo = answers.missing()
-    with tqdm(total=len(todo), desc=f"sample {answers.folder}", unit="image", disable=None) as bar:
-        for _, cells in answers.todo():
-            start = time.perf_counter()
-            prompts = [p.prompt(cell.theme, cell.object) for cell in cells]
-            images = draw(prompts, [tuple(cell) for cell in cells], p.steps, p.guidance, p.size, p.precision)
-            for cell, pixels in zip(cells, images, strict=True):
-                with atomic(answers.path(cell)) as temporary:
-                    Image.fromarray(pixels).save(temporary)
-            synchronize(sd.device)
-            line = {
-                "images": len(cells),
-                "seconds": round(time.perf_counter() - start, 3),
-                "device": str(sd.device),
-            }
-            with open(answers.folder / "sampling.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
-            written += len(cells)
-            bar.update(len(cells))
-    return written
-
-
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder of the base model")
+    parser.add_argument(
+        "--model", default="checkpoints/mini", help="base model: diffusers folder or CompVis file"
+    )
+    parser.add_argument(
+        "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
+    )
     parser.add_argument("--run", help="run folder of an unlearning method; without it the base model answers")
     parser.add_argument("--protocol", help="canvas, canvas-published, canvas-lite, mini, or a YAML file")
     parser.add_argument("--out", help="folder of the answer set (default: RUN/answers)")
@@ -81,9 +57,9 @@ def main(argv=None):
         raise UserError(
             "--out is missing: name the folder of the base model's answer set, such as runs/base/answers"
         )
-    p = protocol.load(args.protocol or cli.read_card(args.model).get("protocol", "canvas"))
+    p = protocol.load(args.protocol or read_card(args.model, args.config).get("protocol", "canvas"))
     record = read_record(args.run) if args.run else None
-    sd = load_sd(args.model, args.device)
+    sd = load_sd(args.model, args.device, config=args.config)
     fingerprint = sd.fingerprint()
     draw = sampler(sd, args.run, record["method"] if record else "")
     out = Path(args.out or Path(args.run) / "answers")

@@ -8,7 +8,6 @@ Sizes, channels, latent scale, prompt length come from the model, so the miniatu
 """
 
 import hashlib
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,12 +18,11 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
-from evaluation.errors import UserError
+from diffusion_model_finetuning.core.load import load_parts, read_card
 
 for library in (diffusers_logging, transformers_logging):  # our own bars and messages say enough
     library.set_verbosity_error()
     library.disable_progress_bar()
-CARD = "canvas.json"  # beside model_index.json: which variant, protocol and data suit this model
 
 
 @dataclass
@@ -105,32 +103,16 @@ class StableDiffusion:
         return sha.hexdigest()[:16]
 
 
-def load_sd(path: str | Path, device: str = "cpu", dtype: torch.dtype = torch.float32) -> StableDiffusion:
-    """Loads a diffusers folder. Raises UserError if a part is missing or the model does not predict eps."""
-    path = Path(path)
-    for part in ("unet", "vae", "text_encoder", "tokenizer", "scheduler"):
-        if not (path / part).is_dir():
-            raise UserError(f"--model {path}: no folder {part}/, so not a diffusers Stable Diffusion folder")
-    try:
-        scheduler = DDIMScheduler.from_pretrained(path, subfolder="scheduler", local_files_only=True)
-        modules = [
-            UNet2DConditionModel.from_pretrained(path / "unet", torch_dtype=dtype, local_files_only=True),
-            AutoencoderKL.from_pretrained(path / "vae", torch_dtype=dtype, local_files_only=True),
-            CLIPTextModel.from_pretrained(path / "text_encoder", dtype=dtype, local_files_only=True),
-        ]
-        tokenizer = CLIPTokenizer.from_pretrained(path / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"--model {path}: cannot be loaded ({str(error).splitlines()[0]})") from error
-    if scheduler.config.prediction_type != "epsilon":
-        raise UserError(
-            f"--model {path}: predicts {scheduler.config.prediction_type}; only epsilon is supported"
-        )
-    for module in modules:
-        module.to(device).eval().requires_grad_(False)
-    card = path / CARD
-    return StableDiffusion(
-        *modules, tokenizer, scheduler, str(path), json.loads(card.read_text()) if card.exists() else {}
-    )
+def load_sd(
+    path: str | Path, device="cpu", dtype=torch.float32, config=None, weights="raw", ignore_objects=False
+) -> StableDiffusion:
+    """Loads a diffusers folder, or a CompVis file whose tokenizer and sizes the folder `config` tells.
+
+    `dtype` None keeps every network's own. `weights` is raw or ema, of a file that has both; `ignore_objects`
+    as in `core.read`. Raises UserError if a part is missing or unfit, or the model does not predict eps.
+    """
+    parts = load_parts(path, device, dtype, config, weights, ignore_objects)
+    return StableDiffusion(*parts, str(path), read_card(path, config))
 
 
 def eps(unet, x: torch.Tensor, t: torch.Tensor | int, text: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Plumbing of the training scripts: settings files, learning-rate curve, images in memory, checkpoints."""
+"""What the training scripts share: settings files, losses, learning-rate curve, images, files written."""
 
 import argparse
 import json
@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionPipeline
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from evaluation import canvas, mini_canvas
+from diffusion_model_finetuning.core.load import CARD
+from evaluation import canvas, mini_canvas, parquet
 from evaluation.config import override
 from evaluation.errors import UserError
-from evaluation.files import atomic
+from evaluation.files import atomic, write_json
 from evaluation.images import CanvasImages
 
 SETTINGS = Path(__file__).parent.parent / "settings"
@@ -22,7 +25,7 @@ SETTINGS = Path(__file__).parent.parent / "settings"
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--settings", required=True, help="mini, sd15, or a YAML file of that form")
-    parser.add_argument("--data", required=True, help="folder {theme}/{object}/{number}.jpg")
+    parser.add_argument("--data", required=True, help="data set: folder, parquet shards, or mini")
     parser.add_argument("--out", required=True, help="model folder to write")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
@@ -46,6 +49,27 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
+def draw_noise(sd, latents: torch.Tensor, generator: torch.Generator):
+    """-> uniform timesteps [B] and normal noise like the latents [B,C,h,w], both on the CPU."""
+    t = torch.randint(len(sd.abar), (len(latents),), generator=generator)
+    return t, torch.randn(latents.shape, generator=generator)
+
+
+def noise_loss(
+    predicted: torch.Tensor, noise: torch.Tensor, abar_t: torch.Tensor, min_snr: float | None = None
+):
+    """Mean squared error of the predicted noise [B,C,h,w] at noise levels abar_t [B].
+
+    With `min_snr` = gamma (5 in Hang et al. 2023), an image weighs min(SNR, gamma) / SNR, where SNR =
+    abar / (1 - abar): all count alike in x_0 up to gamma, and nearly clean ones no more than that.
+    """
+    error = F.mse_loss(predicted.float(), noise, reduction="none")
+    if min_snr is None:
+        return error.mean()
+    snr = abar_t / (1 - abar_t)
+    return (error.mean((1, 2, 3)) * snr.clamp(max=min_snr) / snr).mean()
+
+
 def one_cycle(progress: float, warmup: float = 0.05) -> float:
     """Factor of the learning rate: up linearly over the `warmup` share, then down a cosine to zero."""
     if progress < warmup:
@@ -60,7 +84,8 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 def cells_of(data: str) -> list[tuple[str, str]]:
     """The (theme, object) pairs of a data folder: the miniature's if it is one, else the benchmark's."""
-    mini = data.partition(":")[0] == "mini" or not (Path(data) / "Bricks").is_dir()
+    benchmark = (Path(data) / "Bricks").is_dir() or parquet.shard_files(data)
+    mini = data.partition(":")[0] == "mini" or not benchmark
     themes, objects = (mini_canvas.THEMES, mini_canvas.OBJECTS) if mini else (canvas.THEMES, canvas.OBJECTS)
     return [(theme, obj) for theme in themes for obj in objects]
 
@@ -77,6 +102,26 @@ def load_pixels(data: CanvasImages) -> torch.Tensor:
     for i, row in enumerate(tqdm(data.rows, "read images", disable=None)):
         pixels[i] = torch.from_numpy(np.asarray(data.picture(row)).copy()).permute(2, 0, 1)
     return pixels
+
+
+def save_pipeline(sd, out: Path, half: bool, card: dict, pipeline=StableDiffusionPipeline) -> None:
+    """Writes a folder that diffusers' `pipeline.from_pretrained` loads, weights in safetensors."""
+    modules = {"unet": sd.unet, "vae": sd.vae, "text_encoder": sd.text_encoder}
+    if half:
+        modules = {name: module.half() for name, module in modules.items()}
+    pipeline(
+        **modules,
+        tokenizer=sd.tokenizer,
+        scheduler=sd.scheduler,
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    ).save_pretrained(out)
+    # transformers loads in the dtype named here, diffusers in float32
+    config = out / "text_encoder" / "config.json"
+    write_json(config, json.loads(config.read_text()) | {"dtype": "float32"})
+    if card:
+        write_json(out / CARD, card)
 
 
 class Checkpoint:

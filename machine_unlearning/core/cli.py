@@ -8,12 +8,12 @@ sections `all`, `style`, `object` and `pair`; the later variants state only what
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from diffusion_model_finetuning.core.load import read_card
 from evaluation import canvas, protocol
 from evaluation.config import override
 from evaluation.errors import UserError
@@ -30,7 +30,10 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", required=True, help="Sketch, Cats, Sketch+Cats, or several with commas")
-    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder to unlearn from")
+    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
+    parser.add_argument(
+        "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
+    )
     parser.add_argument("--out", required=True, help="run folder to write")
     parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
     parser.add_argument(
@@ -41,7 +44,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
     args = parser.parse_intermixed_args(argv)
-    card = read_card(args.model)
+    card = read_card(args.model, args.config)
     args.variant = args.variant or card.get("variant", "canvas")
     args.data = args.data or card.get("data")
     args.world = protocol.load(
@@ -60,14 +63,6 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
         )
     args.settings = override(chosen, args.overrides)
     return args
-
-
-def read_card(model: str | Path) -> dict:
-    """canvas.json of a model folder: which variant and protocol suit it. A real-size model has none."""
-    if not Path(model).exists():
-        raise UserError(f"--model {model}: no such folder; expected a diffusers Stable Diffusion folder")
-    path = Path(model) / "canvas.json"
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:

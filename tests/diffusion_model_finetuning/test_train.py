@@ -1,16 +1,25 @@
 """Both training scripts, a few steps on drawn images: what they write, and that resuming changes nothing."""
 
 import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers.training_utils import compute_snr
+from PIL import Image
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning import train_sd, train_vae
 from diffusion_model_finetuning.core import training
+from diffusion_model_finetuning.scratch import sd_scheduler
 from tests import tiny
+
+REPOSITORY = Path(__file__).parent.parent.parent
 
 
 def run_sd(folder, *overrides):
@@ -33,13 +42,18 @@ def weights(folder):
     }
 
 
+def curve(folder):
+    lines = map(json.loads, (folder / ".training/sd.jsonl").read_text().splitlines())
+    return {line["step"]: line["loss"] for line in lines}
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     return run_sd(tmp_path_factory.mktemp("sd") / "whole")
 
 
 def test_resumed_sd_training_changes_nothing(uninterrupted, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_sd, "diffusion_loss", tiny.interrupt(train_sd.diffusion_loss, 3))
+    monkeypatch.setattr(train_sd, "noise_loss", tiny.interrupt(train_sd.noise_loss, 3))
     with pytest.raises(KeyboardInterrupt):  # after three steps, one more than was saved
         run_sd(tmp_path / "sd")
     assert (tmp_path / "sd/.training/sd/step-2").is_dir() and not (tmp_path / "sd/model_index.json").exists()
@@ -54,6 +68,135 @@ def test_resumed_sd_training_changes_nothing(uninterrupted, tmp_path, monkeypatc
     assert len(calls) == 2  # steps 3 and 4 only
     assert not (resumed / ".training/sd").exists()
     assert tiny.changed(weights(uninterrupted), weights(resumed)) == set()
+    assert curve(resumed) == curve(uninterrupted) and list(curve(resumed)) == [1, 2, 3, 4]
+
+
+def stopped(folder, monkeypatch, steps, *overrides):
+    """A run that was interrupted after `steps` steps."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_sd, "noise_loss", tiny.interrupt(train_sd.noise_loss, steps))
+        run_sd(folder, *overrides)
+    return folder / ".training/sd"
+
+
+def test_only_the_newest_states_are_kept_and_any_can_be_resumed(uninterrupted, tmp_path, monkeypatch):
+    states = stopped(tmp_path / "sd", monkeypatch, 3, "save_every=1")
+    assert sorted(path.name for path in states.iterdir()) == ["step-2", "step-3"]
+    assert list(curve(tmp_path / "sd")) == [1, 2, 3]
+    resumed = run_sd(tmp_path / "sd", "--resume", "2")  # the step after it is done again
+    assert curve(resumed) == curve(uninterrupted)
+    assert tiny.changed(weights(uninterrupted), weights(resumed)) == set()
+
+
+def test_resume_never_starts_anew(uninterrupted, tmp_path, monkeypatch):
+    stopped(tmp_path / "sd", monkeypatch, 3)
+    lrs = []
+    real = training.set_lr
+    monkeypatch.setattr(training, "set_lr", lambda optimizer, lr: (lrs.append(lr), real(optimizer, lr)))
+    anew = run_sd(tmp_path / "sd", "--resume", "never")
+    assert len(lrs) == 4 and curve(anew) == curve(uninterrupted)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--resume", "3"], "--resume 3: no such state in"),
+        (["--resume", "newest"], "choose latest, never, 2"),
+        (["lr=0.01"], "was trained with lr=0.001, not 0.01; give the same settings, or --resume never"),
+        (["batch=2"], "was trained with batch=4, not 2"),
+    ],
+)
+def test_what_cannot_be_resumed_is_refused(words, message, tmp_path, monkeypatch, capsys):
+    states = stopped(tmp_path / "sd", monkeypatch, 3)
+    with pytest.raises(SystemExit) as exit:
+        run_sd(tmp_path / "sd", *words)
+    assert exit.value.code == 2 and message in capsys.readouterr().err
+    assert [path.name for path in states.iterdir()] == ["step-2"]
+
+
+def test_gradient_checkpointing_changes_memory_only(tmp_path):
+    plain, saving = (
+        run_sd(tmp_path / name, "half=false", f"gradient_checkpointing={flag}")
+        for name, flag in (("plain", "false"), ("saving", "true"))
+    )
+    assert curve(saving) == pytest.approx(curve(plain), abs=1e-5)
+
+
+def test_accumulated_batches_make_one_step(tmp_path):
+    """Two batches of two in place of one of four: as many steps and lines, other noise."""
+    run = run_sd(tmp_path / "sd", "batch=2", "accumulate=2")
+    assert list(curve(run)) == [1, 2, 3, 4]
+
+
+def test_two_processes_train_what_one_does(tmp_path):
+    one = run_sd(tmp_path / "one", "half=false")
+    two = tmp_path / "two"
+    two.mkdir()
+    tiny.save_vae(two)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    words = ["--settings", tiny.settings_file(two), "--data", "mini", "--out", str(two), "--device", "cpu"]
+    # `accelerate launch --cpu` starts one process, whatever --num_processes says, unless there is MPI
+    launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
+    module = ["-m", "diffusion_model_finetuning.train_sd", *words, "half=false", "batch=2"]
+    subprocess.run([sys.executable, "-m", *launch, *module], cwd=REPOSITORY, check=True, timeout=600)
+    assert curve(two) == pytest.approx(curve(one), abs=1e-4)
+    before, after = weights(one), weights(two)
+    assert before.keys() == after.keys()
+    apart = torch.cat([(before[name] - after[name]).abs().flatten() for name in before])
+    # Adam magnifies the rounding of gradients near zero, nowhere by more than the steps taken
+    assert apart.mean() < 1e-5 and apart.max() < 4e-3
+
+
+def test_pictures_on_the_way(tmp_path):
+    run = run_sd(tmp_path / "sd", "validate.every=4")
+    (picture,) = (run / ".training/sd-images").iterdir()
+    assert picture.name == "step-4.png" and Image.open(picture).size == (32, 16)
+
+
+def test_trackers_are_asked_for(uninterrupted, tmp_path, monkeypatch, capsys):
+    assert {path.name for path in (uninterrupted / ".training").iterdir() if path.is_dir()} == set()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit):
+        run_sd(tmp_path / "sd", "--track", "wandb")
+    assert "--track wandb: is not installed; pip install wandb" in capsys.readouterr().err
+
+
+def test_tensorboard_gets_losses_and_pictures(tmp_path):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = run_sd(tmp_path / "sd", "--track", "tensorboard", "validate.every=4")
+    events = EventAccumulator(str(run / ".training/sd-track")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [1, 2, 3, 4]
+    assert events.Tags()["images"]
+
+
+def test_min_snr_weights_the_error_of_x0():
+    """The loss in eps with weight min(SNR, gamma) / SNR is that in x_0 with weight min(SNR, gamma)."""
+    torch.manual_seed(0)
+    abar = torch.linspace(0.999, 0.01, 8, dtype=torch.double)
+    x0, noise, predicted = torch.randn(3, 8, 4, 2, 2, dtype=torch.double)
+    a = abar.view(-1, 1, 1, 1)
+    x = a.sqrt() * x0 + (1 - a).sqrt() * noise
+    x0_predicted = (x - (1 - a).sqrt() * predicted) / a.sqrt()
+    weight = torch.tensor([min(float(v / (1 - v)), 5.0) for v in abar])
+    expected = (weight * (x0 - x0_predicted).pow(2).mean((1, 2, 3))).mean()
+    assert float(training.noise_loss(predicted, noise, abar, 5.0)) == pytest.approx(float(expected), rel=1e-5)
+    plain = training.noise_loss(predicted, noise, abar, None)
+    torch.testing.assert_close(plain, (predicted - noise).pow(2).mean(), rtol=1e-5, atol=0)
+    assert float(training.noise_loss(predicted, noise, abar, 1e9)) == pytest.approx(float(plain), rel=1e-5)
+
+
+def test_min_snr_agrees_with_diffusers_snr():
+    schedule = sd_scheduler()
+    t = torch.tensor([0, 1, 10, 100, 500, 999])
+    snr = compute_snr(schedule, t)
+    noise, predicted = torch.zeros(6, 1, 1, 1), torch.arange(1, 7).view(6, 1, 1, 1).sqrt()
+    expected = (torch.stack([snr, 5 * torch.ones(6)], 1).min(1)[0] / snr * torch.arange(1, 7)).mean()
+    found = training.noise_loss(predicted, noise, schedule.alphas_cumprod[t], 5.0)
+    torch.testing.assert_close(found, expected)
 
 
 def test_sd_training_trains_unet_and_text_but_not_the_vae(uninterrupted, tmp_path):

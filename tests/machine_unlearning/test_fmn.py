@@ -218,7 +218,7 @@ def test_refusals(tiny_sd, tmp_path, capsys, monkeypatch):
     )
     assert "did you mean natural" in refused(capsys, words(tiny_sd, "Rust", out, "order=naturel"))
     card = cli.read_card(tiny_sd)
-    monkeypatch.setattr(cli, "read_card", lambda model: {k: v for k, v in card.items() if k != "data"})
+    monkeypatch.setattr(cli, "read_card", lambda *_: {k: v for k, v in card.items() if k != "data"})
     assert "--data is missing" in refused(capsys, words(tiny_sd, "Rust", out))
     assert "are missing" in refused(capsys, words(tiny_sd, "Rust", out, "--data", str(tmp_path)))
     assert not out.exists()

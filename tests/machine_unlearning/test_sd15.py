@@ -3,9 +3,7 @@
 Run by `bash scripts/smoke_sd15.sh METHOD`. With UNLEARNCANVAS_SD15=FOLDER the model (2 GB) is kept there.
 """
 
-import gzip
 import importlib
-import importlib.util
 import json
 import os
 from dataclasses import asdict, replace
@@ -16,8 +14,9 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel
 
+from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
 from diffusion_model_finetuning.scratch import sd_scheduler
 from diffusion_model_finetuning.train_sd import save_pipeline
@@ -33,30 +32,6 @@ QUICK = {  # those of them that a method has: one step, and pre-passes of one
     "steps": 1, "walk": 2, "warmup": 0, "accumulate": 1, "images": 2, "retain_images": 1, "surrogates": 1,
     "times": 8, "mask_steps": 1, "score_steps": 1, "invert_steps": 1,
 }  # fmt: skip
-
-
-def clip_tokenizer():
-    """CLIP's own, from the merges inside open-clip-torch."""
-    (package,) = importlib.util.find_spec("open_clip").submodule_search_locations
-    lines = (
-        gzip.decompress((Path(package) / "bpe_simple_vocab_16e6.txt.gz").read_bytes()).decode().split("\n")
-    )
-    merges = [tuple(line.split()) for line in lines[1 : 49_408 - 512 - 2 + 1]]
-    printable = [
-        *range(ord("!"), ord("~") + 1),
-        *range(ord("¡"), ord("¬") + 1),
-        *range(ord("®"), ord("ÿ") + 1),
-    ]
-    alphabet = [chr(n) for n in printable] + [chr(256 + n) for n in range(256 - len(printable))]
-    pieces = [
-        *alphabet,
-        *(c + "</w>" for c in alphabet),
-        *map("".join, merges),
-        "<|startoftext|>",
-        "<|endoftext|>",
-    ]
-    vocabulary = {piece: number for number, piece in enumerate(pieces)}
-    return CLIPTokenizer(vocabulary, merges, pad_token="<|endoftext|>", model_max_length=77)
 
 
 def build(folder):
@@ -109,13 +84,6 @@ def sd15(tmp_path_factory):
     if not (folder / "world.yaml").exists():  # written last
         build(folder)
     return folder
-
-
-def test_tokenizer_is_clip_s():
-    tokenizer = clip_tokenizer()
-    assert len(tokenizer) == 49_408
-    assert tokenizer("a photo of a cat")["input_ids"] == [49406, 320, 1125, 539, 320, 2368, 49407]
-    assert len(tokenizer([""], padding="max_length")["input_ids"][0]) == 77
 
 
 @pytest.mark.sd15

@@ -1,0 +1,118 @@
+"""Builds the parts of Stable Diffusion 1 from a diffusers folder or a CompVis file; puts in a run's weights.
+
+A file has no tokenizer, head count or latent scale: another folder, `config`, tells those, by default SD
+1.5's (`core/sd15`, and CLIP's vocabulary).
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors import SafetensorError, safe_open
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
+from diffusion_model_finetuning.core.formats import Tensors
+from diffusion_model_finetuning.core.read import PARTS, SD15, read_file, read_part
+from evaluation.errors import UserError
+
+CARD = "canvas.json"  # beside model_index.json: which variant, protocol and data suit this model
+RUN = "weights.safetensors"
+
+
+def empty(folder: Path, part: str, **changes) -> torch.nn.Module:
+    """The network that `folder` describes, without memory for its weights."""
+    with init_empty_weights():
+        if part == "text_encoder":
+            return CLIPTextModel(CLIPTextConfig.from_pretrained(folder / part, local_files_only=True))
+        network = UNet2DConditionModel if part == "unet" else AutoencoderKL
+        return network.from_config(network.load_config(folder / part, local_files_only=True), **changes)
+
+
+def put_in(module: torch.nn.Module, tensors: Tensors, path, device, dtype) -> torch.nn.Module:
+    """Gives an empty network copies of its tensors, in `dtype`, or as they are if None."""
+    expected = module.state_dict()
+    wrong = list(expected.keys() ^ tensors.keys())
+    wrong += [key for key in expected.keys() & tensors.keys() if expected[key].shape != tensors[key].shape]
+    if wrong:
+        raise UserError(
+            f"{path}: {len(wrong)} tensors of its {type(module).__name__} are missing, unknown or of another "
+            f"size, first {min(wrong)}; does --config name its folder?"
+        )
+    copies = {key: tensor.to(device, dtype or tensor.dtype, copy=True) for key, tensor in tensors.items()}
+    module.load_state_dict(copies, assign=True)
+    return module.to(device).eval().requires_grad_(False)
+
+
+def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=False) -> list:
+    """-> UNet, autoencoder, text encoder, tokenizer, scheduler; see `core.sd.load_sd`."""
+    path = Path(path)
+    folder = _config_folder(path, config)
+    wanted = [*PARTS, "scheduler"] + ["tokenizer"] * (folder != SD15)
+    for part in wanted:
+        if not (folder / part).is_dir():
+            raise UserError(f"{folder}: no folder {part}/, so not a diffusers Stable Diffusion folder")
+    try:
+        modules = {part: empty(folder, part) for part in PARTS}
+        scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
+        if folder == SD15:
+            tokenizer = clip_tokenizer()
+        else:
+            tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    if path.is_dir():
+        if weights == "ema":
+            raise UserError(f"--weights ema: the folder {path} has one set of weights; only files have both")
+        tensors = {part: read_part(path, part) for part in PARTS}
+    else:
+        complete = modules["unet"].state_dict()
+        tensors = read_file(path, folder, complete, weights, ignore_objects)
+    if scheduler.config.prediction_type != "epsilon":
+        raise UserError(f"{folder}: predicts {scheduler.config.prediction_type}; only epsilon is supported")
+    seen, latent = tensors["unet"]["conv_in.weight"].shape[1], modules["unet"].config.out_channels
+    if seen == 2 * latent + 1:
+        raise UserError(f"{path}: an inpainting model ({seen} input channels), which is not supported")
+    if seen == 2 * latent:  # InstructPix2Pix, whose other sizes are those of the text-to-image model
+        modules["unet"] = empty(folder, "unet", in_channels=seen)
+    networks = [put_in(modules[part], tensors[part], path, device, dtype) for part in PARTS]
+    return [*networks, tokenizer, scheduler]
+
+
+def read_card(path: str | Path, config: str | Path | None = None) -> dict:
+    """`canvas.json` of a model's folder, or of its `config`: which variant and protocol suit it, or {}."""
+    card = _config_folder(Path(path), config) / CARD
+    return json.loads(card.read_text()) if card.exists() else {}
+
+
+def _config_folder(path: Path, config: str | Path | None) -> Path:
+    if not path.exists():
+        raise UserError(f"--model {path}: no such diffusers folder or CompVis file")
+    if config and not Path(config).is_dir():
+        raise UserError(
+            f"--config {config}: no such folder; name the diffusers folder of {path}'s base model"
+        )
+    return path if path.is_dir() else Path(config or SD15)
+
+
+def load_run(sd, folder: str | Path) -> None:
+    """Puts a run's stored weights into its base model `sd`; a UserError if they belong to another."""
+    path = Path(folder) / RUN
+    if not path.exists():
+        raise UserError(f"--run {folder}: no {RUN}; run the method's train.py with --out {folder} first")
+    try:
+        with safe_open(path, "pt") as file:
+            base, tensors = file.metadata()["model"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{path}: not weights stored by a run ({error}); remove the folder and run again"
+        ) from error
+    if base != sd.fingerprint():
+        raise UserError(
+            f"--run {folder}: made from another base model ({base}) than {sd.path} ({sd.fingerprint()})"
+        )
+    unknown = sd.unet.load_state_dict(tensors, strict=False).unexpected_keys
+    if unknown:
+        raise UserError(f"--run {folder}: {len(unknown)} weights unknown to the UNet, first {unknown[0]}")
