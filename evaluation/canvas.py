@@ -116,9 +116,32 @@ def closest(name: str, known) -> str:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(description="Print the names of the benchmark, for use in scripts.")
-    parser.add_argument("what", choices=["styles", "objects", "themes"])
-    print(*{"styles": STYLES, "objects": OBJECTS, "themes": THEMES}[parser.parse_args(argv).what])
+    names = {"styles": STYLES, "objects": OBJECTS, "themes": THEMES}
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.canvas", description="Names for scripts; what is missing of the data."
+    )
+    kinds = parser.add_subparsers(dest="what", required=True)
+    for name in names:
+        kinds.add_parser(name, help=f"print the {name}")
+    check = kinds.add_parser("check", help="what a copy of the data set lacks")
+    check.add_argument("data", help="folder of the data set, or of its parquet shards")
+    check.add_argument("--decode", action="store_true", help="decode every image (slow)")
+    files = kinds.add_parser("files", help="which files of checkpoints/checkpoints.csv are there")
+    files.add_argument(
+        "folder", nargs="?", default="checkpoints", help="where they lie (default checkpoints)"
+    )
+    files.add_argument("--hash", action="store_true", help="print the SHA-256 of every file (slow)")
+    args = parser.parse_args(argv)
+    if args.what == "check":
+        from evaluation.check import report  # reads images; the names above are for everyone
+
+        report(args.data, args.decode)
+    elif args.what == "files":
+        from evaluation.external import report
+
+        report(args.folder, args.hash)
+    else:
+        print(*names[args.what])
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
 from evaluation.classifier import preprocess
-from evaluation.images import CanvasImages, open_image
+from evaluation.images import CanvasImages
 
 
 class Labelled(Dataset):
@@ -24,9 +24,7 @@ class Labelled(Dataset):
         return len(self.images.rows)
 
     def __getitem__(self, i: int):
-        row = self.images.rows[i]
-        image = self.images.picture(row) if self.images.drawn else open_image(self.images.path(row))
-        return preprocess(image, self.size), self.labels[i]
+        return preprocess(self.images.original(self.images.rows[i]), self.size), self.labels[i]
 
 
 def in_memory(data: Labelled, gigabytes: float, workers: int) -> Dataset:

@@ -134,10 +134,10 @@ def real_features(data: str, protocol: Protocol, weights: list[str], extractor, 
     if images.drawn:  # by code that may change
         source = [data, *map(file_digest, sorted(Path(__file__).parent.glob("mini_*.py")))]
     else:
-        source = stamps(map(images.path, images.rows))
+        source = stamps(images.files)
     key = digest({"weights": weights, "source": source, "rows": images.rows, "size": protocol.size})
     as_is = protocol.fid_extractor == "torchvision" and not images.drawn  # it has a first resize of its own
-    load = (lambda row: open_image(images.path(row))) if as_is else images.picture
+    load = images.original if as_is else images.picture
     path = cache / f"real-{protocol.fid_extractor}-{key}.safetensors"
     return images.rows, cached(path, key, images.rows, load, extractor)
 

@@ -1,21 +1,27 @@
 """The data set as rows: style, object, index, image, and the photo of the same object and index."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image, ImageFile, UnidentifiedImageError
 
-from evaluation import canvas, mini_canvas
+from evaluation import canvas, mini_canvas, parquet
 from evaluation.errors import UserError
+
+PREPARED = "prepared.json"  # what evaluation.prepare says of a folder that it wrote
 
 ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is an error, never half grey
 
 
-def open_image(path: str | Path, size: int | None = None) -> Image.Image:
-    """An RGB image, cropped to its central square and resized (bilinear, antialiased) if `size` is given."""
+def open_image(path: str | Path, size: int | None = None, content=None) -> Image.Image:
+    """An RGB image, cropped to its central square and resized (bilinear, antialiased) if `size` is given.
+
+    `content`: a binary file to read instead of the one at `path`.
+    """
     try:
-        image = Image.open(path).convert("RGB")
+        image = Image.open(content or path).convert("RGB")
     except (UnidentifiedImageError, OSError) as error:
         if isinstance(error, FileNotFoundError):
             raise
@@ -25,12 +31,13 @@ def open_image(path: str | Path, size: int | None = None) -> Image.Image:
     return image if size is None else square(image, size)
 
 
-def square(image: Image.Image, size: int) -> Image.Image:
+def square(image: Image.Image, size: int, resample=Image.Resampling.BILINEAR) -> Image.Image:
+    """The central square at `size` pixels."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
     # crop first: resize(box=...) would blend in pixels from outside the box
     image = image.crop((left, top, left + side, top + side))
-    return image.resize((size, size), Image.Resampling.BILINEAR)
+    return image.resize((size, size), resample)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -38,11 +45,22 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
 
 
+def check_prepared(root: str | Path, size: int) -> None:
+    """UserError if `root` holds copies, made by evaluation.prepare, that are smaller than `size`."""
+    card = Path(root) / PREPARED
+    if card.exists() and (prepared := json.loads(card.read_text())["size"]) < size:
+        raise UserError(
+            f"--data {root}: was prepared with {prepared} pixels and {size} are asked for; "
+            f"prepare another with --size {size}"
+        )
+
+
 class CanvasImages(torch.utils.data.Dataset):
     """Images of the data set.
 
-    `root` is a folder `{theme}/{object}/{index}.jpg`, or `mini`, `mini:SEED`: the miniature, drawn anew.
-    `cells` lists the (theme, object) pairs wanted and `indices` the images; rows run over both in order.
+    `root` is a folder `{theme}/{object}/{index}.jpg`, a folder of the published parquet shards, or `mini`,
+    `mini:SEED`: the miniature, drawn anew. `cells` lists the (theme, object) pairs wanted and `indices` the
+    images; rows run over both in order, whatever the source. Train on `canvas.TRAIN`, test on `canvas.TEST`.
     An item is a dict: `theme`, `object`, `index`, and `image`, float32 [3,size,size] in [0,1].
     """
 
@@ -51,27 +69,43 @@ class CanvasImages(torch.utils.data.Dataset):
         self.rows = [(theme, obj, index) for theme, obj in cells for index in indices]
         if not self.rows:
             raise UserError(f"--data {root}: no images asked for")
-        if not self.drawn:
-            absent = [path for path in map(self.path, self.rows) if not path.exists()]
-            if absent:
-                raise UserError(
-                    f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, "
-                    f"first {absent[0]}; "
-                    "expected {style}/{object}/{number}.jpg, or 'mini' for the miniature"
-                )
+        files = [] if self.drawn else parquet.shard_files(root)
+        self.shards = parquet.Shards(files) if files else None
+        check_prepared(root, size)
+        if absent := [row for row in self.rows if not self.has(row)]:
+            raise UserError(
+                f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, "
+                f"first {canvas.image_path(root, *absent[0])}; "
+                "expected {style}/{object}/{number}.jpg, or 'mini' for the miniature; "
+                f"see python -m evaluation.canvas check {root}"
+            )
 
     @property
     def drawn(self) -> bool:
         return self.root.partition(":")[0] == "mini"
 
-    def path(self, row) -> Path:
-        return canvas.image_path(self.root, *row)
+    @property
+    def files(self) -> list[Path]:
+        """The files that the rows are read from."""
+        if self.drawn:
+            return []
+        return self.shards.files if self.shards else [canvas.image_path(self.root, *row) for row in self.rows]
+
+    def has(self, row) -> bool:
+        if self.shards:
+            return row in self.shards
+        return self.drawn or canvas.image_path(self.root, *row).exists()
+
+    def original(self, row) -> Image.Image:
+        """The PIL RGB image of a row (theme, object, index) in its own size."""
+        if self.drawn:
+            return mini_canvas.image(*row, seed=int(self.root.partition(":")[2] or 0))
+        path = canvas.image_path(self.root, *row)
+        return open_image(path, content=self.shards and self.shards.open(row))
 
     def picture(self, row) -> Image.Image:
-        """The PIL image of a row (theme, object, index)."""
-        if self.drawn:
-            return square(mini_canvas.image(*row, seed=int(self.root.partition(":")[2] or 0)), self.size)
-        return open_image(self.path(row), self.size)
+        """The same, cropped to its central square and resized."""
+        return square(self.original(row), self.size)
 
     def photo(self, i: int) -> torch.Tensor:
         """The photo with the object and index of row `i`, float32 [3,size,size] in [0,1]."""

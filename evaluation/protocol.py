@@ -15,6 +15,11 @@ from evaluation.errors import UserError, command
 from evaluation.files import digest
 
 FOLDER = Path(__file__).parent / "protocols"
+EVERYTHING = {  # what `all` stands for
+    "themes": canvas.THEMES,
+    "objects": canvas.OBJECTS,
+    "targets": canvas.STYLES + canvas.OBJECTS,
+}
 
 
 @dataclass(frozen=True)
@@ -50,33 +55,31 @@ class Protocol:
         return canvas.prompt(theme, obj, self.template, self.photo)
 
 
-def from_dict(content: dict, source: str = "protocol") -> Protocol:
-    """Checks the keys and turns lists into tuples; `source` names the origin in error messages."""
-    known = {field.name for field in fields(Protocol)}
+def from_dict(content: dict, source: str = "protocol", kind=Protocol):
+    """A protocol of that kind: checks the keys, turns lists into tuples; `source` is for error messages."""
+    known = {field.name for field in fields(kind)}
     for key in content:
         if key not in known:
             raise UserError(f"{source}: unknown setting {key!r}; {canvas.closest(key, sorted(known))}")
     if missing := sorted(known - set(content)):
         raise UserError(f"{source}: setting {missing[0]!r} is missing")
-    return Protocol(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
 
 
-def load(name: str | Path) -> Protocol:
-    """The protocol of that name, or the one in that YAML file; raises UserError."""
-    path = Path(name) if str(name).endswith((".yaml", ".yml")) else FOLDER / f"{name}.yaml"
+def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING):
+    """The protocol of that name, or the one in that YAML file; raises UserError.
+
+    `everything`: what `all` stands for in a setting.
+    """
+    path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
-        shipped = sorted(p.stem for p in FOLDER.glob("*.yaml"))
+        shipped = sorted(p.stem for p in folder.glob("*.yaml"))
         raise UserError(f"--protocol {name}: no such protocol; {canvas.closest(str(name), shipped)}")
     content = OmegaConf.to_container(OmegaConf.load(path))
-    everything = {
-        "themes": canvas.THEMES,
-        "objects": canvas.OBJECTS,
-        "targets": canvas.STYLES + canvas.OBJECTS,
-    }
     for key, names in everything.items():
         if content.get(key) == "all":
             content[key] = names
-    return from_dict({"name": path.stem, **content}, str(path))
+    return from_dict({"name": path.stem, **content}, str(path), kind)
 
 
 @command

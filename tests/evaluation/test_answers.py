@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from evaluation.answers import STALE_SECONDS, AnswerSet, grid, protocol_of, read_manifest
+from evaluation.answers import AnswerSet, grid, protocol_of, read_manifest
 from evaluation.errors import UserError
+from evaluation.sharing import STALE_SECONDS
 from tests import synthetic
 
 P = synthetic.protocol()  # 24 cells

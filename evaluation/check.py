@@ -1,0 +1,156 @@
+"""What is missing, truncated or misplaced in a copy of the data set, told in seconds
+
+    python -m evaluation.canvas check DATA [--decode]
+
+Of every image the first and the last bytes are looked at, of one object the paintings beside their photos.
+`--decode` decodes all images too, in several processes (hours of one core at full size).
+"""
+
+import difflib
+import os
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from evaluation import canvas, mini_canvas, parquet
+from evaluation.check_images import check_pairs, damage
+from evaluation.errors import UserError
+
+SHOWN = 10  # problems of one kind that are printed
+NOT_MINI = {*canvas.OBJECTS} - {*mini_canvas.OBJECTS}
+
+
+def check(root: str | Path, decode: bool = False) -> tuple[str, dict[str, list[str]]]:
+    """-> what the copy holds, in words, and its problems by kind. UserError if it is no data set at all."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder")
+    if files := parquet.shard_files(root):
+        return check_shards(files, decode)
+    return check_folder(root, decode)
+
+
+def subfolders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+
+
+def themes_in(folder: Path) -> list[str]:
+    return [name for name in subfolders(folder) if name in parquet.KNOWN]
+
+
+def elsewhere(root: Path) -> str:
+    """The end of the sentence that says that `root` holds no folder of a theme."""
+    below = [root / name for name in subfolders(root)]
+    if any(folder.name in canvas.OBJECTS for folder in below):
+        if any(themes_in(folder) for folder in below):
+            return "its folders are {object}/{style}, expected {style}/{object}"
+        return f"it is the folder of one style; give its parent, {root.resolve().parent}"
+    deeper = [folder / name for folder in below for name in subfolders(folder)]
+    for folder in [*below, *deeper]:
+        if themes_in(folder):
+            return f"the data set lies in {folder}; give that"
+        if parquet.shard_files(folder):
+            return f"the parquet shards lie in {folder}; give that"
+    return "expected folders {style}/{object} with 1.jpg to 20.jpg, or parquet shards"
+
+
+def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
+    present, problems = themes_in(root), defaultdict(list)
+    if not present:
+        raise UserError(f"{root}: no data set; {elsewhere(root)}")
+    inside = {name for theme in present for name in subfolders(root / theme)}
+    mini = set(present) <= set(mini_canvas.THEMES) and inside.isdisjoint(NOT_MINI)
+    themes = mini_canvas.THEMES if mini else sorted({*canvas.THEMES, *present})
+    objects = mini_canvas.OBJECTS if mini else canvas.OBJECTS
+    images = []
+    for theme in folders(root, themes, problems):
+        for obj in folders(root / theme, objects, problems):
+            images += check_cell(root / theme / obj, problems)
+    with ProcessPoolExecutor() if decode else ThreadPoolExecutor(16) as pool:
+        found = pool.map(partial(damage, decode=decode), images, chunksize=64)
+        for path, fault in zip(images, tqdm(found, "check images", len(images), disable=None)):
+            if fault:
+                problems["damaged image, get it again"].append(f"{path.relative_to(root)}: {fault}")
+    there = {(*path.parts[-3:-1], int(path.stem)): path for path in images}
+    check_pairs(there, lambda rows: map(there.get, rows), problems)
+    world = "the miniature's" if mini else "the benchmark's"
+    return f"{len(images)} images of {world} {len(themes)} themes x {len(objects)} objects", problems
+
+
+def folders(parent: Path, wanted, problems) -> list[str]:
+    """Those wanted that are there; notes the absent, with the name that may be meant, and the unknown."""
+    there = subfolders(parent)
+    unknown = [name for name in there if name not in wanted]
+    for name in wanted:
+        if name not in there:
+            like = [other for other in unknown if name in near(other, wanted)]
+            hint = f": rename {like[0]!r}?" if like else ""
+            problems["missing folder"].append(f"{parent.name}/{name}{hint}")
+            unknown = [other for other in unknown if other not in like[:1]]
+    problems["unknown folder"] += [f"{parent.name}/{name}" for name in unknown]
+    loose = [path.name for path in parent.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
+    problems["misplaced image, none belongs here"] += [f"{parent.name}/{name}" for name in sorted(loose)]
+    return [name for name in wanted if name in there]
+
+
+def near(name: str, known) -> list[str]:
+    lower = {other.lower(): other for other in known}
+    return [
+        lower[match] for match in difflib.get_close_matches(name.lower().replace(" ", "_"), lower, 1, 0.7)
+    ]
+
+
+def check_cell(folder: Path, problems) -> list[Path]:
+    """The images {number}.jpg of one style and object; notes the numbers of 1 to 20 that are not there."""
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
+    numbers = [int(stem) for name in names if (stem := Path(name).stem).isdecimal()]
+    images = {number: f"{number}.jpg" for number in numbers if f"{number}.jpg" in names}
+    misnamed = {Path(name).stem.lstrip("0"): name for name in names if name not in images.values()}
+    place, missing = f"{folder.parent.name}/{folder.name}", []
+    for number in parquet.NUMBERS:
+        if number not in images and (name := misnamed.pop(str(number), None)):
+            problems["wrong file name"].append(f"{place}/{name}: expected {number}.jpg")
+        elif number not in images:
+            missing.append(str(number))
+    if missing:
+        problems["missing images"].append(f"{place}: {', '.join(missing)}")
+    problems["unknown file"] += [f"{place}/{name}" for name in misnamed.values()]
+    return [folder / name for name in images.values()]
+
+
+def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[str]]]:
+    shards, problems, there = parquet.rows_by_shard(files), defaultdict(list), defaultdict(set)
+    rows = [row for each in shards.values() for row in each]
+    for theme, obj, index in rows:
+        there[theme, obj].add(index)
+    for theme in canvas.THEMES:
+        for obj in canvas.OBJECTS:
+            if missing := [str(n) for n in parquet.NUMBERS if n not in there[theme, obj]]:
+                problems["missing images"].append(f"{theme}/{obj}: {', '.join(missing)}")
+    check_pairs(set(rows), lambda wanted: parquet.open_rows(shards, wanted), problems)
+    if decode:
+        images = (row["image"]["bytes"] for file in files for row in parquet.read(file, ["image.bytes"], 8))
+        for row, image in zip(rows, tqdm(images, "check images", len(rows), disable=None)):
+            if fault := damage(image, decode=True):
+                problems["damaged image, get its shard again"].append(f"{'/'.join(map(str, row))}: {fault}")
+    return f"{len(rows)} images in {len(files)} parquet shards", problems
+
+
+def report(root: str | Path, decode: bool = False) -> None:
+    """Prints what `check` finds; raises UserError if there are problems."""
+    if str(root).partition(":")[0] == "mini":
+        print(f"{root}: drawn by code, nothing to check")
+        return
+    holds, problems = check(root, decode)
+    problems = {kind: found for kind, found in problems.items() if found}
+    print(f"{root}: {holds}")
+    for kind, found in problems.items():
+        print(f"{kind} ({len(found)})", *found[:SHOWN], sep="\n  ")
+        if len(found) > SHOWN:
+            print(f"  ... and {len(found) - SHOWN} more")
+    if problems:
+        raise UserError(f"{root}: {sum(map(len, problems.values()))} problems, listed above")
+    print("nothing is missing or damaged" if decode else "nothing is missing or truncated")

@@ -1,0 +1,178 @@
+"""CLIP similarities of edited photos: is it what was asked for, is the photo kept, did it change as the words
+
+With unit features I of a photo (0) and its edited version (1), and T of their captions:
+
+    text       I1 . T1                       the edited picture and its caption
+    photo      I0 . I1                       the edited picture and the photo
+    direction  cos(I1 - I0, T1 - T0)         the change of the picture and the change of the caption
+
+Directional similarity is of Gal et al. (StyleGAN-NADA, SIGGRAPH 2022, eq. 2), and the measure of edits in
+InstructPix2Pix (Brooks et al., CVPR 2023), from which the preparation of images is: bicubic to CLIP's square,
+not antialiased. Captions are the benchmark's prompts, with "Photo" for the photo's style.
+
+    python -m evaluation.clip_score runs/ip2p/answers --clip checkpoints/clip-vit-large-patch14
+
+The folder holds `{theme}_{object}_seed{n}.png`, n the number of the photo that was edited. Without photos to
+compare with (answers of a text-to-image model), `text` is all there is.
+"""
+
+import argparse
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+from transformers import AutoTokenizer, CLIPModel
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+
+from evaluation import canvas, parquet
+from evaluation.answers import Cell
+from evaluation.errors import UserError, command
+from evaluation.files import file_digest, write_json
+from evaluation.generators import CLIP
+from evaluation.images import CanvasImages, open_image, to_tensor
+
+BATCH = 32
+
+
+class Clip:
+    """A CLIP model in a local folder of transformers' form; raises UserError if there is none."""
+
+    def __init__(self, folder: str | Path, device: str):
+        if not (Path(folder) / "config.json").exists():
+            raise UserError(
+                f"--clip {folder}: no CLIP model (config.json, model.safetensors and its tokenizer)"
+            )
+        try:
+            self.model, info = CLIPModel.from_pretrained(
+                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            )
+            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(
+                f"--clip {folder}: not a complete CLIP model ({str(error).splitlines()[0]})"
+            ) from error
+        if missing := sorted(info["missing_keys"]):
+            raise UserError(f"--clip {folder}: not the weights of a CLIP model, which have {missing[0]}")
+        self.model.eval().requires_grad_(False).to(device)
+        self.digest = file_digest(Path(folder) / "model.safetensors")
+        self.size = self.model.config.vision_config.image_size
+        self.length = self.model.config.text_config.max_position_embeddings
+
+    def images(self, images: torch.Tensor) -> torch.Tensor:
+        """[B,3,H,W] in [0,1] -> unit features [B,D]."""
+        images = F.interpolate(images, (self.size, self.size), mode="bicubic", align_corners=False)
+        mean, std = (images.new_tensor(rgb).view(3, 1, 1) for rgb in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+        images = ((images - mean) / std).to(self.model.device)
+        return F.normalize(self.model.get_image_features(images).pooler_output).cpu()
+
+    def texts(self, captions: list[str]) -> torch.Tensor:
+        """-> unit features [B,D]."""
+        tokens = self.tokenizer(
+            captions, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
+        ).to(self.model.device)
+        return F.normalize(self.model.get_text_features(**tokens).pooler_output).cpu()
+
+
+def similarities(edited, caption, photo=None, photo_caption=None) -> dict[str, torch.Tensor]:
+    """The cosines above [B], of unit features [B,D]; `text` alone without a photo."""
+    result = {"text": (edited * caption).sum(1)}
+    if photo is not None:
+        result["photo"] = (edited * photo).sum(1)
+        result["direction"] = F.cosine_similarity(edited - photo, caption - photo_caption)
+    return result
+
+
+def answers_in(folder: Path) -> dict[Cell, Path]:
+    paths = sorted(path for path in folder.glob("*_seed*.*") if path.suffix in (".png", ".jpg"))
+    if not paths:
+        raise UserError(f"{folder}: no images; expected {{theme}}_{{object}}_seed{{number}}.png")
+    return {Cell(*canvas.parse_answer_name(path.name)): path for path in paths}
+
+
+def photos_of(cells, data: str, size: int):
+    """-> function(cell) -> the photo of the cell's object and number, float32 [3,size,size]."""
+    if odd := [cell.seed for cell in cells if cell.seed not in parquet.NUMBERS]:
+        raise UserError(
+            f"--data {data}: seed{odd[0]} in a file name is no photo's number, so no photo was edited"
+        )
+    rows = sorted({(cell.object, cell.seed) for cell in cells})
+    photos = CanvasImages(data, [(canvas.PHOTO, obj) for obj, _ in rows], {n for _, n in rows}, size)
+    number = {row: i for i, row in enumerate(photos.rows)}
+    return lambda cell: photos[number[canvas.PHOTO, cell.object, cell.seed]]["image"]
+
+
+def in_batches(function, items: list, name: str) -> torch.Tensor:
+    """function(list of up to BATCH items) -> [B,D], for all items [N,D]."""
+    starts = tqdm(range(0, len(items), BATCH), desc=name, disable=None)
+    return torch.cat([function(items[start : start + BATCH]) for start in starts])
+
+
+@torch.inference_mode()
+def measure(folder: Path, clip: Clip, data: str | None) -> dict:
+    """Means over all images, and over those of every theme; `data`: where the edited photos are."""
+    paths = answers_in(folder)
+    cells, size = list(paths), open_image(next(iter(paths.values()))).width
+    sources = {"edited": lambda cell: to_tensor(open_image(paths[cell]))}
+    captions = [[canvas.prompt(cell.theme, cell.object) for cell in cells]]
+    if data:
+        sources["photos"] = photos_of(cells, data, size)
+        captions.append([canvas.prompt(canvas.PHOTO, cell.object) for cell in cells])
+    texts = sorted({text for each in captions for text in each})
+    said = dict(zip(texts, in_batches(clip.texts, texts, "captions")))
+    with ThreadPoolExecutor() as pool:
+        shown = [
+            in_batches(
+                lambda chunk, read=read: clip.images(torch.stack(list(pool.map(read, chunk)))), cells, name
+            )
+            for name, read in sources.items()
+        ]
+    spoken = [torch.stack([said[text] for text in each]) for each in captions]
+    figures = similarities(shown[0], spoken[0], *shown[1:], *spoken[1:])
+    of_theme = {
+        theme: [cell.theme == theme for cell in cells] for theme in sorted({cell.theme for cell in cells})
+    }
+    return {
+        "clip": clip.digest,
+        "images": len(cells),
+        "data": data,
+        "mean": {name: float(cosines.mean()) for name, cosines in figures.items()},
+        "themes": {
+            name: {theme: float(cosines[torch.tensor(mask)].mean()) for theme, mask in of_theme.items()}
+            for name, cosines in figures.items()
+        },
+    }
+
+
+def edited_data(folder: Path) -> str | None:
+    """The data set whose photos an answer set edits, if its manifest names one."""
+    path = folder / "manifest.json"
+    run = json.loads(path.read_text())["run"] if path.exists() else None
+    return (run or {}).get("data") if (run or {}).get("method") == "ip2p" else None
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.clip_score", description="CLIP similarities of edited photos."
+    )
+    parser.add_argument("answers", type=Path, help="folder of {theme}_{object}_seed{n}.png")
+    parser.add_argument(
+        "--clip", required=True, metavar="DIR", help="CLIP model, a folder of transformers' form"
+    )
+    parser.add_argument("--data", help="data set whose photos were edited (default: as the manifest says)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    result = measure(args.answers, Clip(args.clip, args.device), args.data or edited_data(args.answers))
+    write_json(args.answers / CLIP, result)
+    figures = result["themes"]
+    print(f"{'':24}" + "".join(f"{figure:>11}" for figure in figures))
+    for theme in figures["text"]:
+        print(f"{theme:24}" + "".join(f"{each[theme]:11.4f}" for each in figures.values()))
+    print(f"{'all':24}" + "".join(f"{value:11.4f}" for value in result["mean"].values()))
+
+
+if __name__ == "__main__":
+    main()
