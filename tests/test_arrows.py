@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-METHODS = sorted(path.parent.name for path in ROOT.glob("machine_unlearning/*/train.py"))
+METHODS = {  # package -> its methods: the folders with this file
+    package: sorted(path.parent.name for path in ROOT.glob(f"{package}/*/{file}"))
+    for package, file in (("machine_unlearning", "train.py"), ("style_transfer", "transfer.py"))
+}
 MAY_IMPORT = {
     "evaluation": set(),
     "diffusion_model_finetuning": {"evaluation"},
@@ -40,7 +43,7 @@ def arrow_faults(path, tree):
         top, *below = name.split(".")
         if top in MAY_IMPORT and top != package and top not in MAY_IMPORT[package]:
             yield f"imports {name}"
-        if top == package == "machine_unlearning" and below[0] in METHODS and below[0] != inner[0]:
+        if top == package and below and below[0] in METHODS.get(top, ()) and below[0] != inner[0]:
             yield f"imports method {below[0]}"
         if "tests" in (top, package):
             yield "imports tests"
@@ -95,6 +98,9 @@ def test_module(path):
         ("machine_unlearning/uce/a.py", "from ..esd import train", "imports method esd"),
         ("machine_unlearning/core/a.py", "from machine_unlearning import esd", "imports method esd"),
         ("machine_unlearning/esd/a.py", "from machine_unlearning.esd import train", None),
+        ("style_transfer/cast/a.py", "from style_transfer.sanet import model", "imports method sanet"),
+        ("style_transfer/core/a.py", "from style_transfer.sanet.model import x", "imports method sanet"),
+        ("style_transfer/core/a.py", "import machine_unlearning", "imports machine_unlearning"),
         ("evaluation/a.py", "import sys\nsys.path.append('')", "sys.path"),
         ("evaluation/a.py", "model.cuda()", ".cuda()"),
         ("evaluation/a.py", "try:\n pass\nexcept:\n pass", "bare except"),
@@ -120,8 +126,9 @@ def test_imports_without_torch(name):
 
 def test_deleting_a_method_breaks_nothing():
     """Nothing outside a method's folder, tests apart, imports it."""
+    folders = [(package, method) for package, methods in METHODS.items() for method in methods]
     for path in FILES:
         names = list(imported(path, ast.parse((ROOT / path).read_text())))
-        for method in METHODS:
-            if path.parts[:2] != ("machine_unlearning", method):
-                assert not any(f"{name}.".startswith(f"machine_unlearning.{method}.") for name in names), path
+        for package, method in folders:
+            if path.parts[:2] != (package, method):
+                assert not any(f"{name}.".startswith(f"{package}.{method}.") for name in names), path

@@ -11,17 +11,26 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import canvas, protocol
+from evaluation import canvas, protocol, transfer_protocol
 from evaluation.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 METHODS = sorted(path.parent.name for path in ROOT.glob("machine_unlearning/*/train.py"))
+PAINTERS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/transfer.py"))
 READMES = [
     ROOT / "README.md",
     *sorted(ROOT.glob("machine_unlearning/*/README.md")),
-    ROOT / "checkpoints/mini/README.md",
+    *sorted(ROOT.glob("style_transfer/**/README.md")),
+    *sorted(ROOT.glob("diffusion_model_finetuning/**/README.md")),
+    *sorted(ROOT.glob("checkpoints/**/README.md")),
 ]
-SCRIPTS = sorted([*ROOT.glob("scripts/**/*.sh"), *ROOT.glob("machine_unlearning/*/*.sh")])
+SCRIPTS = sorted(
+    [
+        *ROOT.glob("scripts/**/*.sh"),
+        *ROOT.glob("machine_unlearning/*/*.sh"),
+        *ROOT.glob("style_transfer/*/*.sh"),
+    ]
+)
 OURS = ("evaluation.", "diffusion_model_finetuning.", "machine_unlearning.", "style_transfer.")
 ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "\\"}
 
@@ -56,7 +65,8 @@ def commands(path):
         words = [
             word for word in words if not re.fullmatch(r"\$\{\w+(\[@\]|:-)\}", word)
         ]  # flags that may be given
-        yield [re.sub(r"\$method|METHOD", METHODS[0], word) for word in words]
+        method = (PAINTERS if any("style_transfer" in word for word in words) else METHODS)[0]
+        yield [re.sub(r"\$method|METHOD", method, word) for word in words]
 
 
 COMMANDS = {
@@ -86,12 +96,12 @@ def parse(module, arguments, monkeypatch):
 
 def check_values(module, args):
     """Targets, protocols and settings of a method exist, unless they are shell variables or placeholders."""
+    package, *inner = module.split(".")
     written = {key: value for key, value in vars(args).items() if isinstance(value, str) and "$" not in value}
     if "target" in written and not written["target"].isupper():
         canvas.parse_targets(written["target"])
     if written.get("protocol") and not written["protocol"].isupper() and "." not in written["protocol"]:
-        protocol.load(written["protocol"])
-    package, *inner = module.split(".")
+        (transfer_protocol if package == "style_transfer" else protocol).load(written["protocol"])
     if package == "machine_unlearning" and inner[0] in METHODS:
         config = OmegaConf.load(ROOT / package / inner[0] / "config.yaml")
         known = {key for variant in config.values() for section in variant.values() for key in section}

@@ -62,7 +62,8 @@ def read_tensors(path: Path, ignore_objects: bool = False) -> formats.Tensors:
             )
         with torch.serialization.safe_globals([(Ignored, name) for name in objects]):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except pickle.UnpicklingError as error:  # torch's own message recommends to run the pickle
+    # torch's own message recommends to run the pickle; a text file ends in any of the others
+    except (pickle.UnpicklingError, LookupError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: cannot be loaded (a pickle that cannot be read safely)") from error
     except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
         reason = (str(error) or "empty").splitlines()[0]

@@ -198,6 +198,9 @@ def test_cut_files(state, load, tmp_path, tiny_sd):
             path.write_bytes(path.read_bytes()[:length])
             with pytest.raises(UserError, match="cannot be loaded"):
                 load_sd(path, config=tiny_sd)
+        path.write_bytes(b"an error page\n")
+        with pytest.raises(UserError, match="cannot be loaded"):
+            load_sd(path, config=tiny_sd)
     for path, config in ((tmp_path / "none.ckpt", None), (tmp_path / "model.ckpt", tmp_path / "none")):
         with pytest.raises(UserError, match=r"none.*: no such"):
             load_sd(path, config=config)

@@ -1,0 +1,141 @@
+"""The reversible network of ArtFlow: a Glow without splits, with additive couplings
+
+    y = actnorm(x)         scale (x + loc)
+    y = W x                W = P (L + I) (U + diag(sign exp(s))), at every pixel
+    y = [a, b + net(a)]    of the halves a, b of the channels
+
+Every step is undone exactly, so images come back from their latents without a decoder.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from style_transfer.core.blocks import full_precision
+
+
+class ActNorm(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.loc = nn.Parameter(torch.zeros(1, channels, 1, 1))
+        self.scale = nn.Parameter(torch.ones(1, channels, 1, 1))
+        self.register_buffer("initialized", torch.tensor(0, dtype=torch.uint8))
+
+    @torch.no_grad()
+    def initialise(self, x: torch.Tensor) -> None:
+        """Makes every channel of these samples [B,C,H,W] have mean 0 and variance 1."""
+        std, mean = torch.std_mean(x, (0, 2, 3), keepdim=True)
+        self.loc.copy_(-mean)
+        self.scale.copy_(1 / (std + 1e-6))
+        self.initialized.fill_(1)
+
+    def forward(self, x):
+        return self.scale * (x + self.loc)
+
+    def reverse(self, y):
+        return y / self.scale - self.loc
+
+
+class InvertibleConvolution(nn.Module):
+    """Starts as a random rotation of the channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        rotation, _ = torch.linalg.qr(torch.randn(channels, channels))
+        permutation, lower, upper = torch.linalg.lu(rotation)
+        self.w_l, self.w_u = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
+        self.w_s = nn.Parameter(upper.diag().abs().log())
+        ones = torch.ones(channels, channels)
+        self.register_buffer("w_p", permutation)
+        self.register_buffer("u_mask", ones.triu(1))
+        self.register_buffer("l_mask", ones.tril(-1))
+        self.register_buffer("l_eye", torch.eye(channels))
+        self.register_buffer("s_sign", upper.diag().sign())
+
+    def matrix(self) -> torch.Tensor:
+        """[C,C]."""
+        lower = self.w_l * self.l_mask + self.l_eye
+        return self.w_p @ lower @ (self.w_u * self.u_mask + torch.diag(self.s_sign * self.w_s.exp()))
+
+    def forward(self, x):
+        with full_precision(x):
+            return F.conv2d(x, self.matrix()[:, :, None, None])
+
+    def reverse(self, y):
+        with full_precision(y):
+            return F.conv2d(y, self.matrix().inverse()[:, :, None, None])
+
+
+class LastConvolution(nn.Module):
+    """Starts as zero. Its border is of ones."""
+
+    def __init__(self, inner: int, outer: int):
+        super().__init__()
+        self.conv = nn.Conv2d(inner, outer, 3)
+        self.scale = nn.Parameter(torch.zeros(1, outer, 1, 1))
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, x):
+        return self.conv(F.pad(x, (1, 1, 1, 1), value=1.0)) * (3 * self.scale).exp()
+
+
+class Coupling(nn.Module):
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        half = channels // 2
+        self.net = nn.Sequential(
+            nn.Conv2d(half, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, hidden, 1),
+            nn.ReLU(),
+            LastConvolution(hidden, half),
+        )
+
+    def forward(self, x):
+        a, b = x.chunk(2, 1)
+        return torch.cat([a, b + self.net(a)], 1)
+
+    def reverse(self, y):
+        a, b = y.chunk(2, 1)
+        return torch.cat([a, b - self.net(a)], 1)
+
+
+class Flow(nn.Module):
+    def __init__(self, channels: int, hidden: int):
+        super().__init__()
+        self.actnorm = ActNorm(channels)
+        self.invconv = InvertibleConvolution(channels)
+        self.coupling = Coupling(channels, hidden)
+
+    def forward(self, x):
+        return self.coupling(self.invconv(self.actnorm(x)))
+
+    def reverse(self, y):
+        return self.actnorm.reverse(self.invconv.reverse(self.coupling.reverse(y)))
+
+
+class Block(nn.Module):
+    """Trades half the height and width for four times the channels, then mixes."""
+
+    def __init__(self, channels: int, flows: int, hidden: int):
+        super().__init__()
+        self.flows = nn.ModuleList(Flow(4 * channels, hidden) for _ in range(flows))
+
+    def forward(self, x):
+        x = F.pixel_unshuffle(x, 2)
+        for flow in self.flows:
+            x = flow(x)
+        return x
+
+    def reverse(self, y):
+        for flow in reversed(self.flows):
+            y = flow.reverse(y)
+        return F.pixel_shuffle(y, 2)
+
+    def initialise(self, x):
+        x = F.pixel_unshuffle(x, 2)
+        for flow in self.flows:
+            flow.actnorm.initialise(x)
+            x = flow(x)
+        return x

@@ -1,0 +1,106 @@
+"""ArtFlow: Unbiased Image Style Transfer via Reversible Neural Flows (An et al., CVPR 2021)
+
+A reversible network takes both images to latents, the content's latents are recoloured with the statistics of
+the style's, and the same network backwards makes the picture. There is no decoder, so nothing gets lost.
+
+    image = G^-1(operator(G(c), G(s)))
+    adain(z_c, z_s) = (z_c - mu_c) / sd_c sd_s + mu_s
+    wct(z_c, z_s) = cov_s^(1/2) cov_c^(-1/2) (z_c - mu_c) + mu_s
+"""
+
+import re
+
+import torch
+from torch import nn
+
+from evaluation.errors import UserError
+from style_transfer.artflow.flow import Block
+from style_transfer.core import weights
+from style_transfer.core.blocks import full_precision, precise
+
+FILES = {"glow.pth": ""}  # the network whole; the file does not say for which operator it was trained
+SMALLEST = 1e-5  # eigenvalue that whitening and colouring keep; also added to the variances of AdaIN
+
+
+def statistics(latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """[B,C,h,w] -> mean [B,C,1] and covariance [B,C,C] over the positions, unbiased."""
+    with full_precision(latent):
+        points = precise(latent).flatten(2)
+        mean = points.mean(2, keepdim=True)
+        centred = points - mean
+        return mean, centred @ centred.mT / (points.shape[2] - 1)
+
+
+def power(covariance: torch.Tensor, exponent: float) -> torch.Tensor:
+    """Of a symmetric matrix [B,C,C], in the space of its eigenvalues that are not too small."""
+    values, vectors = torch.linalg.eigh(covariance)
+    values = torch.where(values >= SMALLEST, values.clamp(min=SMALLEST) ** exponent, 0.0)
+    return vectors * values[:, None] @ vectors.mT
+
+
+def recolouring(content: torch.Tensor, style: torch.Tensor, operator: str) -> torch.Tensor:
+    """Covariances [B,C,C] -> the matrix for the centred latents of the content, [B,C,C]."""
+    if operator == "wct":
+        return power(style, 0.5) @ power(content, -0.5)
+    if operator == "adain":
+        style, content = (x.diagonal(dim1=1, dim2=2) + SMALLEST for x in (style, content))
+        return torch.diag_embed((style / content).sqrt())
+    raise UserError(f"operator={operator}: is neither adain nor wct")
+
+
+class ArtFlow(nn.Module):
+    def __init__(self, blocks: int = 2, flows: int = 8, hidden: int = 512):
+        super().__init__()
+        self.multiple = 2**blocks  # of pixels of both images' sides
+        self.blocks = nn.ModuleList(Block(3 * 4**level, flows, hidden) for level in range(blocks))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B,3,H,W] in [0,1] -> latents [B,48,H/4,W/4]."""
+        for block in self.blocks:
+            images = block(images)
+        return images
+
+    def reverse(self, latents: torch.Tensor) -> torch.Tensor:
+        for block in reversed(self.blocks):
+            latents = block.reverse(latents)
+        return latents
+
+    def initialise(self, images: torch.Tensor) -> None:
+        """Before training: scales of all layers from a batch of images."""
+        for block in self.blocks:
+            images = block.initialise(images)
+
+    def encode_content(self, images: torch.Tensor) -> tuple:
+        """[B,3,H,W] in [0,1] -> latents [B,48,H/4,W/4], their mean [B,48,1] and covariance [B,48,48]."""
+        latents = self(images)
+        return latents, *statistics(latents)
+
+    def encode_style(self, images: torch.Tensor) -> tuple:
+        """[B,3,H,W] in [0,1] -> mean [B,48,1] and covariance [B,48,48] of the latents."""
+        return statistics(self(images))
+
+    def decode(self, content: tuple, style: tuple, operator: str = "adain", strength: float = 1.0):
+        """-> unclipped [B,3,H,W], nominally in [0,1]. `strength` blends latents; 0 gives the content back."""
+        (latents, mean, covariance), (style_mean, style_covariance) = content, style
+        with full_precision(latents):
+            matrix = recolouring(covariance, style_covariance, operator)
+            recoloured = matrix @ (latents.flatten(2) - mean) + style_mean
+            latents = torch.lerp(latents, recoloured.view_as(latents), strength)
+        return self.reverse(latents)
+
+    def stylise(self, content: torch.Tensor, style: torch.Tensor, **options) -> torch.Tensor:
+        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W]; options are those of `decode`."""
+        return self.decode(self.encode_content(content), self.encode_style(style), **options)
+
+
+def load(files: dict) -> ArtFlow:
+    """From the released file, {name in FILES: path or state dict}; raises UserError."""
+    found = weights.read(files, FILES, "ArtFlow")
+    glow = found["glow.pth"]
+    hidden = glow.width("blocks.0.flows.0.coupling.net.0")
+    places = [re.match(r"blocks\.(\d+)\.flows\.(\d+)\.", key) for key in glow.tensors]
+    blocks, flows = (1 + max(int(place[i]) for place in places if place) for i in (1, 2))
+    network = weights.fill(ArtFlow(blocks, flows, hidden), found, FILES)
+    if not all(flow.actnorm.initialized for block in network.blocks for flow in block.flows):
+        raise UserError(f"{glow.file}: weights of ArtFlow before training; some scales are not initialized")
+    return network

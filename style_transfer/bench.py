@@ -1,0 +1,96 @@
+"""What stylising costs a method at its real widths, with seeded random weights, and what encoding once saves
+
+    python -m style_transfer.bench sanet --size 512 --batch 4
+
+    alone  = content + style + decode       every pair from the start, one by one, as the official scripts
+    run    = style / 2 + decode             as transfer.py: a content serves all styles, a style two contents
+
+Figures are seconds an image; on a CPU they are this process's own, so that other processes matter little.
+`run` decodes in batches; `saved` is the share of `alone` that it spares. Memory is the most that was held,
+weights and PyTorch included. BLIP-Diffusion is not made of widths alone: time its transfer.py.
+"""
+
+import argparse
+import importlib
+import inspect
+import time
+
+import torch
+from torch import nn
+
+from evaluation.cost import peak_memory, synchronize
+from evaluation.errors import UserError, command
+from style_transfer.core.run import take
+
+
+def seeded(method: str) -> nn.Module:
+    """The method's network as its class makes it. Raises UserError if that takes more than defaults."""
+    model = importlib.import_module(f"style_transfer.{method}.model")
+    kind = next(k for _, k in inspect.getmembers(model, inspect.isclass) if hasattr(k, "stylise"))
+    if any(p.default is p.empty for p in inspect.signature(kind).parameters.values()):
+        raise UserError(f"{method}: its network is not made of widths alone; time its transfer.py")
+    torch.manual_seed(0)
+    network = kind().eval().requires_grad_(False)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.weight.any():
+            nn.init.kaiming_normal_(layer.weight)  # torch's own lets deep features die away
+    return network
+
+
+def clock(device: torch.device) -> float:
+    """Seconds."""
+    synchronize(device)
+    return time.process_time() / torch.get_num_threads() if device.type == "cpu" else time.perf_counter()
+
+
+def timed(device: torch.device, function, *args):
+    """-> what the function returns, seconds."""
+    start = clock(device)
+    made = function(*args)
+    return made, clock(device) - start
+
+
+@torch.inference_mode()
+def measure(network: nn.Module, size: int, batch: int, device: torch.device) -> dict[str, float]:
+    """A row of the table: seconds an image, share saved, images a second, gigabytes."""
+    network, generator = network.to(device), torch.Generator().manual_seed(0)
+    contents, styles = (torch.rand(batch, 3, size, size, generator=generator).to(device) for _ in range(2))
+    network.stylise(contents[:1], styles[:1])  # warms up
+    content, of_content = timed(device, network.encode_content, contents)
+    style, of_style = timed(device, network.encode_style, styles)
+    _, of_decode = timed(device, network.decode, content, style)
+    memory = peak_memory(device)
+    first = take(content, [0]), take(style, [0])
+    _, alone = timed(device, network.decode, *first)
+    _, of_one_content = timed(device, network.encode_content, contents[:1])
+    _, of_one_style = timed(device, network.encode_style, styles[:1])
+    alone += of_one_content + of_one_style
+    run = (of_style / 2 + of_decode) / batch
+    return {
+        "content": of_content / batch,
+        "style": of_style / batch,
+        "decode": of_decode / batch,
+        "alone": alone,
+        "run": run,
+        "saved": 1 - run / alone,
+        "images/s": 1 / run,
+        "memory GB": memory / 1e9,
+    }
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("method")
+    parser.add_argument("--size", type=int, default=512, help="pixels a side (512)")
+    parser.add_argument("--batch", type=int, default=4, help="images decoded at once (4)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    figures = measure(seeded(args.method), args.size, args.batch, torch.device(args.device))
+    print("| " + " | ".join([args.method, *(f"{figure:.2f}" for figure in figures.values())]) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""BLIP-Diffusion: Pre-trained Subject Representation for Controllable Text-to-Image Generation and Editing
+(Li, Li, Hoi, NeurIPS 2023), with a Canny ControlNet as its stylisation mode.
+
+    edges = Canny(content)                                          all that is kept of the content photo
+    text  = CLIP("a", q_1 .. q_16, "Bears a Bears image, ...")      q = Q-Former(style image, "Bears")
+    image = VAE(x_0),  x_T = noise,  eps = null + s (eps(x_t, t, text, edges) - null),  s = 7.5, PNDM
+
+Style enters through the vectors q alone; the prompt names no style and the content's colours are not seen.
+"""
+
+from pathlib import Path
+
+import torch
+from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
+from torch import nn
+
+from evaluation.errors import UserError
+from evaluation.files import digest
+from style_transfer.blip.edges import edge_map, to_bytes
+from style_transfer.blip.released import (
+    LIBRARY,
+    load_library,
+    load_qformer,
+    load_scheduler,
+    load_text_encoder,
+    load_tokenizer,
+    load_words,
+    read_json,
+)
+
+FILES = {
+    "model_index.json": "where the vectors go among the tokens; mean and deviation of the style image",
+    "qformer": "folder: image tower, Q-Former and projection",
+    "text_encoder": "folder: SD 1.5's text encoder, trained on",
+    "unet": "folder: SD 1.5's UNet, trained on",
+    "vae": "folder: SD 1.5's autoencoder",
+    "controlnet": "folder: SD 1.5's Canny ControlNet",
+    "scheduler": "folder: settings of PNDM",
+    "tokenizer": "folder: CLIP's vocabulary",
+    "vocab.txt": "the vocabulary of bert-base-uncased (the release fetches it by name)",
+}
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+NEGATIVE = (
+    "over-exposure, under-exposure, saturated, duplicate, out of frame, lowres, cropped, worst quality, "
+    "low quality, jpeg artifacts, morbid, mutilated, out of frame, ugly, bad anatomy, bad proportions, "
+    "deformed, blurry, duplicate"
+)
+SOLVERS = {"pndm": PNDMScheduler, "dpm": DPMSolverMultistepScheduler}
+
+
+def noise_of(seed, shape) -> torch.Tensor:
+    """Standard normal float32 drawn on the CPU, a function of the seed (any JSON-like value) alone."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(int(digest(seed), 16) >> 1))
+
+
+def load(files: dict) -> "BlipDiffusion":
+    """The network, float32, from {name in FILES: path}. Raises UserError if one is missing or unfit."""
+    for name in FILES:
+        if name not in files or not Path(files[name]).exists():
+            raise UserError(
+                f"{files.get(name, name)}: no such file or folder; BLIP-Diffusion needs it ({FILES[name]})"
+            )
+    index = read_json(Path(files["model_index.json"]))
+    qformer, text_encoder = load_qformer(files["qformer"]), load_text_encoder(files["text_encoder"])
+    words = load_words(files["vocab.txt"], qformer)
+    tokenizer = load_tokenizer(files["tokenizer"], text_encoder)
+    scheduler = load_scheduler(files["scheduler"])
+    library = {name: load_library(name, files[name]) for name in LIBRARY}
+    network = BlipDiffusion(
+        qformer, text_encoder, **library, words=words, tokenizer=tokenizer, scheduler=scheduler, index=index
+    )
+    return network.eval().requires_grad_(False)
+
+
+class BlipDiffusion(nn.Module):
+    """Stylises by making an image from noise. Sides are divisible by `multiple`; the UNet was trained at 512.
+
+    The methods take float32 tensors and may run the modules in any precision.
+    """
+
+    def __init__(self, qformer, text_encoder, unet, vae, controlnet, words, tokenizer, scheduler, index):
+        super().__init__()
+        self.qformer, self.text_encoder = qformer, text_encoder
+        self.unet, self.vae, self.controlnet = unet, vae, controlnet
+        self.words, self.tokenizer, self.scheduler = words, tokenizer, scheduler
+        self.begin = index.get("ctx_begin_pos", 2)
+        self.mean, self.std = index.get("mean") or CLIP_MEAN, index.get("std") or CLIP_STD
+        self.vae.enable_slicing()  # decodes one image at a time: the peak of memory is there
+        self.multiple = 2 ** (len(vae.config.block_out_channels) - 1)
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.device
+
+    def ids(self, prompts: list[str], length: int) -> torch.Tensor:
+        """-> [B,length], padded and cut."""
+        ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)["input_ids"]
+        return torch.tensor(ids, device=self.device)
+
+    def encode_content(self, images: torch.Tensor) -> torch.Tensor:
+        """Photos [B,3,H,W] in [0,1] -> their edges, white on black, float32 [B,3,H,W] in [0,1]."""
+        return edge_map(images).to(self.device)
+
+    @torch.no_grad()
+    def encode_style(self, images, subjects="image", prompt="a {subject} image", repeats=20) -> torch.Tensor:
+        """Style images [B,3,H,W] in [0,1] and the objects on them (one, or B) -> text [B,77,768].
+
+        The prompt is said `repeats` times, which the authors call its strength.
+        """
+        subjects = [subjects] * len(images) if isinstance(subjects, str) else list(subjects)
+        size, like = self.qformer.visual_encoder.size, {"device": self.device, "dtype": self.unet.dtype}
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
+        pictures = ((to_bytes(images, size, size) / 255 - mean) / std).to(**like)
+        words = self.words(subjects, padding=True, return_tensors="pt").to(self.device)
+        vectors = self.qformer(pictures, words["input_ids"], words["attention_mask"])
+        said = [f"a {subject} {prompt.replace('{subject}', subject).strip()}" for subject in subjects]
+        length = self.text_encoder.positions - vectors.shape[1]
+        ids = self.ids([", ".join([sentence] * repeats) for sentence in said], length)
+        return self.text_encoder(ids, vectors, self.begin).float()
+
+    def eps(self, x, t, text, edges) -> torch.Tensor:
+        """Predicted noise [B,C,h,w] of latents x at timestep t, under text [B,77,768] and edges [B,3,H,W]."""
+        x, text, edges = (v.to(self.unet.dtype) for v in (x, text, edges))
+        down, middle = self.controlnet(x, t, text, edges, return_dict=False)
+        out = self.unet(
+            x, t, text, down_block_additional_residuals=down, mid_block_additional_residual=middle
+        )
+        return out.sample.float()
+
+    @torch.no_grad()
+    def decode(self, edges, text, *, seeds=0, steps=100, guidance=7.5, negative=NEGATIVE, solver="pndm"):
+        """Edges [B,3,H,W] and text [B,77,768] -> images [B,3,H,W] in [0,1].
+
+        `seeds`, one for all or a list of B, decide the noise: numbers, strings, or lists of them (say style,
+        object, content, reference). `dpm` is a solver for 20 to 30 steps; `pndm` is the release's.
+        """
+        if solver not in SOLVERS or steps < 1:
+            raise UserError(
+                f"solver={solver} steps={steps}: blip knows {', '.join(SOLVERS)}, of 1 step or more"
+            )
+        seeds = seeds if isinstance(seeds, list) else [seeds] * len(edges)
+        shape = (self.unet.config.in_channels, *(side // self.multiple for side in edges.shape[2:]))
+        scheduler = SOLVERS[solver].from_config(self.scheduler.config)
+        scheduler.set_timesteps(steps, device=self.device)
+        x = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.device)
+        x = x * scheduler.init_noise_sigma
+        if guidance > 1:
+            null = self.text_encoder(self.ids([negative], self.text_encoder.positions)).float()
+            text, edges = torch.cat([null.expand_as(text), text]), torch.cat([edges, edges])
+        for t in scheduler.timesteps:
+            e = self.eps(x.repeat(len(text) // len(x), 1, 1, 1), t, text, edges)
+            if guidance > 1:
+                null, e = e.chunk(2)
+                e = null + guidance * (e - null)
+            x = scheduler.step(e, t, x).prev_sample
+        images = self.vae.decode((x / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def stylise(self, content, style, subjects="image", prompt="a {subject} image", repeats=20, **options):
+        """Images [B,3,H,W] in [0,1] -> [B,3,H,W] in [0,1]; options as in `encode_style` and `decode`."""
+        text = self.encode_style(style, subjects, prompt, repeats)
+        return self.decode(self.encode_content(content), text, **options)

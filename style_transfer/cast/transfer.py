@@ -1,0 +1,20 @@
+"""Paints pictures, or the contents of the benchmark, with CAST; flags and outputs: `core/cli.py`
+
+    python -m style_transfer.cast.transfer --weights DIR --content cat.jpg --style art/ --out painted
+    python -m style_transfer.cast.transfer --weights DIR --data mini --out runs/style_transfer/cast
+
+Options: strength=0.5 blends with the content's own features.
+"""
+
+from evaluation.errors import command
+from style_transfer.cast import model
+from style_transfer.core import cli
+
+
+@command
+def main(argv=None):
+    cli.main(__doc__, model, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Which content is painted after which style: the benchmark's pairs, or every pair of two folders
+
+Both kinds say in which blocks of at most `batch` pairs the work is done (`blocks`), how an image is read
+(`read`), where a pair's output lies (`path`) and what the manifest must say (`asked`). Blocks depend on the
+batch alone, so an interrupted run goes on with the very batches an uninterrupted one would have.
+"""
+
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from evaluation import canvas
+from evaluation.errors import UserError
+from evaluation.images import CanvasImages, square
+from evaluation.transfer_protocol import Row, TransferProtocol
+from style_transfer.core import images
+
+
+class Block(NamedTuple):
+    """Every content with every style; images are named by a Row of the data set or by their Path."""
+
+    contents: tuple
+    styles: tuple
+
+    @property
+    def size(self) -> int:
+        return len(self.contents) * len(self.styles)
+
+
+def tiles(contents: list, styles: list, batch: int) -> list[Block]:
+    """All pairs in blocks of at most `batch`, in an order in which a style comes up once."""
+    height = min(len(contents), batch)
+    width = max(1, batch // height)
+    return [
+        Block(tuple(contents[i : i + height]), tuple(styles[j : j + width]))
+        for j in range(0, len(styles), width)
+        for i in range(0, len(contents), height)
+    ]
+
+
+class Benchmark:
+    """The pairs of a protocol, of the styles and objects named (default: all)."""
+
+    def __init__(self, protocol: TransferProtocol, data: str, method: str, styles=None, objects=None):
+        self.protocol, self.data = protocol, data
+        self.styles = _known(styles, protocol.styles, "--styles")
+        self.objects = _known(objects, protocol.objects, "--objects")
+        first = [(canvas.PHOTO, self.objects[0])]  # a data set without this is none; others may be missing
+        self.images = CanvasImages(data, first, protocol.contents[:1], protocol.size)
+        self.filter = Image.Resampling.BICUBIC if method in protocol.bicubic else Image.Resampling.BILINEAR
+        self.truncate = method in protocol.truncated
+        self.asked = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "data": data}
+
+    def blocks(self, batch: int):
+        """Yields (key, Block): all styles of an object before the next object, whose contents are kept."""
+        for obj in self.objects:
+            for style in self.styles:
+                p = self.protocol
+                pairs = tiles(p.rows_of_contents(obj), p.rows_of_references(style, obj), batch)
+                yield from ((f"{style}_{obj}_{n}", block) for n, block in enumerate(pairs))
+
+    def read(self, row: Row) -> Image.Image:
+        if not self.images.has(row):
+            raise UserError(f"{self.name(row)}: is missing; repair --data {self.data} and run this again")
+        return square(self.images.original(row), self.protocol.size, self.filter)
+
+    def path(self, content: Row, style: Row) -> Path:
+        return self.protocol.output_path(content, style)
+
+    def name(self, row: Row) -> str:
+        return str(canvas.image_path(self.data, *row))
+
+
+class Folders:
+    """Every content picture with every style picture, at their own sizes up to `longest` pixels a side."""
+
+    truncate = False
+
+    def __init__(self, content: str, style: str, longest: int):
+        self.contents = images.in_folder(content, "--content")
+        self.styles = images.in_folder(style, "--style")
+        self.longest = longest
+        self.named = _names(self.contents) | _names(self.styles)
+        self.asked = {"protocol": None, "content": content, "style": style, "max_side": longest}
+
+    def blocks(self, batch: int):
+        """Yields (number, Block)."""
+        return enumerate(tiles(self.contents, self.styles, batch))
+
+    def read(self, path: Path) -> Image.Image:
+        return images.read(path, self.longest)
+
+    def path(self, content: Path, style: Path) -> Path:
+        return Path(self.named[style]) / f"{self.named[content]}.png"
+
+    def name(self, path: Path) -> str:
+        return str(path)
+
+
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """What to call each picture: its name without suffix, or with it if others are called the same."""
+    count = Counter(path.stem for path in paths)
+    return {path: path.stem if count[path.stem] == 1 else path.name for path in paths}
+
+
+def _known(names, known, flag: str) -> list[str]:
+    """The names, or all that are known, in the protocol's order. Raises UserError for an unknown one."""
+    for name in names or []:
+        if name not in known:
+            raise UserError(f"{flag} {name}: not in the protocol; {canvas.closest(name, known)}")
+    return [name for name in known if names is None or name in names]

@@ -1,0 +1,71 @@
+"""The "normalised" VGG-19 that most methods see with, and its mirror image that they paint with.
+
+Both are flat sequences, numbered as in the released files. The encoder's first layer, a 1x1 convolution, is
+the normalisation, so images go in as RGB in [0,1]; its pooling rounds odd sizes up. The decoder starts from
+relu4_1 and ends without an activation: its images are unclipped.
+"""
+
+import torch
+from torch import nn
+
+from style_transfer.core.weights import Weights
+
+WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
+DEPTHS = (2, 2, 4, 4, 4)  # convolutions of the five stages
+TAPS = (4, 11, 18, 31, 44)  # layers up to and including relu1_1 ... relu5_1
+
+
+def convolution(inner: int, outer: int) -> list[nn.Module]:
+    """A 3x3 convolution of the mirrored image, and its activation: three layers."""
+    return [nn.ReflectionPad2d(1), nn.Conv2d(inner, outer, 3), nn.ReLU()]
+
+
+def encoder_layers(widths=WIDTHS) -> list[nn.Module]:
+    """All 53 layers, up to relu5_4."""
+    layers, inner = [nn.Conv2d(3, 3, 1)], 3
+    for stage, (width, depth) in enumerate(zip(widths, DEPTHS)):
+        layers += [nn.MaxPool2d(2, ceil_mode=True)] if stage else []
+        for _ in range(depth):
+            layers += convolution(inner, width)
+            inner = width
+    return layers
+
+
+class Encoder(nn.Sequential):
+    """The whole network of `vgg_normalised.pth`; layers beyond the last feature asked for are not run."""
+
+    def __init__(self, widths=WIDTHS):
+        super().__init__(*encoder_layers(widths))
+
+    def forward(self, images: torch.Tensor, count: int = 5) -> list[torch.Tensor]:
+        """[B,3,H,W] in [0,1] -> the first `count` of relu1_1 ... relu5_1, each half as large, rounded up."""
+        features = []
+        for number, layer in zip(range(1, TAPS[count - 1] + 1), self):
+            images = layer(images)
+            if number in TAPS:
+                features.append(images)
+        return features
+
+
+def decoder(widths=WIDTHS) -> nn.Sequential:
+    """[B,widths[3],h,w] -> unclipped images [B,3,8h,8w], in 29 layers."""
+    one, two, three, four = widths[:4]
+    return nn.Sequential(
+        *convolution(four, three),
+        nn.Upsample(scale_factor=2),
+        *convolution(three, three),
+        *convolution(three, three),
+        *convolution(three, three),
+        *convolution(three, two),
+        nn.Upsample(scale_factor=2),
+        *convolution(two, two),
+        *convolution(two, one),
+        nn.Upsample(scale_factor=2),
+        *convolution(one, one),
+        *convolution(one, 3)[:-1],
+    )
+
+
+def widths(weights: Weights) -> tuple[int, ...]:
+    """Channels of the five stages, read off the file of an encoder."""
+    return tuple(weights.width(layer) for layer in ("2", "9", "16", "29", "42"))

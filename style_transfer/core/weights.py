@@ -1,0 +1,105 @@
+"""The files that the authors of a method released: read safely, checked, and put into its network.
+
+A method says `FILES = {released file name: the part of its network that this file fills}`. The files may lie
+anywhere and be called anything; `load` is told which is which by these names.
+"""
+
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from evaluation.errors import UserError
+
+# what unpickling meets in a text file, a web page or half a checkpoint
+DAMAGED = (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, LookupError, AttributeError, TypeError)
+
+
+@dataclass
+class Weights:
+    """The tensors of one file, with its name and its method's for the messages."""
+
+    tensors: dict[str, torch.Tensor]
+    file: str
+    method: str
+
+    def shape(self, key: str) -> torch.Size:
+        """Of one tensor. Raises UserError if the file has none of that name, or it is a single number."""
+        if key not in self.tensors or self.tensors[key].ndim == 0:
+            raise UserError(f"{self.file}: no weights of {self.method}, which have a tensor '{key}'")
+        return self.tensors[key].shape
+
+    def width(self, layer: str) -> int:
+        """Output channels of a layer."""
+        return self.shape(f"{layer}.weight")[0]
+
+    def into(self, module: nn.Module) -> None:
+        """Fills `module`, whose keys and shapes must be exactly the file's; raises UserError."""
+        wanted = module.state_dict()
+        shared = sorted(wanted.keys() & self.tensors.keys())
+        faults = {
+            "missing": sorted(wanted.keys() - self.tensors.keys()),
+            "unknown": sorted(self.tensors.keys() - wanted.keys()),
+            "of another shape": [key for key in shared if self.tensors[key].shape != wanted[key].shape],
+        }
+        if any(faults.values()):
+            found = ", ".join(f"{len(keys)} {what} ('{keys[0]}')" for what, keys in faults.items() if keys)
+            raise UserError(f"{self.file}: does not fit {self.method}; of its tensors are {found}")
+        module.load_state_dict(self.tensors)
+
+
+def slot(name: str) -> str:
+    """A file name without folders and training step, so that other steps than the released are found too."""
+    return re.sub(r"_iter_\d+\.", "_iter.", re.sub(r"^(latest|\d+)_net_", "net_", Path(name).name))
+
+
+def read(files: dict, released: dict, method: str) -> dict[str, Weights]:
+    """The weights of every file in `released`, under these names.
+
+    `files`: released name, of any training step -> path or state dict; those in no need are not read. Raises
+    UserError if one is missing, or is not a checkpoint that loads without running code.
+    """
+    given = {slot(name): source for name, source in files.items()}
+    found = {}
+    for name in released:
+        if slot(name) not in given:
+            raise UserError(f"{method} needs the file {name}, which is not among {sorted(files) or 'none'}")
+        source = given[slot(name)]
+        file = name if isinstance(source, dict) else str(source)
+        content = source if isinstance(source, dict) else read_file(source, name, method)
+        found[name] = Weights(tensors(content), file, method)
+        if not found[name].tensors:
+            raise UserError(f"{file}: holds no tensors; {method} expected its {name}")
+    return found
+
+
+def read_file(path: str | Path, name: str, method: str):
+    """What a PyTorch file holds."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; {method} expected its {name}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except DAMAGED as error:
+        raise UserError(
+            f"{path}: not a file of PyTorch weights, or damaged; {method} expected its {name}"
+        ) from error
+
+
+def tensors(content) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint, flat or under `state_dict`, without the prefix of parallel training."""
+    content = content.get("state_dict", content) if isinstance(content, dict) else {}
+    return {
+        key.removeprefix("module."): value
+        for key, value in content.items()
+        if isinstance(key, str) and torch.is_tensor(value)
+    }
+
+
+def fill(network: nn.Module, weights: dict[str, Weights], released: dict[str, str]) -> nn.Module:
+    """Puts every file into its part of `network`; -> the network in evaluation mode, without gradients."""
+    for name, part in released.items():
+        weights[name].into(network.get_submodule(part))
+    return network.eval().requires_grad_(False)

@@ -1,0 +1,20 @@
+"""Paints pictures, or the contents of the benchmark, with IE-ContraAST; flags and outputs: `core/cli.py`
+
+    python -m style_transfer.ie_contrast.transfer --weights DIR --content cat.jpg --style art/ --out painted
+    python -m style_transfer.ie_contrast.transfer --weights DIR --data mini --out runs/ie_contrast
+
+Options: steps=2 paints the output again.
+"""
+
+from evaluation.errors import command
+from style_transfer.core import cli
+from style_transfer.ie_contrast import model
+
+
+@command
+def main(argv=None):
+    cli.main(__doc__, model, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""MAST: Manifold Alignment for Semantically Aligned Style Transfer (Huo et al., ICCV 2021)
+
+Nothing is learned but to decode. Content and style features are two sets of points; a graph U links every
+point with its nearest of the other set. The linear map P brings linked points together; it is applied at one
+level of VGG-19 after the other, from coarse to fine, each time to the picture made so far.
+
+    P = (X diag(U 1) X^T)^-1 X U Y^T        blended = strength P^T X + (1 - strength) X
+"""
+
+from collections import OrderedDict
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from evaluation.errors import UserError
+from style_transfer.core import vgg, weights
+from style_transfer.core.blocks import full_precision, precise
+from style_transfer.mast.align import align
+
+FILES = {  # released file -> the part of the network that it fills
+    "vgg_r51.pth": "encoder",
+    "dec_r41.pth": "decoders.r41",
+    "dec_r31.pth": "decoders.r31",
+    "dec_r21.pth": "decoders.r21",
+}
+LEVELS = ("r41", "r31", "r21")
+FEATURES = {"relu2": "r11", "relu4": "r21", "relu6": "r31", "relu10": "r41", "relu14": "r51"}
+POOLED, ENLARGED = (3, 5, 9, 13), (19, 23, 25)  # convolutions followed by a change of size
+FIRST = {"r41": 19, "r31": 23, "r21": 25}  # convolution of a level's decoder
+
+
+def convolution(number: int, inner: int, outer: int) -> dict[str, nn.Module]:
+    names = (f"pad{number}", f"conv{number}", f"relu{number}")
+    layers = dict(zip(names, vgg.convolution(inner, outer)))
+    if number in POOLED:
+        layers[f"pool{number}"] = nn.MaxPool2d(2)  # odd sizes are rounded down
+    if number in ENLARGED:
+        layers[f"up{number}"] = nn.Upsample(scale_factor=2)
+    return layers
+
+
+def encoder(widths) -> nn.Sequential:
+    """VGG-19 up to relu5_1, `conv1` to `conv14`."""
+    one, two, three, four, five = widths
+    channels = [3, one, one, two, two, *[three] * 4, *[four] * 4, five]
+    layers = {"conv1": nn.Conv2d(3, 3, 1)}
+    for number, (inner, outer) in enumerate(pairwise(channels), 2):
+        layers |= convolution(number, inner, outer)
+    return nn.Sequential(OrderedDict(layers))
+
+
+def decoder(widths, level: str) -> nn.Sequential:
+    """From a level's features to unclipped images: the last convolutions up to `conv27`."""
+    one, two, three, four, _ = widths
+    channels = [four, three, three, three, three, two, two, one, one, 3]
+    layers = {}
+    for number, (inner, outer) in enumerate(pairwise(channels), 19):
+        layers |= convolution(number, inner, outer) if number >= FIRST[level] else {}
+    del layers["relu27"]
+    return nn.Sequential(OrderedDict(layers))
+
+
+class MAST(nn.Module):
+    multiple = 8  # of pixels of a content's sides; those of a style are free
+
+    def __init__(self, widths=vgg.WIDTHS):
+        super().__init__()
+        self.encoder = encoder(widths)
+        self.decoders = nn.ModuleDict({level: decoder(widths, level) for level in FIRST})
+
+    def features(self, images: torch.Tensor, levels) -> dict[str, torch.Tensor]:
+        """[B,3,H,W] -> {level: [B,C,h,w]}, in full precision: in less, neighbours change places."""
+        if unknown := sorted(set(levels) - set(FIRST)):
+            raise UserError(f"layers={','.join(levels)}: {unknown[0]} is not among {', '.join(FIRST)}")
+        found = {}
+        with full_precision(images):
+            images = precise(images)
+            for name, layer in self.encoder.named_children():
+                images = layer(images)
+                if FEATURES.get(name) in levels:
+                    found[FEATURES[name]] = images
+                if len(found) == len(levels):
+                    break
+        return found
+
+    def encode_content(self, images: torch.Tensor, layers=LEVELS) -> dict[str, torch.Tensor]:
+        """[B,3,H,W] in [0,1] -> the features of the first level; those of the others depend on the style."""
+        return self.features(images, layers[:1])
+
+    def encode_style(self, images: torch.Tensor, layers=LEVELS) -> dict[str, torch.Tensor]:
+        """[B,3,H,W] in [0,1] -> the features of all levels."""
+        return self.features(images, layers)
+
+    def blend(self, content: torch.Tensor, style: torch.Tensor, strength, neighbours, dim_thresh):
+        """Features [B,C,H,W] and [B,C,h,w] -> the content's, moved towards the style by `strength`."""
+        with full_precision(content):
+            pairs = zip(content, style, strict=True)
+            aligned = torch.stack([align(c, s, neighbours, dim_thresh) for c, s in pairs])
+            return torch.lerp(content, aligned, strength)
+
+    def decode(
+        self, content: dict, style: dict, layers=LEVELS, strength=0.6, neighbours=5, dim_thresh=128
+    ) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1]."""
+        for level, following in pairwise([*layers, None]):
+            blended = self.blend(content[level], style[level], strength, neighbours, dim_thresh)
+            image = self.decoders[level](blended)
+            content = self.features(image, [following]) if following else {}
+        return image
+
+    def stylise(self, content: torch.Tensor, style: torch.Tensor, layers=LEVELS, **options) -> torch.Tensor:
+        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W], sides rounded down to multiples of 8.
+
+        `layers`: the levels, in order. `strength`: share of the aligned features; the authors use 0.6.
+        `neighbours`: k. `dim_thresh`: levels of more than its square of points are pooled for the alignment.
+        """
+        content, style = self.encode_content(content, layers), self.encode_style(style, layers)
+        return self.decode(content, style, layers, **options)
+
+
+def load(files: dict) -> MAST:
+    """From the released files, {name in FILES: path or state dict}; raises UserError."""
+    found = weights.read(files, FILES, "MAST")
+    encoder_file = found["vgg_r51.pth"]
+    widths = (encoder_file.width(f"conv{number}") for number in (2, 4, 6, 10, 14))
+    return weights.fill(MAST(tuple(widths)), found, FILES)

@@ -1,0 +1,21 @@
+"""Paints pictures, or the contents of the benchmark, with MAST; flags and outputs: `core/cli.py`
+
+    python -m style_transfer.mast.transfer --weights DIR --content cat.jpg --style art/ --out painted
+    python -m style_transfer.mast.transfer --weights DIR --data mini --out runs/style_transfer/mast
+
+Options: strength=0.6 is the share of the aligned features, layers=[r41,r31,r21] are the levels, neighbours=5,
+dim_thresh=128 is the side beyond which a level is pooled for its alignment.
+"""
+
+from evaluation.errors import command
+from style_transfer.core import cli
+from style_transfer.mast import model
+
+
+@command
+def main(argv=None):
+    cli.main(__doc__, model, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""SANet: Arbitrary Style Transfer with Style-Attentional Networks (Park & Lee, CVPR 2019)
+
+Every content position takes from the style what is at the positions most like it, at two scales of VGG-19.
+Queries and keys are normalised, so that likeness is one of structure; values are not, they carry the style.
+
+    attention(c, s) = out(softmax(f(mvn(c)) g(mvn(s))^T) h(s)) + c
+    image = decoder(merge(attention(c4, s4) + up(attention(c5, s5))))
+"""
+
+import torch
+from torch import nn
+
+from style_transfer.core import vgg, weights
+from style_transfer.core.blocks import StyleAttention, merge, merging
+
+FILES = {  # released file -> the part of the network that it fills
+    "vgg_normalised.pth": "encoder",
+    "decoder_iter_500000.pth": "decoder",
+    "transformer_iter_500000.pth": "transform",
+}
+
+
+class Transform(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.sanet4_1, self.sanet5_1 = StyleAttention(width), StyleAttention(width)
+        self.merge_conv = merging(width)
+
+    def content(self, c4: torch.Tensor, c5: torch.Tensor) -> tuple:
+        return c4, self.sanet4_1.query(c4), c5, self.sanet5_1.query(c5)
+
+    def style(self, s4: torch.Tensor, s5: torch.Tensor) -> tuple:
+        return *self.sanet4_1.key_value(s4), *self.sanet5_1.key_value(s5)
+
+    def forward(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> [B,width,h,w], at the size of relu4_1 of the content."""
+        fine = self.sanet4_1(*content[:2], *style[:2])
+        coarse = self.sanet5_1(*content[2:], *style[2:])
+        return self.merge_conv(merge(fine, coarse))
+
+
+class SANet(nn.Module):
+    multiple = 16  # of pixels of a content's sides; those of a style are free
+
+    def __init__(self, widths=vgg.WIDTHS):
+        super().__init__()
+        self.encoder, self.decoder = vgg.Encoder(widths), vgg.decoder(widths)
+        self.transform = Transform(widths[3])
+
+    def encode_content(self, images: torch.Tensor) -> tuple:
+        """[B,3,H,W] in [0,1] -> relu4_1 and its queries, relu5_1 and its queries."""
+        return self.transform.content(*self.encoder(images)[3:])
+
+    def encode_style(self, images: torch.Tensor) -> tuple:
+        """[B,3,H,W] in [0,1] -> keys and values at relu4_1, keys and values at relu5_1."""
+        return self.transform.style(*self.encoder(images)[3:])
+
+    def decode(self, content: tuple, style: tuple, strength: float = 1.0) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1]. `strength` blends with the content as its own style."""
+        fused = self.transform(content, style)
+        if strength < 1:
+            own = self.transform(content, self.transform.style(content[0], content[2]))
+            fused = torch.lerp(own, fused, strength)
+        return self.decoder(fused)
+
+    def stylise(self, content: torch.Tensor, style: torch.Tensor, steps: int = 1, **options) -> torch.Tensor:
+        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W], sides rounded up to multiples of 8.
+
+        The result of each of the `steps` is the content of the next. `strength`: see `decode`.
+        """
+        style = self.encode_style(style)
+        for _ in range(steps):
+            content = self.decode(self.encode_content(content), style, **options)
+        return content
+
+
+def load(files: dict) -> SANet:
+    """From the released files, {name in FILES: path or state dict}; raises UserError."""
+    found = weights.read(files, FILES, "SANet")
+    return weights.fill(SANet(vgg.widths(found["vgg_normalised.pth"])), found, FILES)

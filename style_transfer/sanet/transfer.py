@@ -1,0 +1,20 @@
+"""Paints pictures, or the contents of the benchmark, with SANet; flags and outputs: `core/cli.py`
+
+    python -m style_transfer.sanet.transfer --weights DIR --content cat.jpg --style art/ --out painted
+    python -m style_transfer.sanet.transfer --weights DIR --data mini --out runs/style_transfer/sanet
+
+Options: strength=0.5 blends with the content as its own style, steps=2 paints the output again.
+"""
+
+from evaluation.errors import command
+from style_transfer.core import cli
+from style_transfer.sanet import model
+
+
+@command
+def main(argv=None):
+    cli.main(__doc__, model, argv)
+
+
+if __name__ == "__main__":
+    main()

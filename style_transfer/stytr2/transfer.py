@@ -1,0 +1,20 @@
+"""Paints pictures, or the contents of the benchmark, with StyTr2; flags and outputs: `core/cli.py`
+
+    python -m style_transfer.stytr2.transfer --weights DIR --content cat.jpg --style art/ --out painted
+    python -m style_transfer.stytr2.transfer --weights DIR --data mini --out runs/style_transfer/stytr2
+
+It has no options.
+"""
+
+from evaluation.errors import command
+from style_transfer.core import cli
+from style_transfer.stytr2 import model
+
+
+@command
+def main(argv=None):
+    cli.main(__doc__, model, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""A method of a few lines: the content in the style's mean colour: `python -m tests.style_transfer.toy`"""
+
+import sys
+import types
+
+import torch
+from torch import nn
+
+from evaluation.errors import UserError, command
+from style_transfer.core import cli
+
+FILES = {"toy_iter_100.pth": "scale"}
+
+
+class Toy(nn.Module):
+    """Notes what it encodes. A style all red is refused, all blue too large; one without red gives NaN."""
+
+    multiple = 8
+
+    def __init__(self, scale):
+        super().__init__()
+        self.scale = nn.Parameter(scale, requires_grad=False)
+        self.contents, self.styles, self.decoded = [], [], []
+
+    def encode_content(self, images):
+        assert all(side % self.multiple == 0 for side in images.shape[2:])
+        self.contents.append(len(images))
+        return images, images.mean((2, 3), keepdim=True)
+
+    def encode_style(self, images, shift=0.0):
+        self.styles.append(len(images))
+        if (images[:, 2].mean((1, 2)) > 0.99).any():
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return {"mean": images.mean((2, 3), keepdim=True) + shift}
+
+    def decode(self, content, style, strength=1.0):
+        self.decoded.append(len(content[0]))
+        if (style["mean"][:, 0] > 0.99).any():
+            raise UserError("too red for the toy")
+        mean = torch.where(style["mean"][:, :1] == 0, torch.nan, style["mean"])
+        return content[0] + self.scale * strength * (mean - content[1])
+
+    def stylise(self, content, style, steps=1, **options):
+        raise NotImplementedError
+
+
+def load(files):
+    LOADED.append(Toy(torch.load(files["toy_iter_100.pth"], weights_only=True)["scale"]))
+    return LOADED[-1]
+
+
+LOADED = []  # networks, the latest last
+model = types.SimpleNamespace(__name__="style_transfer.toy.model", FILES=FILES, load=load)
+
+
+def released(folder, scale=1.0):
+    """Writes the file that its authors released."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save({"scale": torch.tensor(scale)}, folder / "toy_iter_100.pth")
+    return folder
+
+
+@command
+def main(argv=None):
+    cli.main("The toy.", model, argv)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
