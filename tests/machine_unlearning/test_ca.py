@@ -137,10 +137,10 @@ def test_refusals(real, words, message):
 def test_objectives(tiny_sd, tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "CACHE", tmp_path / "cache")
     runs = {
-        "plain": [],
-        "noise": ["noise_based=true"],
+        "plain": ["prior=0"],
+        "noise": ["prior=0", "noise_based=true"],
         "prior": ["prior=1.0"],
-        "half": ["precision=bfloat16"],
+        "half": ["prior=0", "precision=bfloat16"],
     }
     seen = {}
     for name, more in runs.items():

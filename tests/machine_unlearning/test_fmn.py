@@ -174,9 +174,9 @@ def test_stores_what_the_loss_reaches(tiny_sd, tmp_path):
     after = (*inside, block.partition("transformer")[0] + "proj_out.", "conv_norm_out.", "conv_out.")
     reached = {name for name in before if not name.startswith(after)}
     assert len(cross - reached) == 3
-    for target, expected in (("Sketch", cross & reached), ("Cats", reached)):
-        run = tmp_path / target
-        train.main(words(tiny_sd, target, run))
+    for scope, expected in (("xattn", cross & reached), ("full", reached)):
+        run = tmp_path / scope
+        train.main(words(tiny_sd, "Cats", run, f"scope={scope}"))
         assert set(load_file(run / "weights.safetensors")) == expected
         assert tiny.changed(before, tiny.unet_weights(tiny_sd, run)) == expected
 

@@ -174,7 +174,7 @@ def test_refusals_suggest_what_was_meant(method, tiny_sd, tmp_path, capsys):
     key = "lr" if "lr" in config(method).canvas.all else next(iter(config(method).canvas.all))
     assert f"did you mean {key}" in refused(capsys, method, tiny_sd, "Sketch", out, f"{key}{key[-1]}=1")
     assert "key=value" in refused(capsys, method, tiny_sd, "Sketch", out, key)
-    assert "no such folder" in refused(capsys, method, tmp_path / "nowhere", "Sketch", out)
+    assert "no such diffusers folder" in refused(capsys, method, tmp_path / "nowhere", "Sketch", out)
     assert not out.exists()
 
 

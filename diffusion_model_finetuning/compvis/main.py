@@ -1,0 +1,124 @@
+"""Fine-tune Stable Diffusion, or train InstructPix2Pix, in the CompVis code structure
+
+    python -m diffusion_model_finetuning.compvis.main --base sd --name style50 --model SD --data DATA \\
+        lightning.trainer.devices=8
+    python -m diffusion_model_finetuning.compvis.main --base mini_ip2p --name ip2p-compvis \\
+        --model checkpoints/mini --data data/mini-train
+
+The YAML files of --base (`configs/`, or your own) are laid over one another, `key=value` over them all.
+
+    LOGS/NAME/checkpoints/STEP.ckpt    CompVis files with optimizer state; the same command goes on from there
+    LOGS/NAME/model.ckpt               the finished model, a CompVis file with raw and averaged weights
+    LOGS/NAME/project.yaml             the settings as resolved
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from diffusion_model_finetuning.compvis.checkpoints import WholeFiles, resumed
+from diffusion_model_finetuning.compvis.config import instantiate, load
+from evaluation.errors import UserError, command
+from evaluation.files import atomic
+
+QUIET = (  # warnings of Lightning's
+    "in eval mode",  # the frozen networks
+    "dataloader is not resumable",  # batches are numbered by step
+    "exists and is not empty",  # when resuming
+    "LeafSpec",
+)
+LOGGERS = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}
+
+
+def make_trainer(config: DictConfig, folder: Path, log: str | None) -> pl.Trainer:
+    """Lightning's Trainer; of checkpoints, the newest are kept."""
+    try:
+        checkpoints = ModelCheckpoint(
+            folder / "checkpoints",
+            filename="{step:07d}",
+            auto_insert_metric_name=False,
+            monitor="step",
+            mode="max",
+            enable_version_counter=False,
+            **config.lightning.checkpoint,
+        )
+        return pl.Trainer(
+            **config.lightning.trainer,
+            default_root_dir=folder,
+            logger=LOGGERS[log](folder, name="log") if log else False,
+            callbacks=[checkpoints],
+            plugins=[WholeFiles()],
+            enable_progress_bar=sys.stdout.isatty(),
+            enable_model_summary=False,
+        )
+    except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
+        raise UserError(f"lightning settings or --log: {str(error).splitlines()[0]}") from error
+
+
+def parse(argv) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--base", required=True, nargs="+", help="YAML files: sd, ip2p, mini_sd, mini_ip2p, or yours"
+    )
+    parser.add_argument("--name", required=True, help="of the run's folder")
+    parser.add_argument(
+        "--model", help="diffusers folder or CompVis file to start from (model.params.ckpt_path)"
+    )
+    parser.add_argument(
+        "--config", help="folder with the tokenizer and sizes of a CompVis file (model.params.config_path)"
+    )
+    parser.add_argument("--data", help="folder {theme}/{object}/{number}.jpg (data.params.root)")
+    parser.add_argument("--logs", default="runs", help="folder of the run's folder (default: runs)")
+    parser.add_argument(
+        "--resume", default="latest", metavar="latest|never|FILE.ckpt", help="default: latest, if any"
+    )
+    parser.add_argument("--log", choices=sorted(LOGGERS), help="write the losses there; default: nowhere")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
+    return parser.parse_intermixed_args(argv)
+
+
+@command
+def main(argv=None):
+    args = parse(argv)
+    swallowed = [word for word in args.base if "=" in word]  # --base takes all words up to the next flag
+    config = load([word for word in args.base if "=" not in word], swallowed + args.overrides)
+    for flag, section, key in (
+        ("model", "model", "ckpt_path"), ("config", "model", "config_path"), ("data", "data", "root"),
+    ):  # fmt: skip
+        config[section].params[key] = getattr(args, flag) or config[section].params.get(key)
+        if config[section].params[key] is None and flag != "config":
+            raise UserError(f"--{flag} is missing; see --help")
+    folder = Path(args.logs) / args.name
+    if (folder / "model.ckpt").exists():
+        print(f"{folder / 'model.ckpt'}: already trained")
+        return
+    checkpoint = resumed(args.resume, config, folder)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for text in QUIET:
+        warnings.filterwarnings("ignore", message=f".*{text}")
+    trainer = make_trainer(config, folder, args.log)
+    model = instantiate(config.model, "model", learning_rate=config.model.base_learning_rate)
+    data = instantiate(config.data, "data")
+    if trainer.is_global_zero:
+        with atomic(folder / "project.yaml") as temporary:
+            OmegaConf.save(config, temporary)
+    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.global_step < trainer.max_steps:  # by another limit, such as max_time
+        raise UserError(f"{folder}: stopped early; run the same command again to go on")
+    trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
+    if trainer.is_global_zero and (loss := trainer.callback_metrics.get("val/loss")) is not None:
+        print(f"{folder / 'model.ckpt'}: loss on held-out images {loss:.4f}")
+
+
+if __name__ == "__main__":
+    main()
