@@ -2,121 +2,43 @@
 
 A figure is computed for every target; a cell is the unweighted mean over targets and its standard deviation,
 in percent. Numbers of different protocols or base models are put side by side only if asked for, and marked.
+csv and json also hold medians, bootstrap intervals (`evaluation.intervals`) and differences to the paper.
 
-    python -m evaluation.tables runs [--per-target] [--format markdown|csv|json]
+    python -m evaluation.tables runs [--per-target] [--statistics] [--format markdown|latex|csv|json]
+    python -m evaluation.tables runs --method esd           # its figures with intervals and worst targets
+    python -m evaluation.tables runs --explain esd/Sketch/UA   # the images behind a figure
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
-from statistics import StatisticsError, correlation, fmean, stdev
 
-from evaluation import canvas
-from evaluation.accuracy import FIGURES
-from evaluation.errors import command
+from evaluation.canvas import closest
+from evaluation.errors import UserError, command
+from evaluation.explain import explain
 from evaluation.fid import WEIGHTS
+from evaluation.intervals import LEVEL
 from evaluation.results import BASE, Judged, collect, next_command
+from evaluation.table_formats import columns, latex, markdown, print_csv, printed
+from evaluation.table_rows import find, main_rows, method_rows, target_rows, with_differences
 
-PUBLISHED = Path(__file__).parent / "published" / "mu_main.csv"
-KINDS = ("style", "object", "pair", "several")  # of targets: their figures are different things
-COSTS = {"FID": 2, "seconds": 1, "memory_GB": 2, "storage_MB": 1}  # decimals; GB and MB are powers of 1000
-
-
-def means(judged: list[Judged], split: bool = True) -> dict[str, float]:
-    """Means over targets, their standard deviations (`_sd`), and the number of targets; figures in percent.
-
-    With `split`, the names of figures begin with the kind of target.
-    """
-    row = {}
-    for kind in KINDS:
-        chosen, prefix = [one for one in judged if one.kind == kind], f"{kind}_" if split else ""
-        for figure in FIGURES:
-            add_mean(
-                row, prefix + figure, [100 * one.figures[figure] for one in chosen if figure in one.figures]
-            )
-        if chosen and split:
-            row[f"{kind}_targets"] = len(chosen)
-    for cost in COSTS:
-        add_mean(row, cost, [one.costs[cost] for one in judged if cost in one.costs])
-    return row
+FORMATS = ("markdown", "latex", "csv", "json")
+STATISTICS_NOTE = (
+    f"[low, high]: {LEVEL} % bootstrap interval over targets and seeds; difference: ours - published."
+)
 
 
-def add_mean(row: dict, name: str, values: list[float]) -> None:
-    if values:
-        row[name] = round(fmean(values), 6)
-    if len(values) > 1:
-        row[name + "_sd"] = round(stdev(values), 6)
-
-
-def main_rows(judged: list[Judged]) -> list[dict]:
-    """A row for each method (variant, protocol, base model), its published row below.
-
-    If three methods or more have both, a last row holds Spearman's rank correlation between the two.
-    """
-    published, groups, rows, pairs = published_rows(), {}, [], []
-    for one in judged:
-        groups.setdefault((one.method, one.variant, one.origin), []).append(one)
-    for (method, *_), group in groups.items():
-        rows.append({"method": label(group[0], judged)} | means(group))
-        if paper := published.pop(method.lower(), None):
-            rows.append(paper)
-            pairs.append(rows[-2:])
-    if len(pairs) > 2:
-        rows.append({"method": f"rank correlation ({len(pairs)})"} | agreement(pairs))
-    return rows
-
-
-def agreement(pairs: list[list[dict]]) -> dict[str, float]:
-    """Spearman's rank correlation of every figure that all pairs of rows (ours, published) have."""
-    shared = [name for name in pairs[0][1] if all(name in row for pair in pairs for row in pair)]
-    result = {}
-    for name in shared:
-        if name.endswith("_targets") or name == "method":
-            continue
-        try:
-            result[name] = correlation(*(ranks([pair[i][name] for pair in pairs]) for i in (0, 1)))
-        except StatisticsError:  # all alike: no order to compare
-            continue
-    return result
-
-
-def ranks(values: list[float]) -> list[float]:
-    """1 for the smallest; equal values share the mean of their ranks."""
-    return [(sum(v < x for v in values) + sum(v <= x for v in values) + 1) / 2 for x in values]
-
-
-def target_rows(judged: list[Judged]) -> list[dict]:
-    return [
-        {"method": label(one, judged), "target": one.target} | means([one], split=False) for one in judged
-    ]
-
-
-def label(one: Judged, judged: list[Judged]) -> str:
-    """The method's name and whatever else sets its row apart from the others."""
-    marks = []
-    if len({other.variant for other in judged if other.method == one.method}) > 1:
-        marks.append(one.variant)
-    for i, (what, value) in enumerate(one.origin._asdict().items()):
-        if len({other.origin[i] for other in judged}) > 1:
-            marks.append(f"{what} {value[:6]}")
-    return f"{one.method} ({', '.join(marks)})" if marks else one.method
-
-
-def published_rows() -> dict[str, dict]:
-    """Lower-case method -> a row with the names and units of `means`."""
-    rows = {}
-    with open(PUBLISHED, newline="") as file:
-        for line in csv.DictReader(file):
-            name, _ = line.pop("method"), line.pop("source")
-            row = {"method": f"{name} (published)"} | {
-                key: float(value) for key, value in line.items() if value
-            }
-            row["seconds"], row["storage_MB"] = row.pop("time_s"), 1000 * row.pop("storage_GB")
-            row |= {"style_targets": len(canvas.STYLES), "object_targets": len(canvas.OBJECTS)}
-            rows[name.lower()] = row
-    return rows
+def explained(path: str, judged: list[Judged]) -> tuple[list[dict], list[str]]:
+    """-> rows and notes for METHOD/TARGET/METRIC."""
+    if path.count("/") != 2:
+        raise UserError(f"--explain {path}: expected METHOD/TARGET/METRIC, such as esd/Sketch/UA")
+    method, target, figure = path.split("/")
+    runs = {one.target: one for one in find(method, judged, "--explain")}
+    if target not in runs:
+        raise UserError(f"--explain {path}: {method} has no target {target!r}; {closest(target, runs)}")
+    rows, total = explain(runs[target], figure)
+    return rows, [total, f"Images: {runs[target].path}/answers; base model: the same name in {BASE}/answers."]
 
 
 def notes(judged: list[Judged], idle: list[Path], rows: list[dict]) -> list[str]:
@@ -145,45 +67,6 @@ def notes(judged: list[Judged], idle: list[Path], rows: list[dict]) -> list[str]
     return lines + [f"not judged: {path}; {next_command(path)}" for path in idle]
 
 
-def columns(rows: list[dict]) -> list[str]:
-    """The names that occur in any row, in reading order."""
-    groups = [
-        list(FIGURES),
-        *([f"{kind}_{name}" for name in (*FIGURES, "targets")] for kind in KINDS),
-        list(COSTS),
-    ]
-    names = [
-        "method",
-        "target",
-        *(each for group in groups for name in group for each in (name, name + "_sd")),
-    ]
-    return [name for name in names if any(name in row for row in rows)]
-
-
-def markdown(rows: list[dict]) -> str:
-    """A table that also reads well as plain text; CRA_kept of the means is left to csv and json."""
-    names = [name for name in columns(rows) if not name.endswith(("_sd", "_CRA_kept"))]
-    table = [
-        [name.replace("_", " ") for name in names],
-        *([cell(row, name) for name in names] for row in rows),
-    ]
-    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
-    left = ("method", "target")
-    table.insert(1, ["-" * w if name in left else "-" * (w - 1) + ":" for name, w in zip(names, widths)])
-    aligned = [
-        [x.ljust(w) if n in left else x.rjust(w) for n, x, w in zip(names, line, widths)] for line in table
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
-
-
-def cell(row: dict, name: str) -> str:
-    value = row.get(name, "-")
-    if not isinstance(value, float):
-        return str(value)
-    spread = f" ±{row[name + '_sd']:.1f}" if name + "_sd" in row and name not in COSTS else ""
-    return f"{value:.{COSTS.get(name, 2)}f}{spread}"
-
-
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser(
@@ -192,24 +75,44 @@ def main(argv=None):
     parser.add_argument(
         "roots", type=Path, nargs="+", metavar="ROOT", help="folder with METHOD/TARGET runs and base/"
     )
-    parser.add_argument("--format", choices=["markdown", "csv", "json"], default="markdown")
-    parser.add_argument("--per-target", action="store_true", help="one row for every method and target")
+    parser.add_argument("--format", choices=FORMATS, default="markdown")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--per-target", action="store_true", help="one row for every method and target")
+    what.add_argument("--method", help="one row for every figure of this method, with its worst targets")
+    what.add_argument("--explain", metavar="METHOD/TARGET/METRIC", help="the images behind a figure")
+    parser.add_argument(
+        "--statistics",
+        action="store_true",
+        help=f"{LEVEL} %% intervals in place of standard deviations, and differences to the paper",
+    )
     parser.add_argument(
         "--any-protocol", action="store_true", help="allow, and mark, different protocols or models"
     )
     args = parser.parse_args(argv)
     judged, idle = collect(args.roots, args.any_protocol)
-    rows = target_rows(judged) if args.per_target else main_rows(judged)
-    below = notes(judged, idle, rows)
+    if args.explain:
+        rows, below = explained(args.explain, judged)
+        names = list(rows[0])
+    elif args.method:
+        rows, below = method_rows(args.method, judged), []
+        names = list(dict.fromkeys(name for row in rows for name in row))
+    else:
+        rows = target_rows(judged) if args.per_target else main_rows(judged)
+        below = notes(judged, idle, rows)
+        if args.statistics:
+            below.insert(0, STATISTICS_NOTE)
+        names = columns(rows)
+        if args.format in ("markdown", "latex"):
+            names, rows = printed(rows), with_differences(rows) if args.statistics else rows
     if args.format == "json":
         print(json.dumps({"rows": rows, "notes": below}, indent=1))
     elif args.format == "csv":
-        writer = csv.DictWriter(sys.stdout, columns(rows), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        print_csv(rows, names)
         print(*below, sep="\n", file=sys.stderr)
+    elif args.format == "latex":
+        print(latex(rows, names, args.statistics), *(f"% {line}" for line in below), sep="\n")
     else:
-        print(markdown(rows) if rows else "No judged runs.", "", *below, sep="\n")
+        print(markdown(rows, names, args.statistics) if rows else "No judged runs.", "", *below, sep="\n")
 
 
 if __name__ == "__main__":

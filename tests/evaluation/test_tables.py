@@ -2,12 +2,15 @@ import csv
 import io
 import json
 import statistics
+from pathlib import Path
 
+import numpy as np
 import pytest
 import scipy.stats
 
+from evaluation import intervals, tables
 from evaluation import protocol as protocols
-from evaluation import tables
+from evaluation.explain import explain
 from evaluation.files import write_json
 from evaluation.results import collect
 from tests import synthetic
@@ -194,3 +197,142 @@ def test_rank_correlation_with_the_published_rows(tmp_path, capsys):
     row = table(capsys, tmp_path)[0]["rank correlation (4)"]
     assert row["style_UA"] == pytest.approx(scipy.stats.spearmanr([4, 3, 1, 1], [4, 3, 1, 2]).statistic)
     assert "style_IRA" not in row  # all keep everything: no order to compare
+
+
+def test_interval_of_targets_alone_is_the_textbook_bootstrap():
+    values = np.random.default_rng(1).uniform(0, 100, 12)
+    ours = intervals.interval(values[:, None])
+    draw = {"method": "percentile", "n_resamples": 20_000, "rng": 2}
+    theirs = scipy.stats.bootstrap((values,), np.mean, **draw).confidence_interval
+    assert ours == pytest.approx(tuple(theirs), abs=1.5)
+    assert intervals.interval(values[:, None]) == ours  # nothing but the table decides
+
+
+def test_interval_sees_targets_and_seeds():
+    assert intervals.interval(np.array([[3.0]])) is None
+    assert intervals.interval(np.full((3, 2), 7.0)) == (7, 7)
+    assert intervals.interval(np.array([[0.0, 100.0]] * 5)) == (0, 100)  # all targets share two seeds
+    low, high = intervals.interval(np.array([[0.0, 0.0], [100.0, 100.0]] * 10))
+    assert 20 < low < 40 and 60 < high < 80  # sd of a mean of 20 halves: 11
+
+
+def test_figures_of_seeds_average_to_those_of_the_target(runs):
+    synthetic.run_folder(runs, "toy", "Monet,Cats", synthetic.protocol(), lost("Monet", "Sea", seeds=(2,)))
+    for one in collect([runs])[0]:
+        seeds = intervals.by_seed(one)
+        assert {k: 100 * v for k, v in one.figures.items()} == pytest.approx(
+            {k: v.mean() for k, v in seeds.items()}
+        )
+
+
+def test_statistics_stand_in_json_and_behind_an_option(runs, capsys):
+    esd = table(capsys, runs)[0]["esd"]
+    assert esd["style_UA_median"] == 75 and esd["style_UA_low"] <= 75 <= esd["style_UA_high"]
+    assert esd["style_UA_diff"] == pytest.approx(75 - 98.58)
+    assert "object_UA_median" not in esd and esd["object_UA_low"] == 100  # one target has seeds
+    tables.main([str(runs), "--statistics"])
+    lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    column = [cell.strip() for cell in lines[0]].index("style UA")
+    body = {line[1].strip(): line[column].strip() for line in lines[2:]}
+    assert body["esd"] == f"75.00 [{esd['style_UA_low']:.1f}, {esd['style_UA_high']:.1f}]"
+    assert body["difference"] == "-23.58"
+    tables.main([str(runs)])
+    assert "[" not in capsys.readouterr().out
+
+
+def test_one_method_in_detail(runs, capsys):
+    tables.main([str(runs), "--method", "esd", "--format", "json"])
+    rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    ua = rows["style_UA"]
+    assert (ua["mean"], ua["targets"], ua["images"]) == (75, 2, 12)
+    assert ua["worst"] == ["Monet 50.0", "Sketch 100.0"]
+    assert rows["storage_MB"]["worst"][-1] == "Cats 1.0" and "images" not in rows["storage_MB"]
+    tables.main([str(runs), "--method", "esd"])
+    assert "Monet 50.0, Sketch 100.0" in capsys.readouterr().out
+    tables.main([str(runs), "--method", "base"])  # one answer set for all targets
+    assert (
+        "Monet 50.0, Sketch 0.0" not in (out := capsys.readouterr().out) and "Sketch 0.0, Monet 50.0" in out
+    )
+    with pytest.raises(SystemExit):
+        tables.main([str(runs), "--method", "ecd"])
+    assert "did you mean esd" in capsys.readouterr().err
+
+
+def test_worst_are_five(tmp_path, capsys):
+    protocol = synthetic.protocol(themes=("Cubism", "Joy", "Monet", "Rust", "Sketch", "Winter"))
+    for target in protocol.themes:
+        synthetic.run_folder(tmp_path, "toy", target, protocol, lost("Monet"))
+    tables.main([str(tmp_path), "--method", "toy", "--format", "json"])
+    row = json.loads(capsys.readouterr().out)["rows"][0]
+    assert row["targets"] == 6 and len(row["worst"]) == 5 and "Monet 100.0" not in row["worst"]
+
+
+def test_every_figure_is_explained_by_its_images(runs):
+    """The images listed, counted again, give the figure: a check of `explain` against `accuracy`."""
+    synthetic.run_folder(runs, "toy", "Monet,Cats", synthetic.protocol(), lost("Monet", "Sea", seeds=(2,)))
+    synthetic.run_folder(runs, "toy", "Sketch+Sea", synthetic.protocol(), lost("Sea", "Monet", seeds=(1,)))
+    explained = 0
+    for one in collect([runs])[0]:
+        for figure, value in one.figures.items():
+            lines, total = explain(one, figure)
+            flags = [word in ("right", "unlearned") for x in lines for word in x["counts_as"].split(" + ")]
+            if one.kind != "several":
+                assert sum(flags) / len(flags) == pytest.approx(value), (one.path, figure)
+            assert f"{100 * value:.2f} %" in total
+            assert all((one.path / "answers" / x["image"]).suffix == ".png" for x in lines)
+            explained += 1
+    assert explained > 30
+
+
+def test_explain_on_the_command_line(runs, capsys):
+    tables.main([str(runs), "--explain", "esd/Monet/UA", "--format", "json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["image"] for row in printed["rows"]][:2] == ["Monet_Cats_seed1.png", "Monet_Sea_seed1.png"]
+    first, last = printed["rows"][0], printed["rows"][-1]
+    assert (first["asked"], first["seen"], first["counts_as"]) == ("Monet", "Winter", "unlearned")
+    assert (first["p_asked"], first["p_seen"], last["counts_as"]) == ("0.500", "0.900", "not unlearned")
+    assert printed["notes"][0] == "UA = 50.00 %: Monet 3 of 6"
+    tables.main([str(runs), "--explain", "toy/Sketch+Cats/UP"])
+    assert "Winter + Trees" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("esd/Monet", "METHOD/TARGET/METRIC"),
+        ("esd/Monte/UA", "did you mean Monet"),
+        ("uce/Monet/UA", "--explain uce"),
+        ("esd/Monet/FID", "it has UA, IRA, CRA"),
+        ("esd/Monet/SC", "it has UA, IRA, CRA"),
+    ],
+)
+def test_explain_refuses(path, message, runs, capsys):
+    with pytest.raises(SystemExit):
+        tables.main([str(runs), "--explain", path])
+    assert message in capsys.readouterr().err
+
+
+def test_latex_is_a_booktabs_table(runs, capsys):
+    tables.main([str(runs), "--format", "latex"])
+    out = capsys.readouterr().out
+    head, body = out.split("\\midrule")
+    body, below = body.split("\\bottomrule")
+    align = head.split("\\begin{tabular}{")[1].split("}")[0]
+    rows = body.strip().splitlines()
+    assert all(line.endswith(" \\\\") and line.count("&") == len(align) - 1 for line in rows)
+    spans = [int(text.split("}")[0]) for text in head.split("\\multicolumn{")[1:]]
+    assert head.splitlines()[3].count("&") + sum(spans) - len(spans) == len(align) - 1
+    assert "75.00 $\\pm$\\,35.4" in body and "ESD (published)" in body and "\\toprule" in head
+    assert all(line.startswith("%") for line in below.strip().splitlines()[1:])
+    assert not [c for line in rows for c in line.replace("$\\pm$", "").replace("\\_", "") if c in "_±#"]
+
+
+def test_shipped_results_are_explained():
+    """The miniature's real runs, as far as they lie beside the code."""
+    root = Path(__file__).parents[2] / "results" / "mini"
+    one = next(one for one in collect([root])[0] if (one.method, one.target) == ("esd", "Sketch"))
+    for figure, value in one.figures.items():
+        lines, _ = explain(one, figure)
+        assert sum(x["counts_as"] in ("right", "unlearned") for x in lines) / len(lines) == pytest.approx(
+            value
+        )

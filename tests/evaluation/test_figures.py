@@ -1,0 +1,121 @@
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from evaluation import became, figures
+from evaluation.figure_style import COLOURS, MARKERS
+from evaluation.files import write_json
+from evaluation.results import collect
+from evaluation.table_rows import grouped
+from tests import synthetic
+
+PROTOCOL = synthetic.protocol()
+ROOT = Path(__file__).parents[2]
+
+
+def forget(*names):
+    def see(cell):
+        theme = "Winter" if cell.theme in names and cell.seed == 1 else cell.theme
+        return theme, "Sea" if cell.object in names else cell.object
+
+    return see
+
+
+@pytest.fixture
+def runs(tmp_path):
+    root = tmp_path / "runs"
+    synthetic.answer_set(root / "base" / "answers", PROTOCOL, see=synthetic.right)
+    for method, fid, seconds in (("esd", 10.0, 30.0), ("salun", 20.0, 10.0), ("toy", 40.0, 20.0)):
+        for target in ("Sketch", "Monet", "Cats", "Sketch+Cats"):
+            run = synthetic.run_folder(
+                root, method, target, PROTOCOL, forget(target), seconds={"setup": 0.0, "unlearn": seconds}
+            )
+            write_json(run / "answers" / "fid.json", {"fid": fid, "extractor": "classifier"})
+    return root
+
+
+def groups(root):
+    return {label: group for label, group in grouped(collect([root])[0]).items() if label != "base"}
+
+
+def draw(root, out):
+    """In a process of its own, whose sets of texts have another order; -> file name -> hash."""
+    command = [sys.executable, "-m", "evaluation.figures", root, "--out", out]
+    subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": out.name[-1]}, check=True)
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in out.iterdir()}
+
+
+def test_every_figure_in_both_formats_and_twice_the_same_bytes(runs, tmp_path):
+    files = draw(runs, tmp_path / "out1")
+    names = ["radar", "tradeoff", "interference"]
+    names += [f"{what}_{method}" for what in ("interference", "became") for method in ("esd", "salun", "toy")]
+    wanted = {f"{name}.{suffix}" for name in names for suffix in ("svg", "png")}
+    assert set(files) == wanted | {"interference.csv"}
+    for name in names:
+        with Image.open(tmp_path / "out1" / f"{name}.png") as image:
+            assert image.width > 300 and len(image.convert("RGB").getcolors(1 << 24)) > 10
+        assert "<dc:date>" not in (tmp_path / "out1" / f"{name}.svg").read_text()
+    assert draw(runs, tmp_path / "out2") == files
+
+
+def test_radar_runs_from_dearest_to_cheapest(runs):
+    values = {label: figures.metrics(group) for label, group in groups(runs).items()}
+    assert list(values["esd"]) == [*figures.QUALITIES, *figures.COSTS]
+    assert values["esd"]["UA"] == pytest.approx(75)  # styles 50, objects 100; the pair is of another kind
+    closeness = {label: figures.cheapness("FID", each, values.values()) for label, each in values.items()}
+    assert closeness == pytest.approx({"esd": 100, "salun": 100 * 2 / 3, "toy": 0})
+    assert figures.cheapness("storage_MB", values["esd"], values.values()) == 100  # all alike
+
+
+def test_a_metric_that_one_method_lacks_is_left_out(runs):
+    for path in (runs / "toy").glob("*/answers/fid.json"):
+        path.unlink()
+    axes = figures.radar(groups(runs)).axes[0]
+    assert [text.get_text().split("\n")[0] for text in axes.get_xticklabels()] == [
+        "UA", "IRA", "CRA", "time", "memory", "storage"
+    ]  # fmt: skip
+
+
+def test_trade_off_is_of_targets_and_seeds(runs):
+    forgotten, kept = figures.plane(groups(runs)["esd"], "style")
+    assert forgotten.tolist() == [[100, 0], [100, 0]]  # Monet, Sketch; forgotten with seed 1 alone
+    assert kept.shape == (2, 2) and (kept == 100).all()
+    assert figures.plane(groups(runs)["esd"], "several") is None
+    figure = figures.tradeoff(groups(runs), [])
+    assert [axes.get_title() for axes in figure.axes] == ["Styles", "Objects"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ESD", "SalUn", "TOY"]
+    places = figures.stretched(np.array([0, 50, 95, 98, 99, 100]))
+    assert (np.diff(places) > 0).all() and places[4] - places[3] > 0.05 * (places[-1] - places[0])
+
+
+def test_what_forgotten_images_became(runs):
+    matrix = became.shares("", groups(runs)["esd"], "style")
+    assert matrix.rows == ["Monet", "Sketch"] and matrix.columns == list(PROTOCOL.themes)
+    assert matrix.values.tolist() == [[50, 0, 0, 50], [0, 0, 50, 50]]
+    assert matrix.marked == [{"Monet"}, {"Sketch"}]
+    matrix = became.shares("", groups(runs)["esd"], "object")  # the photos do not count
+    assert matrix.values.tolist() == [[0, 100, 0]] and matrix.columns == list(PROTOCOL.objects)
+    assert became.shares("", [], "style") is None
+
+
+def test_a_look_for_every_method():
+    methods = len(list(ROOT.glob("machine_unlearning/*/train.py")))
+    assert len(set(COLOURS)) == len(COLOURS) >= methods and len(set(MARKERS)) == len(MARKERS) >= methods
+
+
+def test_refuses_to_mix(runs, tmp_path, capsys):
+    synthetic.run_folder(runs, "uce", "Sketch", synthetic.protocol(steps=7), synthetic.right)
+    with pytest.raises(SystemExit):
+        figures.main([str(runs), "--out", str(tmp_path / "out")])
+    assert "protocol" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_drawing_needs_no_torch():
+    code = "import sys, evaluation.figures; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
