@@ -1,0 +1,89 @@
+"""How far apart two images are in style and in content, in the eyes of VGG-19 and of a vision transformer
+
+    style    sum_l |m(F_l(x)) - m(F_l(y))|^2 + |d(F_l(x)) - d(F_l(y))|^2      l = relu1_1 ... relu5_1
+    content  |n(F_4(x)) - n(F_4(y))|^2 + |n(F_5(x)) - n(F_5(y))|^2
+    tokens   sum_b |z_b(x) - z_b(y)|^2                                        b = six blocks, evenly spaced
+
+m and d are the means and deviations of the channels, n a map with those taken out; z_b are all tokens after
+block b. Squares are means over all elements; sums are not divided. Identical images are at 0.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+
+from evaluation.errors import UserError
+from style_transfer.core import vgg, weights
+from style_transfer.core.blocks import mean_std
+
+ENCODER = "vgg_normalised.pth"
+BLOCKS = 6  # of a vision transformer are compared
+
+
+class Seen(NamedTuple):
+    """What the losses need of VGG's maps of B images."""
+
+    statistics: tuple  # a layer: mean and deviation of its channels, [B,C,1,1] each
+    structure: tuple  # normalised relu4_1 and relu5_1, [B,C,h,w]
+
+
+def seen(encoder: vgg.Encoder, images: torch.Tensor) -> Seen:
+    """[B,3,H,W] in [0,1] -> what the losses compare."""
+    features = encoder(images)
+    statistics = tuple(mean_std(feature) for feature in features)
+    structure = ((f - mean) / std for f, (mean, std) in zip(features[3:], statistics[3:]))
+    return Seen(statistics, tuple(structure))
+
+
+def style_loss(x: Seen, y: Seen) -> torch.Tensor:
+    """-> [B]."""
+    return sum(square(a, b) for one, other in zip(x.statistics, y.statistics) for a, b in zip(one, other))
+
+
+def content_loss(x: Seen, y: Seen) -> torch.Tensor:
+    """-> [B]."""
+    return sum(square(a, b) for a, b in zip(x.structure, y.structure))
+
+
+def token_loss(x: list, y: list) -> torch.Tensor:
+    """Tokens [B,N,width] of some blocks -> [B]."""
+    return sum(square(a, b) for a, b in zip(x, y))
+
+
+def square(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of every sample: [B,...] -> [B]."""
+    return (x - y).square().flatten(1).mean(1)
+
+
+def blocks(depth: int) -> list[int]:
+    """Which blocks are compared: the last of each sixth, 3, 7, ... 23 of 24; all of six or fewer."""
+    count = min(depth, BLOCKS)
+    return [depth * (i + 1) // count - 1 for i in range(count)]
+
+
+def tokens(vit, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """A timm transformer and its input [B,3,H,W] -> logits [B,labels], tokens [B,N,width] of its `blocks`.
+
+    Tokens are whole outputs of a block, class token first where there is one, before the final norm.
+    """
+    last, maps = vit.forward_intermediates(
+        images, indices=blocks(len(vit.blocks)), return_prefix_tokens=True, output_fmt="NLC"
+    )
+    whole = [torch.cat(m[::-1], dim=1) if isinstance(m, tuple) else m for m in maps]
+    return vit.forward_head(last), whole
+
+
+def load_encoder(path: str | Path) -> vgg.Encoder:
+    """The normalised VGG-19 of any widths, from its released file or a safetensors file; raises UserError."""
+    source = str(path)
+    if source.endswith(".safetensors"):
+        try:
+            source = safetensors.torch.load_file(path)
+        except safetensors.SafetensorError as error:
+            raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from error
+    found = weights.read({ENCODER: source}, [ENCODER], "the VGG encoder")
+    found[ENCODER].file = str(path)
+    return weights.fill(vgg.Encoder(vgg.widths(found[ENCODER])), found, {ENCODER: ""})

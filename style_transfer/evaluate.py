@@ -1,0 +1,190 @@
+"""Judges a method's outputs: style and content losses, and what the classifiers see
+
+    python -m style_transfer.evaluate runs/mini/sanet [MORE ...] [--variant published]
+
+Every output becomes a row of `losses.csv.gz`; `losses.json` holds means and deviations (core/statistics.py).
+Any folder of {style}/{object}_test{n}_ref{n}.jpg or .png can be judged, with --data.
+
+`published` is what the benchmark's two scripts compute (core/judges.py), in files called `losses-published`.
+Its VGG figures are no distances: a perfect output gets the floor that is printed beside them.
+"""
+
+import argparse
+import importlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from evaluation import canvas, predict, transfer_protocol
+from evaluation.classifier import load_classifier
+from evaluation.errors import UserError, command
+from evaluation.files import file_digest, write_json
+from evaluation.mini_objects import SIZE as MINI_SIZE
+from evaluation.protocol import from_dict
+from style_transfer.core import losses
+from style_transfer.core.cli import positive
+from style_transfer.core.judges import Court, Direct, Published
+from style_transfer.core.pairs import Benchmark
+from style_transfer.core.statistics import results, write_rows
+
+DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier, object classifier
+    True: ("checkpoints/mini/vgg_normalised.safetensors", *predict.MINI),
+    False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *predict.PUBLISHED),
+}
+
+
+def open_pairs(folder: Path, args) -> tuple[Benchmark, dict]:
+    """The pairs whose outputs a folder should hold, and its manifest ({} if another program made it)."""
+    path = folder / "manifest.json"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give one of outputs {{style}}/{{object}}_test19_ref1.png")
+    manifest = json.loads(path.read_text()) if path.exists() else {}
+    data = args.data or manifest.get("data")
+    if manifest and not manifest.get("protocol"):
+        raise UserError(f"{folder}: holds pictures of one's own; only the benchmark's have a ground truth")
+    if not data:
+        raise UserError(f"{folder}: no manifest.json that names the data set; give --data")
+    if manifest:
+        content = {key: value for key, value in manifest["protocol"].items() if key != "hash"}
+        protocol = from_dict(content, str(path), transfer_protocol.TransferProtocol)
+        if args.protocol and transfer_protocol.load(args.protocol).hash != protocol.hash:
+            raise UserError(
+                f"--protocol {args.protocol}: {path} names protocol {protocol.name}; leave it out"
+            )
+    else:
+        jpg, mini = any(folder.glob("*/*.jpg")), data.partition(":")[0] == "mini"
+        name = args.protocol or ("transfer-mini" if mini else "transfer-published" if jpg else "transfer")
+        protocol = replace(transfer_protocol.load(name), format="jpg" if jpg else "png")
+    # ground truth and references are resized alike for all methods
+    return Benchmark(protocol, data, "", args.styles, args.objects), manifest
+
+
+def find_outputs(folder: Path, pairs: Benchmark, partial: bool) -> tuple[dict, int]:
+    """-> (content, reference) -> file, how many there should be. Raises UserError if some are missing."""
+    blocks = (block for _, block in pairs.blocks(1))
+    wanted = {
+        (c, s): folder / pairs.path(c, s) for block in blocks for c in block.contents for s in block.styles
+    }
+    found = {pair: path for pair, path in wanted.items() if path.exists()}
+    if not found or (len(found) < len(wanted) and not partial):
+        first = next(path for path in wanted.values() if not path.exists())
+        raise UserError(
+            f"{folder}: {len(wanted) - len(found)} of {len(wanted)} outputs are missing, first "
+            f"{first.relative_to(folder)}; make them with the method's transfer.py, name --styles or "
+            "--objects, or judge those that are there with --partial"
+        )
+    return found, len(wanted)
+
+
+def find_files(pairs: Benchmark, args) -> dict[str, Path | None]:
+    """The judges' files; None for one that is neither named nor where it is looked for. Raises UserError."""
+    flags = ["vgg", "style_classifier", *(["object_classifier"] if args.variant == "canvas" else [])]
+    files, defaults = {}, DEFAULTS[pairs.protocol.size == MINI_SIZE]
+    for flag, default in zip(flags, defaults):
+        given = getattr(args, flag)
+        if given and not Path(given).exists():
+            raise UserError(f"--{flag.replace('_', '-')} {given}: no such file")
+        files[flag] = Path(given or default) if given or Path(default).exists() else None
+    if not any(files.values()):
+        raise UserError(f"nothing to judge with; name --vgg or a classifier, or put {defaults[0]} there")
+    return files
+
+
+def open_judge(pairs: Benchmark, files: dict, args) -> Direct | Published:
+    """With the files found; adds those of StyTr2 to them."""
+    parts = {"encoder": losses.load_encoder(files["vgg"]).to(args.device) if files["vgg"] else None}
+    names = {"style": [s for s in pairs.styles if s in canvas.STYLES], "object": pairs.objects}
+    for task, known in names.items():
+        path, parts[task] = files.get(f"{task}_classifier"), None
+        if path:
+            parts[task] = load_classifier(path, task, device=args.device)
+            predict.check_labels(parts[task], known, str(path), pairs.protocol)
+    if args.variant == "canvas":
+        return Direct(pairs.protocol.size, **parts)
+    network = None
+    if parts["encoder"]:
+        network, found = load_stytr2(Path(args.stytr2 or files["vgg"].parent))
+        network.to(args.device)
+        files |= found
+    return Published(pairs.protocol.size, parts["encoder"], network, parts["style"])
+
+
+def load_stytr2(folder: Path) -> tuple[torch.nn.Module, dict[str, Path]]:
+    """The network that the published losses paint with, and its files; raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"--stytr2 {folder}: no such folder")
+    model = importlib.import_module("style_transfer.stytr2.model")  # all else does without this folder
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.name in model.FILES}
+    return model.load(files), files
+
+
+def evaluate(folder: Path, args) -> dict:
+    """Judges a folder, writes its two files, returns what is in the JSON; raises UserError."""
+    pairs, manifest = open_pairs(folder, args)
+    outputs, wanted = find_outputs(folder, pairs, args.partial)
+    files = find_files(pairs, args)
+    court, rows = Court(open_judge(pairs, files, args), pairs, outputs, args.device), []
+    blocks = [block for _, block in pairs.blocks(args.batch or max(8, 64 * 64 // pairs.protocol.size))]
+    ahead = court.begin(blocks[0])
+    with tqdm(total=len(outputs), desc=str(folder), unit="image", disable=None) as bar:
+        for number, block in enumerate(blocks, 1):
+            reading, ahead = ahead, court.begin(blocks[number]) if number < len(blocks) else {}
+            judged = court.rows(block, reading)
+            rows += judged
+            bar.update(len(judged))
+    judges = {name: path and file_digest(path) for name, path in files.items()}
+    made = {key: manifest.get(key) for key in ("method", "weights", "options")}
+    protocol = {"name": pairs.protocol.name, "hash": pairs.protocol.hash}
+    about = {"variant": args.variant, "protocol": protocol, "data": pairs.data, "judges": judges}
+    about |= {"made": made, "outputs": len(outputs), "of": wanted} | results(rows)
+    name = "losses" if args.variant == "canvas" else "losses-published"
+    write_rows(folder / f"{name}.csv.gz", rows)
+    write_json(folder / f"{name}.json", about)
+    return about
+
+
+def show(folder: Path, about: dict) -> None:
+    count = f"{about['outputs']} of {about['of']} outputs"
+    print(f"{folder}: {count}, variant {about['variant']}, protocol {about['protocol']['name']}")
+    print(f"{'':22}{'mean':>10}{'std style':>12}{'object':>10}{'content':>10}")
+    for column, figures in about["summary"].items():
+        print(f"{column:22}" + "".join(f"{v:{w}.4f}" for v, w in zip(figures.values(), (10, 12, 10, 10))))
+    if lacking := [f"--{flag.replace('_', '-')}" for flag, found in about["judges"].items() if not found]:
+        print(f"not all was measured, for want of a file: {', '.join(lacking)}")
+    for task in ("style", "object"):
+        if task in about["accuracy"]:
+            print(f"{task} seen as asked in {about['accuracy'][task]:.1%} of {about['accuracy']['outputs']}")
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m style_transfer.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="outputs of one method")
+    parser.add_argument("--variant", default="canvas", choices=["canvas", "published"])
+    parser.add_argument("--data", help="the data set (default: as the folder's manifest says)")
+    parser.add_argument("--protocol", help="of a folder without manifest (default: transfer, transfer-mini)")
+    parser.add_argument("--styles", nargs="+", help="judge only these")
+    parser.add_argument("--objects", nargs="+", help="judge only these")
+    parser.add_argument("--partial", action="store_true", help="judge what is there if outputs are missing")
+    parser.add_argument("--vgg", metavar="FILE", help="normalised VGG-19, .pth or .safetensors")
+    parser.add_argument("--stytr2", metavar="DIR", help="published: StyTr2's files (default: beside --vgg)")
+    parser.add_argument(
+        "--style-classifier", metavar="FILE", help="default: the miniature's or published one"
+    )
+    parser.add_argument("--object-classifier", metavar="FILE")
+    parser.add_argument("--batch", type=positive, help="outputs judged at once (default: by image size)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args(argv)
+    for folder in args.folders:
+        show(folder, evaluate(folder, args))
+
+
+if __name__ == "__main__":
+    main()
