@@ -22,6 +22,8 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
     for text in overrides:
         key, _, value = text.partition("=")
         before, after = OmegaConf.select(config, key), OmegaConf.select(merged, key)
+        if type(before) is str and type(after) is bool:  # YAML's own reading of words such as no
+            OmegaConf.update(merged, key, after := value)
         if before is not None and (_is_number(before), type(before) is bool) != (
             _is_number(after),
             type(after) is bool,
