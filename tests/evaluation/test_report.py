@@ -1,0 +1,227 @@
+import base64
+import html
+import io
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from evaluation import gallery, report
+from evaluation.interference import matrices
+from evaluation.results import collect
+from evaluation.table_formats import cell, printed
+from evaluation.table_rows import main_rows
+from tests import synthetic
+
+PROTOCOL = synthetic.protocol()
+VOID = {"meta", "link", "br", "input"}
+NASTY = "<b>&'\"</script>"
+
+
+def collateral(cell):
+    """Sketch is forgotten, Cats are drawn right half of the time."""
+    theme = "Winter" if cell.theme == "Sketch" else cell.theme
+    return theme, "Trees" if cell.object == "Cats" and cell.seed == 1 else cell.object
+
+
+class Page(HTMLParser):
+    """Rows of cells of every section's tables, and attributes of cells; fails where tags do not match."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.section, self.rows, self.ids, self.cells = [], None, {}, [], []
+        self.feed(text)
+        self.close()
+        assert not self.open and len(set(self.ids)) == len(self.ids)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        if tag == "section":
+            self.section = attrs["id"]
+        if tag == "tr":
+            self.rows.setdefault(self.section, []).append([])
+        if tag in ("td", "th"):
+            self.rows[self.section][-1].append("")
+            self.cells.append((self.section, attrs))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if {"td", "th"} & set(self.open):
+            self.rows[self.section][-1][-1] += data.strip()
+
+
+@pytest.fixture
+def runs(tmp_path):
+    root = tmp_path / "runs"
+    synthetic.answer_set(root / "base" / "answers", PROTOCOL, see=synthetic.right, images=True)
+    for target in ("Sketch", "Monet", "Sketch+Cats"):
+        synthetic.run_folder(root, "esd", target, PROTOCOL, collateral, images=True, commit="c0ffee")
+    synthetic.run_folder(root, "toy", "Sketch", PROTOCOL, synthetic.right, images=True, seed=77)
+    return root
+
+
+def written(root, out):
+    report.main([str(root), "--out", str(out)])
+    return (out / "report.html").read_text()
+
+
+def test_main_table_is_that_of_tables(runs, tmp_path):
+    rows = main_rows(collect([runs])[0])
+    names = printed(rows)
+    page = Page(written(runs, tmp_path))
+    assert page.rows["table"][0] == [name.replace("_", " ") for name in names]
+    assert page.rows["table"][1 : len(rows) + 1] == [[cell(row, name) for name in names] for row in rows]
+    assert any("[" in text for row in page.rows["table"][len(rows) + 1 :] for text in row)  # intervals
+
+
+def test_matrix_has_value_images_and_base(runs, tmp_path):
+    page = Page(written(runs, tmp_path))
+    each = matrices(collect([runs])[0])
+    values = [f"{value:.2f}" for matrix in each.values() for value in matrix.values.flat]
+    cells = [attrs for section, attrs in page.cells if section == "matrix" and "data-v" in attrs]
+    assert [attrs["data-v"] for attrs in cells] == values
+    row = cells[14:21]  # esd forgot Sketch; base and Monet stand above
+    assert "own" in row[2]["class"] and (row[2]["data-v"], row[2]["data-b"]) == ("0.00", "100.00")
+    assert row[2]["data-n"] == "6" and (row[4]["data-v"], row[4]["data-n"]) == ("50.00", "6")
+    assert sum(attrs["tabindex"] == "0" for attrs in cells) == len(each)  # one way in with the Tab key
+
+
+def test_worst_collateral_leaves_targets_out(runs, tmp_path):
+    rows = Page(written(runs, tmp_path)).rows["worst"][1:]
+    assert rows[0] == ["esd", "Monet", "Sketch", "100.0", "0.0", "100.0", "show"]
+    assert ["esd", "Sketch", "Cats"] in [row[:3] for row in rows] and len(rows) == 3
+    assert not any(row[1:3] == ["Sketch", "Sketch"] or row[0] == "toy" for row in rows)
+
+
+def test_provenance_of_every_run(runs, tmp_path):
+    page = Page(written(runs, tmp_path))
+    head, *rows = page.rows["runs"]
+    rows = [dict(zip(head, row)) for row in rows]
+    esd = next(row for row in rows if (row["method"], row["target"]) == ("esd", "Sketch"))
+    assert (esd["commit"], esd["seed"], esd["UA"]) == ("c0ffee", "0", "100.00")
+    assert '"lr": 1e-05' in esd["settings"] and esd["base model"] == synthetic.MODEL
+    assert esd["judges"] == f"{'a' * 16}+{'a' * 16}"
+    assert next(row for row in rows if row["method"] == "toy")["seed"] == "77"
+    assert ["hash", PROTOCOL.hash] in page.rows["protocol"]
+
+
+def test_gallery_pairs_base_and_unlearned(runs):
+    shown = gallery.gallery(collect([runs])[0])
+    data, cells = shown["data"], shown["data"]["grids"][0]
+    assert len(shown["sprites"]) == len(data["seen"]) == 5 and len(data["runs"]) == 4
+    assert shown["commands"] == []
+    sketch = next(run for run in data["runs"] if (run["method"], run["target"]) == ("esd", "Sketch"))
+    assert sketch["base"] == 0 and sketch["own"] != 0
+    at = cells.index(("Sketch", "Cats", 1))
+    assert sketch["covers"][at] and not sketch["covers"][cells.index(("Monet", "Cats", 1))]
+    assert data["seen"][sketch["own"]][at] == ("Winter", "Trees", 0.9, 0.9)
+    assert data["seen"][0][at][:2] == ("Sketch", "Cats")
+
+
+def test_sprites_show_the_images(runs):
+    one = next(one for one in collect([runs])[0] if one.method == "toy")
+    cells = gallery.spread(PROTOCOL, 5)
+    assert len(cells) == 24
+    with Image.open(io.BytesIO(base64.b64decode(gallery.sprite(gallery.files(one, cells))))) as page:
+        assert page.format == "WEBP" and page.size == (64 * 20, 64 * 2)
+        for i in (0, 5, 23):  # colours of tests.synthetic
+            x, y = 64 * (i % 20) + 32, 64 * (i // 20) + 32
+            assert page.convert("RGB").getpixel((x, y)) == pytest.approx((7 * i, 31 * i % 256, 255), abs=12)
+
+
+def test_large_protocols_are_thinned(monkeypatch):
+    monkeypatch.setattr(gallery, "IMAGES", 20)
+    cells = gallery.spread(PROTOCOL, 2)  # 48 images
+    assert 2 * len(cells) <= 20 and {c.object for c in cells} == set(PROTOCOL.objects)
+
+
+def test_without_images_names_the_command(runs, tmp_path):
+    full = written(runs, tmp_path)
+    assert 'class="missing"' not in full
+    (runs / "toy/Sketch/answers/Monet_Cats_seed1.png").unlink()
+    page = written(runs, tmp_path)
+    folder = runs / "toy" / "Sketch"
+    line = f"sample --model checkpoints/mini --run {folder} --protocol small --out {folder}/answers"
+    assert "images here: 1" in page and line in page and page.count('id="sprite') == 4
+    for path in runs.glob("base/answers/*.png"):
+        path.unlink()
+    page = written(runs, tmp_path)
+    assert 'id="sprite' not in page and 'id="pairs"' not in page and 'class="show"' not in page
+    assert f"--model checkpoints/mini --protocol small --out {runs}/base/answers" in page
+    Page(page)
+
+
+def test_without_base(runs, tmp_path):
+    (runs / "base/answers/predictions.csv.gz").unlink()
+    page = written(runs, tmp_path)
+    assert "No base model's answers" in page
+    assert not any("data-b" in attrs for _, attrs in Page(page).cells)
+
+
+def test_one_file_without_network(runs, tmp_path):
+    page = written(runs, tmp_path)
+    assert not re.search(r"https?:|//\w+\.\w|@import|<script[^>]*src|<img|url\((?!\$)", page)
+    assert all(link == "data:," for link in re.findall(r'<link[^>]*href="([^"]*)"', page))
+    assert len(page) < 200_000
+
+
+def test_same_input_same_bytes(runs, tmp_path):
+    assert written(runs, tmp_path / "a") == written(runs, tmp_path / "b")
+
+
+def test_names_are_escaped(runs, tmp_path):
+    synthetic.run_folder(runs, "odd", "Sketch", PROTOCOL, collateral, True, variant=NASTY, commit=NASTY)
+    synthetic.run_folder(runs, "odd", "Monet", PROTOCOL, collateral, True, variant="plain")
+    text = written(runs, tmp_path)
+    assert NASTY not in text and "<b>" not in text
+    assert any(NASTY in row[0] for row in Page(text).rows["table"])
+
+
+ACTIONS = """<script>
+const all_of = selector => [...document.querySelectorAll(selector)];
+const text = selector => all_of(selector).map(each => each.textContent.trim()).join("|");
+const result = {};
+all_of("#worst th button")[5].click();
+all_of("#worst th button")[4].click();
+result.sorted = text("#worst tbody tr td:nth-child(5)");
+all_of("#worst .show")[0].click();
+result.filtered = all_of("#filters select").map(each => each.value).join("|");
+result.pairs = all_of(".pair").length;
+document.querySelector(".pair").click();
+result.opened = document.getElementById("open").open && text("dialog figcaption");
+document.getElementById("open").close();
+document.querySelector(".matrix td").focus();
+document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true }));
+result.tip = document.getElementById("tip").textContent;
+result.panels = all_of(".panel:not([hidden])").length;
+document.body.replaceChildren(JSON.stringify(result));
+</script>"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("chromium"), reason="no chromium; apt install chromium")
+def test_in_a_browser(runs, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text(written(runs, tmp_path).replace("</body>", ACTIONS + "</body>"))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}/profile"]
+    options += ["--enable-logging=stderr", "--virtual-time-budget=2000", "--dump-dom"]
+    done = subprocess.run(["chromium", *options, page.as_uri()], capture_output=True, text=True, timeout=120)
+    assert "CONSOLE" not in done.stderr
+    result = json.loads(html.unescape(re.search(r"<body>(.*)</body>", done.stdout, re.DOTALL)[1]))
+    after = [float(value) for value in result["sorted"].split("|")]
+    assert after == sorted(after, reverse=True) and len(set(after)) > 1
+    assert result["filtered"] == "esd|Monet||Cats" and result["pairs"] == 8
+    assert result["opened"].startswith(
+        "base model: seen as Cats (0.9) in Monet (0.9)|unlearned: seen as Trees"
+    )
+    assert result["tip"] == "Base model: Photo\n100.00 % of 6 images; base model 100.00 %"
+    assert result["panels"] == 1
