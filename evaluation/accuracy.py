@@ -24,6 +24,7 @@ from evaluation.errors import UserError, command
 from evaluation.files import write_json
 from evaluation.protocol import Protocol
 from evaluation.records import RECORD, Origin, Prediction, origin, read_predictions
+from evaluation.suspicions import suspicions
 
 FIGURES = ("UA", "UA_both", "IRA", "CRA", "CRA_kept", "SC", "OC", "UP")
 UNSURE = 0.5  # a label seen with less than this probability is a guess
@@ -178,11 +179,15 @@ def score_folder(folder: str | Path, target: str) -> dict:
 
 
 def compare(result: dict, folder: str | Path, base: str | Path) -> dict:
-    """The base model's row: the same figures of its own answer set, which must be of the same origin."""
+    """The base model's row: the same figures of its own answer set, which must be of the same origin.
+
+    Answers that no run of ours made come from a whole model of their own, so theirs may be another.
+    """
     if read_manifest(base)["run"] is not None:
         raise UserError(f"--base {base}: answers of an unlearned model; name the base model's answer set")
+    foreign = read_manifest(folder)["run"] is None
     for what, ours, its in zip(Origin._fields, origin(folder), origin(base)):
-        if ours != its:
+        if ours != its and not (foreign and what == "model"):
             raise UserError(f"--base {base}: has {what} {its}, but {folder} has {ours}; they do not compare")
     return score_folder(base, result["target"])
 
@@ -232,15 +237,19 @@ def main(argv=None):
     parser.add_argument("--base", type=Path, help="answer set of the base model, to compare with")
     args = parser.parse_args(argv)
     target = target_of(args.answers, args.target)
+    (rows, _), base_rows = read_predictions(args.answers), None
     if target is None:  # the base model: nothing was forgotten
-        rows, _ = read_predictions(args.answers)
-        print(accuracies(score(rows, protocol_of(args.answers), [])))
-        return
-    result = score_folder(args.answers, target)
-    if args.base:
-        result["base"] = compare(result, args.answers, args.base)
-    write_json(args.answers / "accuracy.json", result)
-    print(summary(result))
+        result = score(rows, protocol_of(args.answers), [])
+        print(accuracies(result))
+    else:
+        result = score_folder(args.answers, target)
+        if args.base:
+            result["base"] = compare(result, args.answers, args.base)
+            base_rows, _ = read_predictions(args.base)
+        write_json(args.answers / "accuracy.json", result)
+        print(summary(result))
+    for sentence in suspicions(rows, result, base_rows):
+        print(f"note: {sentence}")
 
 
 if __name__ == "__main__":
