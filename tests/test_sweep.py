@@ -1,0 +1,286 @@
+"""scripts/sweep.py: the plan from what is on disk; what runs, fails, is killed and goes on."""
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from evaluation import jobs, protocol
+from evaluation.answers import grid
+from evaluation.canvas import answer_name
+from evaluation.files import write_json
+from evaluation.records import read_predictions
+from tests import slurm_node, tiny
+from tests.test_readme import parse
+
+REPOSITORY = Path(__file__).parent.parent
+MINI = ["--protocol", "mini", "--data", "mini"]
+
+
+def load_sweep():
+    spec = importlib.util.spec_from_file_location("sweep", REPOSITORY / "scripts/sweep.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+sweep = load_sweep()
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """File of a protocol of four images that the miniature's classifiers judge."""
+    p = replace(
+        protocol.load("mini"), themes=("Rust", "Sketch"), objects=("Cats", "Sea"), targets=("Sketch", "Cats"),
+        seeds=(188,), steps=2, fid_images=(1, 2),
+    )  # fmt: skip
+    content = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(p).items() if k != "name"}
+    path = tmp_path_factory.mktemp("protocol") / "small.yaml"
+    OmegaConf.save(OmegaConf.create(content), path)
+    return str(path)
+
+
+def finish(root, method, target, seconds=3600.0):
+    """Files that a finished cell leaves, without content."""
+    folder = root / method / target
+    write_json(folder / "record.json", {"seconds": {"setup": 0, "unlearn": seconds}, "stored_bytes": 10**9})
+    for name in ("predictions.csv.gz", "fid.json", "accuracy.json"):
+        (folder / "answers").mkdir(exist_ok=True)
+        (folder / "answers" / name).write_text("{}")
+
+
+def dry(root, capsys, *flags):
+    sweep.main([*MINI, "--out", str(root), *flags, "--dry-run"])
+    return capsys.readouterr().out
+
+
+def refusal(capsys, *flags):
+    with pytest.raises(SystemExit) as stop:
+        sweep.main([*MINI, *flags])
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_an_empty_folder_has_everything_to_do(tmp_path, capsys):
+    text = dry(tmp_path / "new", capsys)
+    for method in tiny.METHODS:
+        assert f"{method:16}   0 of   8 finished" in text
+    assert "8 to train, 8 to sample, 8 to predict, 8 to fid, 8 to score" in text
+    assert "not counted" in text and not (tmp_path / "new").exists()
+
+
+def test_plan_counts_what_is_finished_and_what_it_costs(tmp_path, capsys):
+    for target, hours in (("Sketch", 1), ("Rust", 3)):
+        finish(tmp_path, "esd", target, 3600 * hours)
+    text = dry(tmp_path, capsys, "--methods", "esd", "--workers", "2")
+    assert "esd                2 of   8 finished,  0 running    12.00 h   6 to train" in text
+    assert "missing: 12.00 hours, 6.00 with 2 at once; 6.000 GB" in text
+    assert "esd train" not in text and "esd sample" in text
+
+
+def test_half_an_answer_set_costs_half_and_images_tell_the_disk(tmp_path, capsys):
+    cells = grid(protocol.load("mini"))
+    for cell in cells[: len(cells) // 2]:
+        (tmp_path / "base/answers").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "base/answers" / answer_name(*cell)).write_bytes(bytes(10**6))
+    write_json(tmp_path / ".sweep/probe.json", {"/sample": 7200, "esd/train": 3600})
+    base, esd = sweep.Cell(tmp_path, "base", ""), sweep.Cell(tmp_path, "esd", "Sketch")
+    assert base.missing(protocol.load("mini"))["sample"] == 0.5
+    text = dry(tmp_path, capsys, "--methods", "esd", "--targets", "Sketch")
+    assert "missing: 4.00 hours" in text and f"{1.5 * len(cells) * 1e6 / 1e9:.3f} GB" in text
+    assert esd.missing(protocol.load("mini")).keys() == {"train", "sample", "predict", "fid", "score"}
+
+
+def test_predictions_without_their_images_are_finished(tmp_path):
+    finish(tmp_path, "esd", "Sketch")
+    answers = tmp_path / "esd/Sketch/answers"
+    for name in ("fid.json", "accuracy.json"):
+        (answers / name).unlink()
+    cell = sweep.Cell(tmp_path, "esd", "Sketch")
+    assert cell.missing(protocol.load("mini")).keys() == {"score"}
+    (answers / "Sketch_Cats_seed188.png").write_bytes(b"")
+    assert cell.missing(protocol.load("mini")).keys() == {"fid", "score"}
+
+
+def test_the_shipped_results_are_finished(capsys):
+    text = dry(REPOSITORY / "results/mini", capsys)
+    assert "base               1 of   1 finished" in text and "missing: 0.00 hours" in text
+    assert text.count("8 of   8 finished") == len(tiny.METHODS)
+
+
+def test_targets_are_names_or_sets(tmp_path, capsys):
+    assert "esd                0 of  20" in dry(tmp_path, capsys, "--methods", "esd", "--targets", "all")
+    assert "esd                0 of   2" in dry(
+        tmp_path, capsys, "--methods", "esd", "--targets", "Sketch", "Cats", "Sketch"
+    )
+
+
+def test_the_full_table_has_ten_methods_and_seventy_targets(tmp_path, capsys):
+    flags = [
+        "--protocol",
+        "canvas",
+        "--data",
+        "DATA",
+        "--out",
+        str(tmp_path),
+        "--targets",
+        "all",
+        "--dry-run",
+    ]
+    sweep.main(flags)
+    assert capsys.readouterr().out.count("0 of  70 finished") == len(tiny.METHODS) == 10
+
+
+def test_unknown_names_are_refused(capsys):
+    assert "--methods edd: no such method; did you mean" in refusal(capsys, "--methods", "edd")
+    assert "Skecth" in refusal(capsys, "--targets", "Skecth")
+    assert "--target Van_Gogh: protocol mini has no such images" in refusal(capsys, "--targets", "Van_Gogh")
+    assert "--transfer sannet: no such method; did you mean sanet" in refusal(capsys, "--transfer", "sannet")
+
+
+def test_another_model_in_the_same_folder_is_refused(tmp_path, capsys, monkeypatch):
+    for target in protocol.load("mini").targets:
+        finish(tmp_path, "uce", target)
+    (tmp_path / "base/answers").mkdir(parents=True)
+    (tmp_path / "base/answers/predictions.csv.gz").write_text("")
+    flags = ["--methods", "uce", "--out", str(tmp_path), "--workers", "1"]
+    sweep.main([*MINI, *flags])
+    assert "another model" in refusal(capsys, *flags, "--model", "elsewhere")
+
+
+def test_a_second_sweep_of_a_folder_is_refused(tmp_path, capsys):
+    for target in protocol.load("mini").targets:
+        finish(tmp_path, "uce", target)
+    (tmp_path / "base/answers").mkdir(parents=True)
+    (tmp_path / "base/answers/predictions.csv.gz").write_text("")
+    (tmp_path / ".sweep").mkdir()
+    with sweep.alone(tmp_path):
+        assert "another sweep is at work" in refusal(capsys, "--methods", "uce", "--out", str(tmp_path))
+
+
+def test_commands_exist_with_these_flags(monkeypatch):
+    flags = [
+        "--config",
+        "C",
+        "--flags=--seed 1 lr=1e-5",
+        "--transfer",
+        "all",
+        "--transfer-protocol",
+        "transfer-mini",
+    ]
+    args = sweep.parse([*MINI, *flags])
+    cells = [sweep.Cell(Path("runs"), method, "Sketch") for method in args.methods]
+    cells += [sweep.Cell(Path("runs"), "style_transfer", method) for method in args.transfer]
+    for cell in [sweep.Cell(Path("runs"), "base", ""), *cells]:
+        for stage, module, arguments in sweep.commands(cell, args):
+            parsed = parse(module, arguments, monkeypatch)
+            if stage == "train":
+                assert (parsed.seed, parsed.overrides, parsed.target) == (1, ["lr=1e-5"], "Sketch")
+
+
+def test_style_transfer_is_a_cell_that_its_job_finishes(tmp_path, capsys):
+    text = dry(tmp_path, capsys, "--methods", "--transfer", "sanet", "cast")
+    assert "style_transfer     0 of   2 finished" in text and "base" not in text
+    write_json(tmp_path / "style_transfer/sanet/manifest.json", {})
+    write_json(tmp_path / ".sweep/style_transfer/sanet/seconds.json", {"transfer": 7200.0})
+    text = dry(tmp_path, capsys, "--methods", "--transfer", "sanet", "cast")
+    assert "style_transfer     1 of   2 finished,  0 running     2.00 h   1 to transfer" in text
+
+
+def run(root, small, model, *flags):
+    """The sweep as users start it -> exit code, output."""
+    words = ["--out", root, "--protocol", small, "--data", "mini", "--model", model, "--workers", "2", *flags]
+    process = subprocess.run(
+        [sys.executable, "scripts/sweep.py", *map(str, words)],
+        cwd=REPOSITORY, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    return process.returncode, process.stdout + process.stderr
+
+
+def contents(root):
+    """Everything that figures are made of: pixels, predictions, FID, scores; not what training took."""
+    found = {path.relative_to(root): path.read_bytes() for path in root.glob("**/answers/*.png")}
+    for path in root.glob("**/answers/*.json"):
+        if path.name in ("fid.json", "accuracy.json"):
+            content = json.loads(path.read_text())
+            content.pop("judged", None)  # quotes the record, with its seconds
+            content.get("base", {}).pop("judged", None)
+            found[path.relative_to(root)] = content
+    for path in root.glob("**/answers/predictions.csv.gz"):
+        found[path.relative_to(root)] = read_predictions(path.parent)[0]
+    assert len(found) == 3 * (4 + 2 + 1) - 1  # four images, FID, scores (the base has none), predictions
+    return found
+
+
+def stamps(root):
+    return {p: p.stat().st_mtime_ns for p in root.glob("*/*/**/*") if p.is_file() and ".sweep" not in p.parts}
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory, tiny_sd, small):
+    root = tmp_path_factory.mktemp("sweep")
+    code, text = run(root, small, tiny_sd, "--methods", "uce")
+    assert code == 0, text
+    return root, text
+
+
+def test_two_real_cells_on_this_machine(swept):
+    root, text = swept
+    assert all(f"{cell}: finished" in text for cell in ("base", "uce/Sketch", "uce/Cats"))
+    for target in ("Sketch", "Cats"):
+        result = json.loads((root / "uce" / target / "answers/accuracy.json").read_text())
+        assert result["target"] == target and "base" in result
+    table = subprocess.run(
+        [sys.executable, "-m", "evaluation.tables", root], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert "uce" in table.stdout
+
+
+def test_a_lost_cell_is_made_again_to_the_same_bytes_and_nothing_else(swept, tiny_sd, small, tmp_path):
+    """What a killed worker leaves: a finished run, a part of the images, a claim."""
+    root = tmp_path / "copy"
+    shutil.copytree(swept[0], root)
+    whole, answers = contents(root), root / "uce/Sketch/answers"
+    for name in ("predictions.csv.gz", "accuracy.json", "fid.json", "Rust_Sea_seed188.png"):
+        (answers / name).unlink()
+    (root / ".sweep/uce/Sketch/seconds.json").unlink()
+    (answers / ".claim-0").write_text("another-machine 1")
+    others = {path: stamp for path, stamp in stamps(root).items() if answers not in path.parents}
+    code, text = run(root, small, tiny_sd, "--methods", "uce")
+    assert code == 0 and "uce/Sketch: ended unfinished, is tried again; log" in text
+    assert "uce/Sketch: finished" in text and "uce/Cats: finished" not in text
+    assert contents(root) == whole and others.items() <= stamps(root).items()
+
+
+def test_a_failed_cell_names_its_log_and_is_tried_again(swept, tiny_sd, small, tmp_path):
+    root = tmp_path / "copy"
+    shutil.copytree(swept[0], root)
+    shutil.rmtree(root / "uce/Cats")
+    (root / "uce/Cats").write_text("in the way")
+    code, text = run(root, small, tiny_sd, "--methods", "uce")
+    assert code == 2 and "1 cells failed; run this again to retry" in text
+    assert Path(jobs.last(root / ".sweep/uce/Cats")["log"]).read_text() and "uce/Cats: failed, log" in text
+    (root / "uce/Cats").unlink()
+    code, text = run(root, small, tiny_sd, "--methods", "uce")
+    assert code == 0 and "uce/Cats: finished" in text and contents(root) == contents(swept[0])
+
+
+@pytest.mark.slow
+def test_slurm_makes_the_same_bytes(swept, tiny_sd, small, tmp_path):
+    if reason := slurm_node.why_not():
+        pytest.skip(f"no SLURM here: {reason}")
+    flags = shlex.split(
+        "--methods uce --executor slurm --max-concurrent 2 --gpus-per-cell 0 --cpus-per-cell 1"
+    )
+    with slurm_node.node():
+        code, text = run(tmp_path / "runs", small, tiny_sd, *flags)
+    assert code == 0, text
+    assert contents(tmp_path / "runs") == contents(swept[0])
