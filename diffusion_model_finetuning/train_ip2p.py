@@ -23,8 +23,8 @@ from diffusers import StableDiffusionInstructPix2PixPipeline
 
 from diffusion_model_finetuning.core import ip2p, loop, training
 from diffusion_model_finetuning.core.data import cached_moments
-from diffusion_model_finetuning.core.sd import eps, load_sd
-from diffusion_model_finetuning.core.training import draw_noise, noise_loss, save_pipeline
+from diffusion_model_finetuning.core.sd import draw_noise, eps, load_sd
+from diffusion_model_finetuning.core.training import noise_loss, save_pipeline
 from evaluation import canvas
 from evaluation.errors import command
 from evaluation.images import CanvasImages

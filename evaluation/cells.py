@@ -5,14 +5,14 @@ A cell is `ROOT/{method}/{target}`: a run, the base model (`ROOT/base`) or a met
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 from evaluation.fid import FID
-from evaluation.jobs import SECONDS
+from evaluation.jobs import SECONDS, last
 from evaluation.protocol import Protocol
 from evaluation.records import PREDICTIONS, RECORD
 
@@ -111,3 +111,34 @@ class Costs:
         """Bytes of what is missing, as far as known."""
         pictures = missing.get("sample", 0) * size(protocol) * (self.image or 0)
         return pictures + self.stored.get(cell.method, 0) * ("train" in missing)
+
+
+def work(missing: dict[str, float]) -> set[str]:
+    """The stages that need a job: scores are made here, once the base model is judged."""
+    return missing.keys() - {"score"}
+
+
+def describe(cells: list[Cell], protocol: Protocol, costs: Costs, running: set[Path], at_once: int):
+    """-> the plan in lines: one for each method, what failed and its log, hours and disk."""
+    left = {cell: cell.missing(protocol) for cell in cells}
+    cost = {cell: costs.hours(cell, missing) for cell, missing in left.items()}
+    lines = []
+    for method in dict.fromkeys(cell.method for cell in cells):
+        own = [cell for cell in cells if cell.method == method]
+        done, busy = sum(not left[cell] for cell in own), sum(cell.notes in running for cell in own)
+        stages = ", ".join(f"{n} to {s}" for s, n in Counter(s for cell in own for s in left[cell]).items())
+        hours = sum(cost[cell][0] for cell in own)
+        lines.append(
+            f"{method:16}{done:4} of {len(own):3} finished,{busy:3} running{hours:9.2f} h   {stages}"
+        )
+    for cell in cells:
+        if work(left[cell]) and cell.notes not in running and (job := last(cell.notes)):
+            lines.append(f"{cell}: ended unfinished, is tried again; log {job['log']}")
+    hours = sum(each for each, _ in cost.values())
+    disk = sum(costs.disk(cell, missing, protocol) for cell, missing in left.items())
+    lines.append(
+        f"missing: {hours:.2f} hours, {hours / at_once:.2f} with {at_once} at once; {disk / 1e9:.3f} GB"
+    )
+    if unknown := dict.fromkeys(f"{cell.method} {s}" for cell in cells for s in cost[cell][1]):
+        lines.append(f"not counted, since not measured (--probe: training, drawing): {', '.join(unknown)}")
+    return lines

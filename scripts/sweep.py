@@ -15,11 +15,10 @@ import fcntl
 import os
 import shlex
 import shutil
-from collections import Counter
 from pathlib import Path
 
 from evaluation import accuracy, canvas, jobs, protocol
-from evaluation.cells import BASE, SCORES, TRANSFER, Cell, Costs, images, read, size
+from evaluation.cells import BASE, SCORES, TRANSFER, Cell, Costs, describe, images, read, size, work
 from evaluation.errors import UserError, command
 from evaluation.files import write_json
 from evaluation.sharing import agree
@@ -111,11 +110,6 @@ def plan(args) -> list[Cell]:
     return [*base, *cells, *(Cell(args.out, TRANSFER, method) for method in args.transfer)]
 
 
-def work(missing: dict[str, float]) -> set[str]:
-    """The stages that need a job: scores are made here, once the base model is judged."""
-    return missing.keys() - {"score"}
-
-
 def commands(cell: Cell, args) -> list[tuple[str, str, list[str]]]:
     """(stage, module, arguments), as scripts/unlearn.sh, evaluate.sh and transfer.sh have them."""
     folder, answers = str(cell.folder), str(cell.answers)
@@ -172,33 +166,6 @@ def probe(cells: list[Cell], args) -> None:
         )
         shutil.rmtree(scratch.root, ignore_errors=True)
     write_json(args.out / PROBED, {key: value for key, value in seconds.items() if value is not None})
-
-
-def describe(cells: list[Cell], args, running: set[Path]) -> str:
-    """The plan as text: a line for each method, what failed and its log, hours and disk."""
-    costs = Costs(cells, read(args.out / PROBED))
-    left = {cell: cell.missing(args.world) for cell in cells}
-    cost = {cell: costs.hours(cell, missing) for cell, missing in left.items()}
-    lines = [f"{args.out}: protocol {args.world.name}, model {args.model}"]
-    for method in dict.fromkeys(cell.method for cell in cells):
-        own = [cell for cell in cells if cell.method == method]
-        done, busy = sum(not left[cell] for cell in own), sum(cell.notes in running for cell in own)
-        stages = ", ".join(f"{n} to {s}" for s, n in Counter(s for cell in own for s in left[cell]).items())
-        hours = sum(cost[cell][0] for cell in own)
-        lines.append(
-            f"{method:16}{done:4} of {len(own):3} finished,{busy:3} running{hours:9.2f} h   {stages}"
-        )
-    for cell in cells:
-        if work(left[cell]) and cell.notes not in running and (job := jobs.last(cell.notes)):
-            lines.append(f"{cell}: ended unfinished, is tried again; log {job['log']}")
-    hours, at_once = sum(each for each, _ in cost.values()), args.workers
-    disk = sum(costs.disk(cell, missing, args.world) for cell, missing in left.items())
-    lines.append(
-        f"missing: {hours:.2f} hours, {hours / at_once:.2f} with {at_once} at once; {disk / 1e9:.3f} GB"
-    )
-    if unknown := dict.fromkeys(f"{cell.method} {s}" for cell in cells for s in cost[cell][1]):
-        lines.append(f"not counted, since not measured (--probe: training, drawing): {', '.join(unknown)}")
-    return "\n".join(lines)
 
 
 def executor(args, gpus: list[str]) -> jobs.Local | jobs.Slurm:
@@ -266,7 +233,9 @@ def main(argv=None):
     if args.probe:
         probe(cells, args)
     running = jobs.alive(cell.notes for cell in cells)
-    print(describe(cells, args, running), flush=True)
+    about = f"{args.out}: protocol {args.world.name}, model {args.model}"
+    costs = Costs(cells, read(args.out / PROBED))
+    print(about, *describe(cells, args.world, costs, running, args.workers), sep="\n", flush=True)
     if args.dry_run:
         return
     made_with = {"protocol": args.world.__dict__ | {"hash": args.world.hash}}

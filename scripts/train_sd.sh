@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fine-tunes the miniature text to image for a few hundred steps and judges its answers. Ten minutes on two CPU cores.
+# Fine-tunes the miniature text to image for a few hundred steps and judges its answers. Three minutes on two CPU cores.
 # (scripts/make_mini.sh trains it from nothing.)
 #   bash scripts/train_sd.sh [FOLDER]        run it again to go on where it was stopped
 set -euo pipefail

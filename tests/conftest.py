@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,15 @@ def tiny_sd(tmp_path_factory):
     from tests import tiny
 
     return tiny.build_sd(tmp_path_factory.mktemp("tiny_sd"))
+
+
+@pytest.fixture(scope="session")
+def sd15(tmp_path_factory):
+    """Folder of SD 1.5 with random weights, see tests/full_size.py; UNLEARNCANVAS_SD15=FOLDER keeps it."""
+    from tests import full_size
+
+    kept = os.environ.get("UNLEARNCANVAS_SD15")
+    folder = Path(kept).resolve() if kept else tmp_path_factory.mktemp("sd15")
+    if not (folder / "world.yaml").exists():
+        full_size.build(folder)
+    return folder

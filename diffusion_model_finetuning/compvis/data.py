@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 from diffusion_model_finetuning.compvis.config import instantiate
 from diffusion_model_finetuning.core import ip2p, training
 from diffusion_model_finetuning.core.data import Captions, cached_moments, forever
+from diffusion_model_finetuning.core.sd import draw_noise
 from diffusion_model_finetuning.train_ip2p import Pairs
 from evaluation import canvas
 from evaluation.images import CanvasImages
@@ -107,7 +108,7 @@ class CanvasData(pl.LightningDataModule):
     def batch(self, examples, items: torch.Tensor, dropout: float, generator: torch.Generator) -> dict:
         """This process's part of the batch of these items [B]."""
         batch = examples.draw(items, dropout, generator)
-        batch["t"], batch["noise"] = training.draw_noise(self.sd, batch["latents"], generator)
+        batch["t"], batch["noise"] = draw_noise(self.sd, batch["latents"], generator)
         share = len(items) // self.trainer.world_size
         mine = slice(self.trainer.global_rank * share, (self.trainer.global_rank + 1) * share)
         return {name: values[mine] for name, values in batch.items()}

@@ -199,8 +199,13 @@ def sample(
     return to_pixels(images)
 
 
+def draw_noise(sd: StableDiffusion, latents: torch.Tensor, generator: torch.Generator):
+    """-> uniform timesteps [B] and normal noise like the latents [B,C,h,w], both on the CPU."""
+    t = torch.randint(len(sd.abar), (len(latents),), generator=generator)
+    return t, torch.randn(latents.shape, generator=generator)
+
+
 def diffusion_loss(sd: StableDiffusion, latents, text, generator: torch.Generator) -> torch.Tensor:
     """SD's training loss: MSE of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
-    t = torch.randint(len(sd.abar), (len(latents),), generator=generator).to(latents.device)
-    noise = torch.randn(latents.shape, generator=generator).to(latents.device)
+    t, noise = (drawn.to(latents.device) for drawn in draw_noise(sd, latents, generator))
     return F.mse_loss(eps(sd.unet, sd.add_noise(latents, noise, t), t, text), noise)

@@ -49,12 +49,6 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def draw_noise(sd, latents: torch.Tensor, generator: torch.Generator):
-    """-> uniform timesteps [B] and normal noise like the latents [B,C,h,w], both on the CPU."""
-    t = torch.randint(len(sd.abar), (len(latents),), generator=generator)
-    return t, torch.randn(latents.shape, generator=generator)
-
-
 def noise_loss(
     predicted: torch.Tensor, noise: torch.Tensor, abar_t: torch.Tensor, min_snr: float | None = None
 ):
@@ -63,10 +57,9 @@ def noise_loss(
     With `min_snr` = gamma (5 in Hang et al. 2023), an image weighs min(SNR, gamma) / SNR, where SNR =
     abar / (1 - abar): all count alike in x_0 up to gamma, and nearly clean ones no more than that.
     """
-    error = F.mse_loss(predicted.float(), noise, reduction="none")
     if min_snr is None:
-        return error.mean()
-    snr = abar_t / (1 - abar_t)
+        return F.mse_loss(predicted.float(), noise)
+    error, snr = F.mse_loss(predicted.float(), noise, reduction="none"), abar_t / (1 - abar_t)
     return (error.mean((1, 2, 3)) * snr.clamp(max=min_snr) / snr).mean()
 
 

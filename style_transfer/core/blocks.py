@@ -86,3 +86,24 @@ def merge(fine: torch.Tensor, coarse: torch.Tensor) -> torch.Tensor:
 def merging(width: int) -> nn.Conv2d:
     """The 3x3 convolution of the mirrored grid that follows `merge`."""
     return nn.Conv2d(width, width, 3, padding=1, padding_mode="reflect")
+
+
+class TwoScales(nn.Module):
+    """`StyleAttention` at relu4_1 and at relu5_1, the coarse result added to the fine one."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.sanet4_1, self.sanet5_1 = StyleAttention(width), StyleAttention(width)
+        self.merge_conv = merging(width)
+
+    def content(self, c4: torch.Tensor, c5: torch.Tensor) -> tuple:
+        return c4, self.sanet4_1.query(c4), c5, self.sanet5_1.query(c5)
+
+    def style(self, s4: torch.Tensor, s5: torch.Tensor) -> tuple:
+        return *self.sanet4_1.key_value(s4), *self.sanet5_1.key_value(s5)
+
+    def forward(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> [B,width,h,w], at the size of relu4_1 of the content."""
+        fine = self.sanet4_1(*content[:2], *style[:2])
+        coarse = self.sanet5_1(*content[2:], *style[2:])
+        return self.merge_conv(merge(fine, coarse))

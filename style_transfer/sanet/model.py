@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from style_transfer.core import vgg, weights
-from style_transfer.core.blocks import StyleAttention, merge, merging
+from style_transfer.core.blocks import TwoScales
 
 FILES = {  # released file -> the part of the network that it fills
     "vgg_normalised.pth": "encoder",
@@ -20,32 +20,13 @@ FILES = {  # released file -> the part of the network that it fills
 }
 
 
-class Transform(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.sanet4_1, self.sanet5_1 = StyleAttention(width), StyleAttention(width)
-        self.merge_conv = merging(width)
-
-    def content(self, c4: torch.Tensor, c5: torch.Tensor) -> tuple:
-        return c4, self.sanet4_1.query(c4), c5, self.sanet5_1.query(c5)
-
-    def style(self, s4: torch.Tensor, s5: torch.Tensor) -> tuple:
-        return *self.sanet4_1.key_value(s4), *self.sanet5_1.key_value(s5)
-
-    def forward(self, content: tuple, style: tuple) -> torch.Tensor:
-        """-> [B,width,h,w], at the size of relu4_1 of the content."""
-        fine = self.sanet4_1(*content[:2], *style[:2])
-        coarse = self.sanet5_1(*content[2:], *style[2:])
-        return self.merge_conv(merge(fine, coarse))
-
-
 class SANet(nn.Module):
     multiple = 16  # of pixels of a content's sides; those of a style are free
 
     def __init__(self, widths=vgg.WIDTHS):
         super().__init__()
         self.encoder, self.decoder = vgg.Encoder(widths), vgg.decoder(widths)
-        self.transform = Transform(widths[3])
+        self.transform = TwoScales(widths[3])
 
     def encode_content(self, images: torch.Tensor) -> tuple:
         """[B,3,H,W] in [0,1] -> relu4_1 and its queries, relu5_1 and its queries."""

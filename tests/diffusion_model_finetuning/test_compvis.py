@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from diffusion_model_finetuning.core.sd import eps, load_sd
 from evaluation import canvas
 from evaluation.images import CanvasImages
 from tests import tiny
-from tests.machine_unlearning.test_sd15 import MEMORY, UNET_PARAMETERS, build
+from tests.full_size import MEMORY, UNET_PARAMETERS
 
 REPOSITORY = Path(__file__).parent.parent.parent
 MODULE = "diffusion_model_finetuning.compvis.main"
@@ -275,17 +274,13 @@ def test_photos_may_be_left_out():
 
 @pytest.mark.sd15
 @pytest.mark.parametrize("base, channels", [("sd", 4), ("ip2p", 8)])
-def test_one_training_step_at_full_size(base, channels, tmp_path):
-    """SD 1.5 on a CPU in 24 GB, in a process of its own: python -m pytest -m sd15 -s -k compvis"""
-    kept = os.environ.get("UNLEARNCANVAS_SD15")
-    model = Path(kept).resolve() if kept else tmp_path / "sd15"
-    if not (model / "world.yaml").exists():  # written last
-        build(model)
+def test_one_training_step_at_full_size(base, channels, sd15, tmp_path):
+    """On a CPU in 24 GB, in a process of its own: `bash scripts/smoke_sd15.sh compvis`"""
     code = f"import sys\nfrom evaluation import cost\nfrom {MODULE} import main\nmain(sys.argv[1:])\n"
     small = ["max_steps=1", "accumulate_grad_batches=1", "accelerator=cpu", "limit_val_batches=1"]
     settings = [f"lightning.trainer.{text}" for text in small]
     settings += [f"data.params.{text}" for text in ("size=64", "per_object=1", "batch_size=1", "workers=0")]
-    words = ["--base", base, "--name", "run", "--model", model, "--data", "mini", "--logs", tmp_path]
+    words = ["--base", base, "--name", "run", "--model", sd15, "--data", "mini", "--logs", tmp_path]
     command = [sys.executable, "-c", code + 'print(cost.peak_memory("cpu"))', *map(str, words), *settings]
     done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     peak = int(done.stdout.split()[-1])

@@ -12,8 +12,7 @@ from diffusion_model_finetuning.core import formats
 from diffusion_model_finetuning.core.load import SD15, empty
 from diffusion_model_finetuning.core.read import PARTS
 from evaluation import cost
-
-MEMORY = 24e9  # bytes
+from tests.full_size import MEMORY
 
 
 @pytest.mark.sd15

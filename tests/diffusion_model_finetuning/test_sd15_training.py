@@ -1,10 +1,9 @@
 """One step of each diffusers training script on Stable Diffusion 1.5's exact architecture, on a CPU in 24 GB.
 
-Run by `python -m pytest -m sd15 -s -k training`. UNLEARNCANVAS_SD15=FOLDER keeps the model (2 GB) there.
+Run by `bash scripts/smoke_sd15.sh training`.
 """
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors import safe_open
 
-from tests.machine_unlearning.test_sd15 import MEMORY, build
+from tests.full_size import MEMORY
 
 REPOSITORY = Path(__file__).parent.parent.parent
 CODE = """
@@ -21,15 +20,6 @@ from evaluation import cost
 importlib.import_module(sys.argv[1]).main(sys.argv[2:])
 print(cost.peak_memory("cpu"))
 """
-
-
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory):
-    kept = os.environ.get("UNLEARNCANVAS_SD15")
-    folder = Path(kept).resolve() if kept else tmp_path_factory.mktemp("sd15")
-    if not (folder / "world.yaml").exists():  # written last
-        build(folder)
-    return folder
 
 
 @pytest.mark.sd15

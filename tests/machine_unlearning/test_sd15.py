@@ -5,85 +5,25 @@ Run by `bash scripts/smoke_sd15.sh METHOD`. With UNLEARNCANVAS_SD15=FOLDER the m
 
 import importlib
 import json
-import os
-from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from transformers import CLIPTextConfig, CLIPTextModel
 
-from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
-from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
-from diffusion_model_finetuning.scratch import sd_scheduler
-from diffusion_model_finetuning.train_sd import save_pipeline
-from evaluation import cost, protocol
+from diffusion_model_finetuning.core.sd import load_sd
+from evaluation import cost
 from machine_unlearning.core import embeddings
 from machine_unlearning.core.weights import intervenes
 from machine_unlearning.sample import sampler
+from tests.full_size import MEMORY, UNET_PARAMETERS
 from tests.tiny import METHODS
 
-UNET_PARAMETERS = 859_520_964
-MEMORY = 24e9  # bytes
 QUICK = {  # those of them that a method has: one step, and pre-passes of one
     "steps": 1, "walk": 2, "warmup": 0, "accumulate": 1, "images": 2, "retain_images": 1, "surrogates": 1,
     "times": 8, "mask_steps": 1, "score_steps": 1, "invert_steps": 1,
 }  # fmt: skip
-
-
-def build(folder):
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        sample_size=64,
-        block_out_channels=(320, 640, 1280, 1280),
-        layers_per_block=2,
-        cross_attention_dim=768,
-        attention_head_dim=8,
-    )
-    blocks = {"down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
-    vae = AutoencoderKL(
-        **blocks,
-        block_out_channels=(128, 256, 512, 512),
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=512,
-        scaling_factor=0.18215,
-    )
-    text = CLIPTextConfig(
-        vocab_size=49_408,
-        hidden_size=768,
-        intermediate_size=3072,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        max_position_embeddings=77,
-        projection_dim=768,
-        bos_token_id=49_406,
-        eos_token_id=49_407,
-        pad_token_id=49_407,
-    )
-    sd = StableDiffusion(unet, vae, CLIPTextModel(text), clip_tokenizer(), sd_scheduler(), str(folder))
-    card = {"variant": "canvas", "protocol": str(folder / "world.yaml"), "data": "mini"}
-    save_pipeline(sd, folder, True, card)
-    # a small world, all of which the miniature's data set can show
-    world = replace(
-        protocol.load("canvas"), themes=("Rust", "Sketch", "Winter"), objects=("Cats", "Sea", "Trees")
-    )
-    content = {
-        key: list(v) if isinstance(v, tuple) else v for key, v in asdict(world).items() if key != "name"
-    }
-    OmegaConf.save(OmegaConf.create(content | {"targets": ["Sketch"]}), folder / "world.yaml")
-
-
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory):
-    kept = os.environ.get("UNLEARNCANVAS_SD15")
-    folder = Path(kept).resolve() if kept else tmp_path_factory.mktemp("sd15")
-    if not (folder / "world.yaml").exists():  # written last
-        build(folder)
-    return folder
 
 
 @pytest.mark.sd15

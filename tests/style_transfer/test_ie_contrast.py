@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from evaluation.errors import UserError
-from style_transfer.ie_contrast.model import FILES, IEContraAST, Transform, load
+from style_transfer.core.blocks import TwoScales
+from style_transfer.ie_contrast.model import FILES, IEContraAST, load
 from style_transfer.stytr2.transformer import Transformer
 from tests.style_transfer import narrow
 
@@ -42,7 +43,7 @@ def attention(block, content, style):
 
 def test_transform_written_out():
     torch.manual_seed(0)
-    transform = Transform(8).double().requires_grad_(False)
+    transform = TwoScales(8).double().requires_grad_(False)
     c4, c5, s4, s5 = (torch.randn(2, 8, *size).double() for size in ((5, 7), (3, 4), (4, 6), (2, 3)))
     got = transform(transform.content(c4, c5), transform.style(s4, s5))
     for i in range(2):

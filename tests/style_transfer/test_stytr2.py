@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from evaluation.errors import UserError
-from style_transfer.ie_contrast.model import Transform
+from style_transfer.core.blocks import TwoScales
 from style_transfer.stytr2.model import FILES, StyTr2, load
 from style_transfer.stytr2.transformer import HEADS, DecoderLayer, EncoderLayer, Transformer
 from tests.style_transfer import narrow
@@ -124,6 +124,6 @@ def test_wrong_files(network):
     with pytest.raises(UserError, match=r"embedding_iter_160000\.pth"):
         load({name: state for name, state in files.items() if "embedding" not in name})
     with pytest.raises(UserError, match=r"transformer_iter_160000\.pth.*StyTr2"):
-        load(files | {"transformer_iter_160000.pth": Transform(16).state_dict()})
+        load(files | {"transformer_iter_160000.pth": TwoScales(16).state_dict()})
     with pytest.raises(UserError, match=r"transformer_iter_160000\.pth.*another shape"):
         load(files | {"transformer_iter_160000.pth": Transformer(32, 24).state_dict()})
