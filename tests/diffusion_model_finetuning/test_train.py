@@ -52,6 +52,19 @@ def uninterrupted(tmp_path_factory):
     return run_sd(tmp_path_factory.mktemp("sd") / "whole")
 
 
+def test_every_image_of_every_step_gets_noise_of_its_own(tmp_path, monkeypatch):
+    seen = []
+
+    def spy(predicted, noise, *more, real=train_sd.noise_loss):
+        seen.append(noise)
+        return real(predicted, noise, *more)
+
+    monkeypatch.setattr(train_sd, "noise_loss", spy)
+    run_sd(tmp_path / "sd")
+    noise = torch.cat(seen).flatten(1)
+    assert len(seen) > 1 and len(noise.unique(dim=0)) == len(noise)
+
+
 def test_resumed_sd_training_changes_nothing(uninterrupted, tmp_path, monkeypatch):
     monkeypatch.setattr(train_sd, "noise_loss", tiny.interrupt(train_sd.noise_loss, 3))
     with pytest.raises(KeyboardInterrupt):  # after three steps, one more than was saved

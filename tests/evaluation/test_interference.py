@@ -10,8 +10,10 @@ PROTOCOL = synthetic.protocol()
 
 
 def collateral(cell):
-    """Sketch is forgotten, Cats are drawn right half of the time, the photos never."""
-    theme = "Winter" if cell.theme in ("Sketch", "Seed_Images") else cell.theme
+    """Sketch is forgotten, Cats are drawn right half of the time, the photos and what is on them never."""
+    if cell.theme == "Seed_Images":
+        return "Winter", "Trees"
+    theme = "Winter" if cell.theme == "Sketch" else cell.theme
     return theme, "Trees" if cell.object == "Cats" and cell.seed == 1 else cell.object
 
 

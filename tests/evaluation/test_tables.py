@@ -199,13 +199,14 @@ def test_rank_correlation_with_the_published_rows(tmp_path, capsys):
     assert "style_IRA" not in row  # all keep everything: no order to compare
 
 
-def test_interval_of_targets_alone_is_the_textbook_bootstrap():
+def test_interval_over_one_axis_is_the_textbook_bootstrap():
     values = np.random.default_rng(1).uniform(0, 100, 12)
-    ours = intervals.interval(values[:, None])
     draw = {"method": "percentile", "n_resamples": 20_000, "rng": 2}
     theirs = scipy.stats.bootstrap((values,), np.mean, **draw).confidence_interval
-    assert ours == pytest.approx(tuple(theirs), abs=1.5)
-    assert intervals.interval(values[:, None]) == ours  # nothing but the table decides
+    for table in (values[:, None], values[None]):  # targets, or seeds
+        ours = intervals.interval(table)
+        assert ours == pytest.approx(tuple(theirs), abs=1.5)
+        assert intervals.interval(table) == ours  # nothing but the table decides
 
 
 def test_interval_sees_targets_and_seeds():
