@@ -14,7 +14,7 @@ PARSE = "from machine_unlearning.my_way import train; train.main(['--target', 'S
 @pytest.fixture
 def tree(tmp_path):
     leave = shutil.ignore_patterns("__pycache__")
-    for name in ("machine_unlearning", "evaluation", "diffusion_model_finetuning"):
+    for name in ("machine_unlearning", "evaluation", "diffusion_model_finetuning", "style_transfer"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=leave)
     (tmp_path / "scripts").mkdir()
     shutil.copy(ROOT / "scripts/new_method.sh", tmp_path / "scripts")
@@ -41,8 +41,37 @@ def test_a_copy_that_works_under_its_own_name(tree):
     assert parsed.returncode == 2 and "did you mean Sketch" in parsed.stderr
 
 
+TRANSFER = "from style_transfer.my_way import train; train.main(['--out', 'run', 'lrr=1'])"
+
+
+def test_a_copy_of_a_style_transfer_method(tree):
+    done = make(tree, "--style-transfer", "my_way")
+    assert done.returncode == 0 and "bash style_transfer/my_way/transfer.sh" in done.stdout
+    sanet, mine = tree / "style_transfer/sanet", tree / "style_transfer/my_way"
+    kept = {p.name for p in sanet.iterdir() if p.is_file()}
+    assert {p.name for p in mine.iterdir()} == kept
+    assert {"model.py", "transfer.py", "train.py", "config.yaml", "eval.sh"} <= kept
+    for name in kept - {"config.yaml"}:
+        assert "sanet." not in (mine / name).read_text(), name
+    compile((mine / "train.py").read_text(), "train.py", "exec")
+    parsed = subprocess.run([sys.executable, "-c", TRANSFER], cwd=tree, capture_output=True, text=True)
+    assert parsed.returncode == 2 and "did you mean lr" in parsed.stderr
+
+
 @pytest.mark.parametrize(
-    "names", [["esd"], ["core"], ["sample"], ["base"], ["My-way"], ["../x"], [], ["a", "b"]]
+    "names",
+    [
+        ["esd"],
+        ["core"],
+        ["sample"],
+        ["base"],
+        ["My-way"],
+        ["../x"],
+        [],
+        ["a", "b"],
+        ["--style-transfer"],
+        ["--style-transfer", "sanet"],
+    ],
 )
 def test_refuses(tree, names):
     before = sorted(tree.rglob("*"))

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import torch
+from PIL import Image
 from torch import nn
 
 from evaluation.classifier import Classifier, preprocess
 from evaluation.images import square
 from style_transfer.core import images, losses
 from style_transfer.core.pairs import Benchmark, Block
+from style_transfer.core.perceptual import Perceptual
 from style_transfer.core.run import take
 from style_transfer.core.vgg import Encoder
 
@@ -26,7 +28,7 @@ Images = dict[int, torch.Tensor]  # side in pixels -> [B,3,side,side] in [0,1]
 
 @dataclass(frozen=True)
 class Direct:
-    """Style as VGG and the style classifier see it, content as VGG and the object classifier do.
+    """Style as VGG and the style classifier see it, content as VGG, LPIPS and the object classifier do.
 
     The classifiers' losses compare tokens place by place, so that of style against a reference, which shows
     other shapes, is never near 0. A part may be None.
@@ -36,6 +38,7 @@ class Direct:
     encoder: Encoder | None
     style: Classifier | None
     object: Classifier | None
+    perceptual: Perceptual | None = None
 
     asks: ClassVar = {  # role of an image -> the classifiers that it is shown to
         "output": ("style", "object"),
@@ -46,7 +49,9 @@ class Direct:
 
     def look(self, images: Images, role: str) -> dict:
         """Features of B images, the rows of tensors."""
-        looks = {"vgg": losses.seen(self.encoder, images[self.size])} if self.encoder else {}
+        looks = {"vgg": losses.seen(self.encoder(images[self.size]))} if self.encoder else {}
+        if self.perceptual and role in ("output", "photo"):
+            looks["perceptual"] = self.perceptual.look(images[self.size])
         for task in self.asks[role]:
             if judge := getattr(self, task):
                 logits, looks[task] = losses.tokens(judge.vit, (images[judge.size] - judge.mean) / judge.std)
@@ -62,11 +67,14 @@ class Direct:
             columns["vgg_content_photo"] = losses.content_loss(output["vgg"], photo["vgg"])
             columns["vgg_content_truth"] = losses.content_loss(output["vgg"], truth["vgg"])
         if self.style:
-            columns["vit_style_truth"] = losses.token_loss(output["style"], truth["style"])
-            columns["vit_style_reference"] = losses.token_loss(output["style"], reference["style"])
+            columns["vit_style_truth"] = losses.feature_loss(output["style"], truth["style"])
+            columns["vit_style_reference"] = losses.feature_loss(output["style"], reference["style"])
         if self.object:
-            columns["vit_content_photo"] = losses.token_loss(output["object"], photo["object"])
-            columns["vit_content_truth"] = losses.token_loss(output["object"], truth["object"])
+            columns["vit_content_photo"] = losses.feature_loss(output["object"], photo["object"])
+            columns["vit_content_truth"] = losses.feature_loss(output["object"], truth["object"])
+        if self.perceptual:
+            distance = self.perceptual.distance(output["perceptual"], photo["perceptual"])
+            columns[self.perceptual.name] = distance
         columns = {name: column.tolist() for name, column in columns.items()}
         for task in ("style", "object"):
             if judge := getattr(self, task):
@@ -79,7 +87,7 @@ def restyled(encoder: Encoder, stytr2: nn.Module, output: tuple, truth: tuple):
 
     O = StyTr2(content R, style G);  content compares O with R, style compares O with G.
     """
-    made = losses.seen(encoder, stytr2.stylise(output[0], truth[0]))
+    made = losses.seen(encoder(stytr2.stylise(output[0], truth[0])))
     return losses.content_loss(made, output[1]), losses.style_loss(made, truth[1])
 
 
@@ -100,7 +108,7 @@ class Published:
     def look(self, images: Images, role: str) -> dict:
         looks = {}
         if self.encoder:
-            looks["vgg"] = images[self.size], losses.seen(self.encoder, images[self.size])
+            looks["vgg"] = images[self.size], losses.seen(self.encoder(images[self.size]))
             if role == "truth":
                 looks["floor"] = restyled(self.encoder, self.stytr2, looks["vgg"], looks["vgg"])
         if self.style:
@@ -114,7 +122,7 @@ class Published:
             columns["vgg_content"], columns["vgg_style"] = made
             columns["vgg_content_floor"], columns["vgg_style_floor"] = truth["floor"]
         if self.style:
-            columns["vit_style"] = losses.token_loss(output["style"], truth["style"])
+            columns["vit_style"] = losses.feature_loss(output["style"], truth["style"])
         return {name: column.tolist() for name, column in columns.items()}
 
 
@@ -169,9 +177,14 @@ class Court:
 
     def _read(self, name) -> Images:
         """An output (a path) or an image of the data set (a row); its square, in all sizes, uint8."""
-        size = self.pairs.protocol.size
-        image = square(images.read(name), size) if isinstance(name, Path) else self.pairs.read(name)
+        image = self.picture(name)
         return {size: preprocess(image, size) for size in self.sizes}
+
+    def picture(self, name) -> Image.Image:
+        """An output's central square, or an image of the data set, at the protocol's size."""
+        if isinstance(name, Path):
+            return square(images.read(name), self.pairs.protocol.size)
+        return self.pairs.read(name)
 
     def _look(self, names: tuple, role: str) -> dict:
         waiting = [self.reading.get(name) or self.pool.submit(self._read, name) for name in names]

@@ -11,11 +11,8 @@ block b. Squares are means over all elements; sums are not divided. Identical im
 from pathlib import Path
 from typing import NamedTuple
 
-import safetensors
-import safetensors.torch
 import torch
 
-from evaluation.errors import UserError
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import mean_std
 
@@ -30,9 +27,8 @@ class Seen(NamedTuple):
     structure: tuple  # normalised relu4_1 and relu5_1, [B,C,h,w]
 
 
-def seen(encoder: vgg.Encoder, images: torch.Tensor) -> Seen:
-    """[B,3,H,W] in [0,1] -> what the losses compare."""
-    features = encoder(images)
+def seen(features: list[torch.Tensor]) -> Seen:
+    """VGG's maps [B,C,h,w] of images, relu1_1 first -> what the losses compare."""
     statistics = tuple(mean_std(feature) for feature in features)
     structure = ((f - mean) / std for f, (mean, std) in zip(features[3:], statistics[3:]))
     return Seen(statistics, tuple(structure))
@@ -48,8 +44,8 @@ def content_loss(x: Seen, y: Seen) -> torch.Tensor:
     return sum(square(a, b) for a, b in zip(x.structure, y.structure))
 
 
-def token_loss(x: list, y: list) -> torch.Tensor:
-    """Tokens [B,N,width] of some blocks -> [B]."""
+def feature_loss(x: list, y: list) -> torch.Tensor:
+    """Of maps [B,C,h,w] of some layers, or tokens [B,N,width] of some blocks -> [B]."""
     return sum(square(a, b) for a, b in zip(x, y))
 
 
@@ -77,13 +73,6 @@ def tokens(vit, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]
 
 
 def load_encoder(path: str | Path) -> vgg.Encoder:
-    """The normalised VGG-19 of any widths, from its released file or a safetensors file; raises UserError."""
-    source = str(path)
-    if source.endswith(".safetensors"):
-        try:
-            source = safetensors.torch.load_file(path)
-        except safetensors.SafetensorError as error:
-            raise UserError(f"{path}: not a safetensors file, or damaged ({error})") from error
-    found = weights.read({ENCODER: source}, [ENCODER], "the VGG encoder")
-    found[ENCODER].file = str(path)
+    """The normalised VGG-19 of any widths, from its released file; raises UserError."""
+    found = weights.read({ENCODER: str(path)}, [ENCODER], "the VGG encoder")
     return weights.fill(vgg.Encoder(vgg.widths(found[ENCODER])), found, {ENCODER: ""})

@@ -66,6 +66,16 @@ def decoder(widths=WIDTHS) -> nn.Sequential:
     )
 
 
+def scaled(width: float) -> tuple[int, ...]:
+    """Channels of the five stages at a fraction of VGG-19's: 1 as released, 1/8 in the miniature."""
+    return tuple(round(width * channels) for channels in WIDTHS)
+
+
 def widths(weights: Weights) -> tuple[int, ...]:
     """Channels of the five stages, read off the file of an encoder."""
     return tuple(weights.width(layer) for layer in ("2", "9", "16", "29", "42"))
+
+
+def widths_of(encoder: Encoder) -> tuple[int, ...]:
+    """Channels of the five stages of an encoder."""
+    return tuple(encoder[layer].out_channels for layer in (2, 9, 16, 29, 42))

@@ -58,7 +58,7 @@ def image(name, spec):
 
 def released(encoder, network, output, truth):
     """[content, style] of one pair."""
-    looks = [(images, losses.seen(encoder, images)) for images in (output, truth)]
+    looks = [(images, losses.seen(encoder(images))) for images in (output, truth)]
     return [loss.item() for loss in restyled(encoder, network, *looks)]
 
 
@@ -73,7 +73,7 @@ def test_losses(case):
         }.items():
             wanted = [spec[key]["content_loss"], spec[key]["style_loss"]]
             assert released(encoder, network, *pair) == close(wanted), key
-        x, y, direct = losses.seen(encoder, output), losses.seen(encoder, truth), spec["direct"]
+        x, y, direct = losses.seen(encoder(output)), losses.seen(encoder(truth)), spec["direct"]
         assert losses.content_loss(x, y).item() == close(direct["content_loss"])
         assert losses.style_loss(x, y).item() == close(direct["style_loss"])
         layers = [

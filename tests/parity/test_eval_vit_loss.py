@@ -41,7 +41,7 @@ def case(fixture_file, tmp_path):
 @torch.inference_mode()
 def loss(classifier, images, mean=0.0, std=1.0):
     looks = [losses.tokens(classifier.vit, (images[key] - mean) / std)[1] for key in ("result", "label")]
-    return losses.token_loss(*looks).tolist(), looks
+    return losses.feature_loss(*looks).tolist(), looks
 
 
 def test_loss_and_its_blocks(case):

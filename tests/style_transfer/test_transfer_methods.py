@@ -1,6 +1,7 @@
 """Every method's command with a narrow network of random weights, from files as its authors released them."""
 
 import importlib
+import inspect
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,14 @@ WIDTHS = (4, 5, 6, 8, 8)
 def network(method, model):
     if method == "cast":
         return narrow.lively(model.CAST(WIDTHS[:4]))
-    if method == "ie_contrast":
-        return visible(narrow.lively(model.IEContraAST(WIDTHS)))
     if method == "stytr2":
         return visible(narrow.lively(model.StyTr2((4, 5, 6, 16), hidden=24)))
-    return build(method) if method in ("artflow", "mast") else visible(build(method))
+    if method in ("artflow", "mast"):
+        return build(method)
+    if method in ("sanet", "mccnet", "adaattn"):
+        return visible(build(method))
+    (kind,) = (k for k in vars(model).values() if inspect.isclass(k) and hasattr(k, "stylise"))
+    return visible(narrow.lively(kind(WIDTHS)))
 
 
 @torch.no_grad()

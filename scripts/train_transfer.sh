@@ -1,0 +1,7 @@
+#!/usr/bin/env bash
+# Trains one style-transfer method; a stopped training goes on. Its weights land where transfer.sh looks for them.
+#   bash scripts/train_transfer.sh METHOD [FLAGS of train.py] [key=value ...]   DATA, RUNS may be set in the environment
+set -euo pipefail
+source "$(dirname "$0")/setup.sh"
+method=$1; shift
+python -m "style_transfer.$method.train" --data "${DATA:-mini}" --out "${RUNS:-runs}/train/$method" "$@"

@@ -1,0 +1,236 @@
+"""What the trainings of all methods share: flags, batches, bookkeeping. Losses and loop are the method's.
+
+    python -m style_transfer.METHOD.train --data DATA|mini --out DIR [--variant canvas|mini] [steps=1000 ...]
+
+    with Training(args) as run:
+        for step, content, style in run.batches(network=network, optimizer=optimizer):
+            losses = ...
+            run.step(optimizer, weigh(losses, s.weights), **losses)
+        run.save(network, FILES)
+
+Photos and paintings 1 to 18 are trained on. Step n draws from (seed, n) alone, so that a stopped command goes
+on, when it is run again, as if it had not been stopped. OUT then holds files named and laid out as released,
+`log.jsonl`, and `record.json`, which is written last.
+"""
+
+import argparse
+import io
+import itertools
+import json
+import math
+import time
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+from torch import nn
+from tqdm import tqdm
+
+from evaluation import canvas, cost, transfer_protocol
+from evaluation.classifier_data import Labelled, batches, generator, in_memory, order
+from evaluation.config import override
+from evaluation.errors import Finished, UserError
+from evaluation.files import atomic, digest, file_digest
+from evaluation.images import CanvasImages
+from evaluation.records import RECORD, read_record, write_record
+from evaluation.run import commit, device_name
+from style_transfer.core import losses
+
+SAVE_SECONDS = 120  # between checkpoints
+LOG_STEPS = 20  # between lines of the log
+ENCODER = {True: "checkpoints/mini/style_transfer/vgg_normalised.pth", False: None}  # whether it is mini
+
+
+def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
+    """The flags, `method` (the folder's name) and `settings`: `canvas` of its config.yaml, and what `mini`
+    says instead. Raises UserError for an unknown setting."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the weights to write")
+    parser.add_argument("--data", default="mini", help="folder {style}/{object}/{number}.jpg, or mini")
+    parser.add_argument("--encoder", help="normalised VGG-19 (default: the miniature's for its data)")
+    parser.add_argument("--variant", choices=["canvas", "mini"], help="default: mini for --data mini")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=2, help="processes that read images (2)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
+    args = parser.parse_intermixed_args(argv)
+    mini = args.data.partition(":")[0] == "mini"
+    args.method = Path(train_file).parent.name
+    args.variant = args.variant or ("mini" if mini else "canvas")
+    args.encoder = args.encoder or ENCODER[args.variant == "mini"]
+    args.world = transfer_protocol.load("transfer-mini" if mini else "transfer")
+    config = OmegaConf.load(Path(train_file).parent / "config.yaml")
+    settings = OmegaConf.merge(config.canvas, config[args.variant])
+    args.settings = override(settings, args.overrides)
+    return args
+
+
+def weigh(terms: dict[str, torch.Tensor], weights) -> torch.Tensor:
+    """Sum of the losses, each times its weight."""
+    return sum(weights[name] * term for name, term in terms.items() if weights[name])
+
+
+def decayed(lr: float, decay: float, step: int) -> float:
+    """lr / (1 + decay step), the learning rate of most of the methods."""
+    return lr / (1 + decay * step)
+
+
+def crops(images: torch.Tensor, size: int, flip: bool, chance: torch.Generator) -> torch.Tensor:
+    """uint8 [B,3,H,W] -> [B,3,size,size] in [0,1]: of each a random square, half mirrored if `flip`."""
+    high, wide = (images.shape[axis] - size for axis in (2, 3))
+    made = []
+    for image in images:
+        top, left = (int(torch.randint(room + 1, (), generator=chance)) for room in (high, wide))
+        square = image[:, top : top + size, left : left + size]
+        made.append(square.flip(2) if flip and torch.rand((), generator=chance) < 0.5 else square)
+    return torch.stack(made).float().div(255)
+
+
+class Training:
+    """One training, begun or gone on with. Finished if OUT holds its result, UserError if another's."""
+
+    def __init__(self, args):
+        self.args, self.settings, self.out = args, args.settings, args.out
+        self.device = torch.device(args.device)
+        self.asked = {
+            "method": args.method,
+            "variant": args.variant,
+            "settings": OmegaConf.to_container(args.settings),
+            "seed": args.seed,
+            "data": args.data,
+            "encoder": file_digest(self._encoder()) if args.encoder else None,
+        }
+        if (self.out / RECORD).exists():
+            record = read_record(self.out)
+            differing = [key for key, value in self.asked.items() if record.get(key) != value]
+            if differing:
+                raise UserError(
+                    f"--out {self.out}: holds weights of a training with another {differing[0]}; "
+                    "choose another folder or remove this one"
+                )
+            raise Finished(f"{self.out}: already trained")
+        if self.settings.crop > self.settings.load:
+            raise UserError(f"crop={self.settings.crop}: the images are smaller, load={self.settings.load}")
+        self.checkpoint = self.out / ".training.pt"
+        torch.manual_seed(args.seed)
+
+    def _encoder(self) -> Path:
+        path = Path(self.args.encoder or "")
+        if not path.is_file():
+            raise UserError(
+                f"--encoder {path}: no such file; give vgg_normalised.pth, or train the miniature's with "
+                "python -m style_transfer.train_encoder"
+            )
+        return path
+
+    def encoder(self) -> nn.Module:
+        """The frozen VGG-19 that the losses see with, on the device; raises UserError."""
+        if not self.args.encoder:
+            raise UserError("--encoder: name the file vgg_normalised.pth that the method's authors released")
+        return losses.load_encoder(self._encoder()).to(self.device)
+
+    def __enter__(self):
+        self.out.mkdir(parents=True, exist_ok=True)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind is None:
+            self.checkpoint.unlink(missing_ok=True)
+
+    def _stream(self, themes, start: int):
+        """Endless uint8 batches [B,3,load,load] of images 1 to 18 of the themes."""
+        s, objects = self.settings, list(self.args.world.objects)
+        images = CanvasImages(self.args.data, itertools.product(themes, objects), canvas.TRAIN, s.load)
+        labelled = in_memory(Labelled(images, list(themes), objects, s.load), 4, self.args.workers)
+        numbers = order(len(labelled), s.batch, self.args.seed + len(themes), start)
+        return batches(labelled, numbers, self.args.workers)
+
+    def batches(self, **state):
+        """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
+        self.state, self.seconds, s = state, 0.0, self.settings
+        self.first = self._resume()
+        streams = [self._stream(themes, self.first) for themes in ([canvas.PHOTO], self.args.world.styles)]
+        self.began = self.saved = time.monotonic()
+        self.bar = tqdm(
+            range(self.first, s.steps), self.args.method, s.steps, initial=self.first, disable=None
+        )
+        with open(self.out / "log.jsonl", "a" if self.first else "w", buffering=1) as self.log:
+            for number in self.bar:
+                self.number = number
+                torch.manual_seed(self.args.seed * 1_000_003 + number)  # dropout, noise
+                chance = generator(self.args.seed, number)
+                pair = (crops(next(stream)[0], s.crop, s.flip, chance).to(self.device) for stream in streams)
+                yield number, *pair
+                if time.monotonic() - self.saved > SAVE_SECONDS:
+                    self._save_state()
+        self.seconds += time.monotonic() - self.began
+
+    def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
+        """Gradients of the loss, of at most the norm `clip`, and a step; every 20th is logged. UserError for a
+        loss that is not finite."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip < math.inf:
+            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+        optimizer.step()
+        if self.number % LOG_STEPS:
+            return
+        line = {"step": self.number, "loss": loss, **numbers}
+        line = {name: round(float(torch.as_tensor(value).detach()), 6) for name, value in line.items()}
+        if not all(map(math.isfinite, line.values())):
+            raise UserError(f"{self.out}: the loss of step {self.number} is not finite; lower lr")
+        self.log.write(json.dumps(line) + "\n")
+        self.bar.set_postfix(loss=f"{line['loss']:.3f}", refresh=False)
+
+    def _resume(self) -> int:
+        if not self.checkpoint.exists():
+            return 0
+        saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        if saved["identity"] != digest(self.asked):
+            raise UserError(
+                f"{self.checkpoint}: left by a training with other settings; remove it to start anew"
+            )
+        for name, part in self.state.items():
+            part.load_state_dict(saved[name])
+        self.seconds = saved["seconds"]
+        log = self.out / "log.jsonl"
+        lines = [
+            line for line in log.read_text().splitlines(True) if json.loads(line)["step"] < saved["step"]
+        ]
+        log.write_text("".join(lines))
+        return saved["step"]
+
+    def _save_state(self) -> None:
+        self.saved = time.monotonic()
+        parts = {name: part.state_dict() for name, part in self.state.items()}
+        parts |= {"identity": digest(self.asked), "step": self.number + 1}
+        parts["seconds"] = self.seconds + self.saved - self.began
+        with atomic(self.checkpoint) as temporary:
+            torch.save(parts, temporary)
+
+    def save(self, network: nn.Module, files: dict[str, str]) -> None:
+        """Writes the released files, {name: part of the network}, but for the encoder's, and the record."""
+        for name, part in files.items():
+            if name != losses.ENCODER:
+                save_file(self.out / name, network.get_submodule(part), self.settings.half)
+        about = {
+            "seconds": round(self.seconds, 1),
+            "peak_memory_bytes": cost.peak_memory(self.device),
+            "stored_bytes": sum((self.out / name).stat().st_size for name in files if name != losses.ENCODER),
+            "device": device_name(self.device),
+            "commit": commit(),
+        }
+        write_record(self.out, self.asked | about)
+
+
+def save_file(path: Path, part: nn.Module, half: bool) -> None:
+    """The tensors of a network as PyTorch's file, in fp16 if `half`; same tensors, same bytes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in part.state_dict().items()}
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    content = io.BytesIO()
+    torch.save(state, content)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.getvalue())

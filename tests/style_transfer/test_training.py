@@ -1,0 +1,162 @@
+"""Every method's training: two steps from its command, the files it writes, and what stops and goes on."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from style_transfer.core import training, vgg
+from style_transfer.core.training import Training, crops, parse
+from tests.style_transfer import narrow
+
+ROOT = Path(__file__).parents[2]
+METHODS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/train.py"))
+WIDTHS = (4, 4, 8, 8, 8)
+OPTIONS = {"artflow": ["hidden=4"], "cast": ["width=0.0625"]}
+FEW = ["steps=3", "batch=2", "load=48", "crop=32"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoder") / "vgg_normalised.pth"
+    torch.manual_seed(0)
+    torch.save(narrow.lively(vgg.Encoder(WIDTHS)).state_dict(), path)
+    return path
+
+
+@pytest.fixture
+def train(encoder, monkeypatch):
+    """train(method, out, *settings) runs a method's command on few, small images."""
+    full = training.transfer_protocol.load("transfer-mini")
+    small = dict(vars(full) | {"styles": ("Sketch", "Rust"), "objects": ("Cats", "Sea")})
+    monkeypatch.setattr(training.transfer_protocol, "load", lambda name: type(full)(**small))
+
+    def run(method, out, *settings):
+        module = importlib.import_module(f"style_transfer.{method}.train")
+        flags = ["--encoder", str(encoder), "--out", str(out), "--workers", "0", "--device", "cpu"]
+        module.main([*flags, *FEW, *OPTIONS.get(method, []), *settings])
+
+    return run
+
+
+def weights(method, out):
+    files = importlib.import_module(f"style_transfer.{method}.model").FILES
+    return {name: torch.load(out / name, weights_only=True) for name in files if (out / name).exists()}
+
+
+def same(a, b):
+    return all(torch.equal(a[file][key], b[file][key]) for file in a for key in a[file])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_files_can_be_loaded_and_paint(method, train, encoder, tmp_path):
+    train(method, tmp_path / "out")
+    model = importlib.import_module(f"style_transfer.{method}.model")
+    found = {name: tmp_path / "out" / name for name in model.FILES}
+    network = model.load({n: p if p.exists() else encoder for n, p in found.items()})
+    made = network.stylise(*(torch.rand(1, 3, 32, 32) for _ in range(2)))
+    assert made.shape == (1, 3, 32, 32)
+    assert made.isfinite().all()
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert record["method"] == method
+    assert record["stored_bytes"] == sum(path.stat().st_size for path in found.values() if path.exists())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_stopped_training_goes_on_as_if_it_had_not(method, train, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "SAVE_SECONDS", -1)
+    train(method, tmp_path / "whole")
+    through = Training.step
+
+    def stop(self, *args, **numbers):
+        if self.number == 2:
+            raise KeyboardInterrupt
+        through(self, *args, **numbers)
+
+    monkeypatch.setattr(Training, "step", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train(method, tmp_path / "stopped")
+    monkeypatch.setattr(Training, "step", through)
+    train(method, tmp_path / "stopped")
+    whole, stopped = (weights(method, tmp_path / name) for name in ("whole", "stopped"))
+    assert whole.keys() == stopped.keys() != set()
+    assert same(whole, stopped)
+    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "stopped")]
+    assert logs[0] == logs[1]
+    assert not (tmp_path / "stopped" / ".training.pt").exists()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_seeds_differ_and_steps_change_weights(method, train, tmp_path):
+    train(method, tmp_path / "one")
+    train(method, tmp_path / "two", "--seed", "1")
+    train(method, tmp_path / "longer", "steps=4")
+    one = weights(method, tmp_path / "one")
+    assert not same(one, weights(method, tmp_path / "two"))
+    assert not same(one, weights(method, tmp_path / "longer"))
+
+
+def test_a_finished_training_is_kept(train, tmp_path, capsys):
+    train("sanet", tmp_path)
+    before = (tmp_path / "record.json").read_bytes()
+    capsys.readouterr()
+    train("sanet", tmp_path)
+    assert "already trained" in capsys.readouterr().out
+    assert (tmp_path / "record.json").read_bytes() == before
+    with pytest.raises(SystemExit) as stop:
+        train("sanet", tmp_path, "lr=1")
+    assert stop.value.code == 2
+    assert "another settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        (["--encoder", "/no/such.pth"], "--encoder /no/such.pth: no such file"),
+        (["crop=64", "load=48"], "crop=64: the images are smaller"),
+        (["learning=1"], "no setting is called 'learning'"),
+        (["--data", "/no/such/folder"], "images are missing"),
+    ],
+)
+def test_mistakes_are_explained(wrong, said, train, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train("sanet", tmp_path, *wrong)
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops_the_training(train, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train("sanet", tmp_path, "weights.content=.nan")
+    assert "loss of step 0 is not finite; lower lr" in capsys.readouterr().err
+
+
+def test_real_data_needs_an_encoder(tmp_path, capsys):
+    module = importlib.import_module("style_transfer.sanet.train")
+    with pytest.raises(SystemExit):
+        module.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "--encoder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_both_variants_say_everything(method, tmp_path):
+    """The miniature's settings are the published ones but for those that it names."""
+    file = ROOT / "style_transfer" / method / "train.py"
+    flags = ["--out", str(tmp_path)]
+    mini, canvas = (parse("", file, [*flags, *more]).settings for more in ([], ["--variant", "canvas"]))
+    assert mini.keys() == canvas.keys()
+    assert canvas.crop <= canvas.load
+    assert not canvas.half
+
+
+def test_crops_are_squares_of_the_images():
+    images = torch.arange(64, dtype=torch.uint8).view(1, 1, 8, 8).expand(40, 3, 8, 8)
+    made = crops(images, 5, True, torch.Generator().manual_seed(0)) * 255
+    steps = made[:, 0, 0, 1] - made[:, 0, 0, 0]
+    assert set(steps.round().int().tolist()) == {1, -1}  # some are mirrored
+    corners = made.flatten(1).min(1).values.round().int().tolist()
+    assert set(corners) <= {8 * row + column for row in range(4) for column in range(4)}
+    assert len(set(corners)) > 8
+    assert torch.equal(crops(images, 8, False, torch.Generator()), images.float() / 255)
