@@ -19,19 +19,19 @@ import torch
 from tqdm import tqdm
 
 from evaluation import canvas, predict, transfer_protocol
-from evaluation.classifier import load_classifier
+from evaluation.classifier import TASKS, load_classifier
 from evaluation.errors import UserError, command
 from evaluation.files import file_digest, write_json
 from evaluation.mini_objects import SIZE as MINI_SIZE
 from evaluation.protocol import from_dict
-from style_transfer.core import losses
+from style_transfer.core import costs, losses, perceptual
 from style_transfer.core.cli import positive
 from style_transfer.core.judges import Court, Direct, Published
 from style_transfer.core.pairs import Benchmark
 from style_transfer.core.statistics import results, write_rows
 
 DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier, object classifier
-    True: ("checkpoints/mini/vgg_normalised.safetensors", *predict.MINI),
+    True: ("checkpoints/mini/style_transfer/vgg_normalised.pth", *predict.MINI),
     False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *predict.PUBLISHED),
 }
 
@@ -88,9 +88,22 @@ def find_files(pairs: Benchmark, args) -> dict[str, Path | None]:
         if given and not Path(given).exists():
             raise UserError(f"--{flag.replace('_', '-')} {given}: no such file")
         files[flag] = Path(given or default) if given or Path(default).exists() else None
+    extra = {"lpips": args.lpips and args.lpips[0], "lpips_linear": args.lpips and args.lpips[1]}
+    extra = {name: Path(file) for name, file in (extra | {"inception": args.inception}).items() if file}
+    if extra and args.variant == "published":
+        raise UserError("--lpips, --inception: the published losses know neither; leave them out")
+    files |= extra
     if not any(files.values()):
         raise UserError(f"nothing to judge with; name --vgg or a classifier, or put {defaults[0]} there")
     return files
+
+
+def fid_files(pairs: Benchmark, files: dict) -> list[Path]:
+    """Whose features FID compares: Inception's, in the miniature the two classifiers'; [] for no FID."""
+    if "inception" in files:
+        return [files["inception"]]
+    judges = [files[f"{task}_classifier"] for task in TASKS]
+    return judges if pairs.protocol.size == MINI_SIZE and all(judges) else []
 
 
 def open_judge(pairs: Benchmark, files: dict, args) -> Direct | Published:
@@ -103,6 +116,10 @@ def open_judge(pairs: Benchmark, files: dict, args) -> Direct | Published:
             parts[task] = load_classifier(path, task, device=args.device)
             predict.check_labels(parts[task], known, str(path), pairs.protocol)
     if args.variant == "canvas":
+        if "lpips" in files:
+            parts["perceptual"] = perceptual.lpips(files["lpips"], files["lpips_linear"], args.device)
+        elif pairs.protocol.size == MINI_SIZE and parts["encoder"]:
+            parts["perceptual"] = perceptual.miniature(parts["encoder"])
         return Direct(pairs.protocol.size, **parts)
     network = None
     if parts["encoder"]:
@@ -140,6 +157,12 @@ def evaluate(folder: Path, args) -> dict:
     protocol = {"name": pairs.protocol.name, "hash": pairs.protocol.hash}
     about = {"variant": args.variant, "protocol": protocol, "data": pairs.data, "judges": judges}
     about |= {"made": made, "outputs": len(outputs), "of": wanted} | results(rows)
+    if args.variant == "canvas":
+        seen_by = fid_files(pairs, files)
+        about |= perceptual.figures(
+            court.judge.perceptual, rows, outputs, court.picture, seen_by, args.device
+        )
+    about |= costs.summed(folder)
     name = "losses" if args.variant == "canvas" else "losses-published"
     write_rows(folder / f"{name}.csv.gz", rows)
     write_json(folder / f"{name}.json", about)
@@ -157,6 +180,11 @@ def show(folder: Path, about: dict) -> None:
     for task in ("style", "object"):
         if task in about["accuracy"]:
             print(f"{task} seen as asked in {about['accuracy'][task]:.1%} of {about['accuracy']['outputs']}")
+    if "perceptual" in about:
+        print(", ".join(f"{name} {value:.4f}" for name, value in about["perceptual"].items()))
+    if cost := about.get("cost"):
+        seconds = f"{cost['seconds_network']:.4f} s an output in the network, {cost['seconds']:.4f} in all"
+        print(f"{seconds}; {cost['peak_memory'] / 1e9:.2f} GB, {cost['stored_bytes'] / 1e6:.1f} MB stored")
 
 
 @command
@@ -173,12 +201,14 @@ def main(argv=None):
     parser.add_argument("--styles", nargs="+", help="judge only these")
     parser.add_argument("--objects", nargs="+", help="judge only these")
     parser.add_argument("--partial", action="store_true", help="judge what is there if outputs are missing")
-    parser.add_argument("--vgg", metavar="FILE", help="normalised VGG-19, .pth or .safetensors")
+    parser.add_argument("--vgg", metavar="FILE", help="normalised VGG-19, of any widths")
     parser.add_argument("--stytr2", metavar="DIR", help="published: StyTr2's files (default: beside --vgg)")
     parser.add_argument(
         "--style-classifier", metavar="FILE", help="default: the miniature's or published one"
     )
     parser.add_argument("--object-classifier", metavar="FILE")
+    parser.add_argument("--lpips", nargs=2, metavar="FILE", help="VGG-16 or AlexNet; LPIPS's weights for it")
+    parser.add_argument("--inception", metavar="FILE", help="for FID and ArtFID")
     parser.add_argument("--batch", type=positive, help="outputs judged at once (default: by image size)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)

@@ -36,6 +36,23 @@ def choose(count: int, samples: int, seed: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:samples]
 
 
+def sampled(key: torch.Tensor, value: torch.Tensor, samples: int | None, seed: int) -> tuple:
+    """Keys [B,N,K] and values [B,N,C] of all or at most `samples` positions, the same in the whole batch."""
+    if samples is None or key.shape[1] <= samples:
+        return key, value
+    chosen = choose(key.shape[1], samples, seed).to(key.device)
+    return key[:, chosen], value[:, chosen]
+
+
+def adapt(feature, query, key, value) -> torch.Tensor:
+    """Normalised feature [B,C,h,w], queries [B,h*w,K], keys [B,N,K], values [B,N,C] -> [B,C,h,w]."""
+    value = precise(value)  # the variance is a difference of squares
+    moments = attend(query, key, torch.cat([value, value.square()], 2))
+    mean, square = grid(moments, feature.shape[-2:]).chunk(2, 1)
+    std = (square - mean.square()).clamp(min=1e-12).sqrt()  # at 0 the root has no gradient
+    return std * feature + mean
+
+
 class AttentionNorm(nn.Module):
     def __init__(self, width: int, key_width: int):
         super().__init__()
@@ -48,19 +65,11 @@ class AttentionNorm(nn.Module):
 
     def style(self, features: list[torch.Tensor], samples: int | None = None, seed: int = SEED) -> tuple:
         """relu1_1 up to this layer -> keys [B,N,K], values [B,N,C] of all or at most `samples` positions."""
-        key, value = positions(self.g(keys(features))), positions(self.h(features[-1]))
-        if samples is not None and key.shape[1] > samples:
-            chosen = choose(key.shape[1], samples, seed).to(key.device)
-            key, value = key[:, chosen], value[:, chosen]
-        return key, value
+        return sampled(positions(self.g(keys(features))), positions(self.h(features[-1])), samples, seed)
 
     def forward(self, feature, query, key, value) -> torch.Tensor:
         """What `content` and `style` return -> [B,C,h,w]."""
-        value = precise(value)  # the variance is a difference of squares
-        moments = attend(query, key, torch.cat([value, value.square()], 2))
-        mean, square = grid(moments, feature.shape[-2:]).chunk(2, 1)
-        std = (square - mean.square()).clamp(min=1e-12).sqrt()  # at 0 the root has no gradient
-        return std * feature + mean
+        return adapt(feature, query, key, value)
 
 
 class Transformer(nn.Module):
@@ -103,16 +112,23 @@ class AdaAttN(nn.Module):
         """At relu3_1, relu4_1 and relu5_1."""
         return self.adaattn_3, self.transformer.attn_adain_4_1, self.transformer.attn_adain_5_1
 
-    def encode_content(self, images: torch.Tensor) -> tuple:
-        """[B,3,H,W] in [0,1] -> for each layer the normalised feature and the queries."""
-        features = self.encoder(images)
+    def content(self, features: list[torch.Tensor]) -> tuple:
+        """relu1_1 ... relu5_1 -> for each layer the normalised feature and the queries."""
         return tuple(x for i, layer in enumerate(self.layers(), 3) for x in layer.content(features[:i]))
 
-    def encode_style(self, images: torch.Tensor, samples: int = SAMPLES, seed: int = SEED) -> tuple:
-        """[B,3,H,W] in [0,1] -> for each layer keys and values; at relu3_1 of at most `samples` positions."""
-        features, (three, *others) = self.encoder(images), self.layers()
+    def style(self, features: list[torch.Tensor], samples: int = SAMPLES, seed: int = SEED) -> tuple:
+        """relu1_1 ... relu5_1 -> for each layer keys and values; `samples` is relu3_1's limit."""
+        three, *others = self.layers()
         deep = (x for i, layer in enumerate(others, 4) for x in layer.style(features[:i]))
         return *three.style(features[:3], samples, seed), *deep
+
+    def encode_content(self, images: torch.Tensor) -> tuple:
+        """[B,3,H,W] in [0,1] -> what `content` makes of them."""
+        return self.content(self.encoder(images))
+
+    def encode_style(self, images: torch.Tensor, samples: int = SAMPLES, seed: int = SEED) -> tuple:
+        """[B,3,H,W] in [0,1] -> what `style` makes of them."""
+        return self.style(self.encoder(images), samples, seed)
 
     def decode(self, content: tuple, style: tuple) -> torch.Tensor:
         """-> unclipped [B,3,H,W], nominally in [0,1]."""

@@ -21,7 +21,7 @@ from evaluation.config import override
 from evaluation.errors import Finished, UserError
 from evaluation.files import digest, file_digest
 from evaluation.sharing import agree, share
-from style_transfer.core import weights
+from style_transfer.core import costs, weights
 from style_transfer.core.pairs import Benchmark, Folders
 from style_transfer.core.run import Painter, Stylist, keywords, stylist
 
@@ -40,7 +40,8 @@ def main(doc: str, model, argv=None) -> None:
 def parse(doc: str, model, argv=None) -> argparse.Namespace:
     """The flags, `method` (the folder's name) and `pairs`. Raises UserError for flags that disagree."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", required=True, help=f"folder with {', '.join(model.FILES)}")
+    if model.FILES:
+        parser.add_argument("--weights", required=True, help=f"folder with {', '.join(model.FILES)}")
     parser.add_argument("--content", help="picture to paint, or a folder of them")
     parser.add_argument("--style", help="picture to take the style from, or a folder: every pair is made")
     parser.add_argument("--data", help="benchmark: folder {style}/{object}/{number}.jpg, or mini")
@@ -103,13 +104,16 @@ def load(model, args) -> tuple[torch.nn.Module, dict[str, str]]:
 
 
 def _find(folder: Path, name: str) -> Path:
-    """The released file in the folder or below, also one of another training step."""
+    """The released file in the folder or below, also one of another training step; or beside the folder,
+    where methods share an encoder."""
     if not folder.is_dir():
         raise UserError(f"--weights {folder}: no such folder")
     if (folder / name).exists():
         return folder / name
     exact = sorted(p for p in folder.rglob(name) if p.name == name)
     found = exact or sorted(p for p in folder.rglob("*") if weights.slot(p.name) == weights.slot(name))
+    if not found and (folder.parent / name).exists():
+        return folder.parent / name
     if not found:
         raise UserError(f"--weights {folder}: {name} is missing; put the file its authors released there")
     if len(found) > 1:
@@ -150,19 +154,25 @@ def run(args, stylist: Stylist, options: dict, found: dict[str, str]) -> None:
         batch=args.batch or max(4, 36 * 64 // size),
     )
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
-    painter = Painter(stylist, pairs, out, args.device, layout)
+    meter = costs.Meter(args.device)
+    painter = Painter(meter.timed(stylist), pairs, out, args.device, layout)
     blocks = _first(pairs.blocks(manifest["batch"]), args.limit)
     todo = sum(block.size for _, block in blocks if not painter.done(block))
     autocast = torch.autocast(
         torch.device(args.device).type, torch.bfloat16, enabled=args.dtype == "bfloat16"
     )
-    with (
-        torch.inference_mode(),
-        autocast,
-        tqdm(total=todo, desc=f"{args.method} {out}", unit="image", disable=None) as bar,
-    ):
-        for _, block in share(out, blocks, painter.done):
-            bar.update(painter.paint(block))
+    try:
+        with (
+            torch.inference_mode(),
+            autocast,
+            tqdm(total=todo, desc=f"{args.method} {out}", unit="image", disable=None) as bar,
+        ):
+            for _, block in share(out, blocks, painter.done):
+                made = painter.paint(block)
+                meter.outputs += made
+                bar.update(made)
+    finally:
+        meter.write(out, sum(costs.size(_find(Path(args.weights), name)) for name in found))
     if painter.failed:
         raise UserError(_report(painter.failed, out))
     if left := sum(not painter.done(block) for _, block in blocks):

@@ -168,8 +168,8 @@ class Training:
         self.seconds += time.monotonic() - self.began
 
     def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
-        """Gradients of the loss, of at most the norm `clip`, and a step; every 20th is logged. UserError for a
-        loss that is not finite."""
+        """Gradients of the loss, of a norm of at most `clip`, and a step; every 20th is logged. UserError for
+        a loss that is not finite."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clip < math.inf:

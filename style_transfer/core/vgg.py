@@ -50,7 +50,7 @@ class Encoder(nn.Sequential):
 def decoder(widths=WIDTHS) -> nn.Sequential:
     """[B,widths[3],h,w] -> unclipped images [B,3,8h,8w], in 29 layers."""
     one, two, three, four = widths[:4]
-    return nn.Sequential(
+    layers = nn.Sequential(
         *convolution(four, three),
         nn.Upsample(scale_factor=2),
         *convolution(three, three),
@@ -64,6 +64,20 @@ def decoder(widths=WIDTHS) -> nn.Sequential:
         *convolution(one, one),
         *convolution(one, 3)[:-1],
     )
+    return initialised(layers)
+
+
+@torch.no_grad()
+def initialised(decoder: nn.Sequential) -> nn.Sequential:
+    """The decoder with weights to begin a training with: He's, under which features keep their size from
+    layer to layer, and images that are nearly grey. After torch's own, those of narrow networks stay so."""
+    *hidden, last = (layer for layer in decoder if isinstance(layer, nn.Conv2d))
+    for layer in (*hidden, last):
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+    last.weight *= 0.1
+    last.bias += 0.5
+    return decoder
 
 
 def scaled(width: float) -> tuple[int, ...]:

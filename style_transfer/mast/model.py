@@ -58,7 +58,7 @@ def decoder(widths, level: str) -> nn.Sequential:
     for number, (inner, outer) in enumerate(pairwise(channels), 19):
         layers |= convolution(number, inner, outer) if number >= FIRST[level] else {}
     del layers["relu27"]
-    return nn.Sequential(OrderedDict(layers))
+    return vgg.initialised(nn.Sequential(OrderedDict(layers)))
 
 
 class MAST(nn.Module):

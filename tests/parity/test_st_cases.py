@@ -51,8 +51,8 @@ METHODS = {
 }
 
 
-def build_files(rule):
-    """-> {released file: state dict}."""
+def build_files(rule, training=False):
+    """-> {released file: state dict}, with `training` also of what was not released."""
     assert rule["rule"] == RULE
     files = {}
     for name, shapes in rule["files"].items():
@@ -62,7 +62,7 @@ def build_files(rule):
         files[name] = {key: torch.from_numpy(array) for key, array in arrays.items()}
         total = sum(tensor.double().abs().sum().item() for tensor in files[name].values())
         assert total == pytest.approx(rule["abs_sum_after_gain"][name], rel=1e-9)
-    return {name: state for name, state in files.items() if not name.startswith("(training only)")}
+    return {name: s for name, s in files.items() if training or not name.startswith("(training only)")}
 
 
 def build_images(case):

@@ -1,0 +1,103 @@
+"""Trains CAST: encoder and two decoders, against two discriminators, and the codes that tell styles apart
+(Zhang et al., SIGGRAPH 2022, section 3)
+
+    python -m style_transfer.cast.train --data mini --out runs/train/cast
+
+    L = w_adv L_adversarial + w_con L_contrastive + w_cyc L_cycle + w_id L_identity
+
+    L_adversarial   hinge losses of B(c,s) among paintings and of A(s,c) among photos, averaged
+    L_contrastive   codes of B(c,s) are those of s, and not those of the paintings in the queue (contrast.py)
+    L_cycle         ( |A(B(c,s),c) - c| + |B(A(s,c),s) - s| ) / 2
+    L_identity      ( |A(c,c) - c| + |B(s,s) - s| ) / 2
+
+A(x,y) = dec_A(AdaIN(E(x), E(y))) makes photos, B paintings; only B is saved. L_identity is no part of the
+method, its weight is 0; the miniature, which begins from nothing and has minutes, needs it.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from evaluation.errors import command
+from style_transfer.cast import contrast
+from style_transfer.cast.contrast import hinge
+from style_transfer.cast.model import CAST, FILES
+from style_transfer.core import vgg
+from style_transfer.core.blocks import adain, mean_std
+from style_transfer.core.training import Training, parse, weigh
+
+
+def cast_losses(networks: nn.ModuleDict, judges: nn.ModuleDict, codes, negatives, c, s):
+    """Photos and paintings [B,3,H,W] in [-1,1] -> A(s,c) and B(c,s), the losses without their weights.
+
+    `networks`: photos, paintings, two CAST with one encoder; `judges`: a discriminator for each.
+    """
+    encoder = networks["paintings"].encoder
+    to_photo, to_painting = networks["photos"].decoder, networks["paintings"].decoder
+    of_c, of_s = encoder(torch.cat([c, s])).chunk(2)
+    like_c, like_s = mean_std(of_c), mean_std(of_s)
+    photo, painting = to_photo(adain(of_s, *like_c)), to_painting(adain(of_c, *like_s))
+    of_photo, of_painting = encoder(torch.cat([photo, painting])).chunk(2)
+    made, wanted = codes(torch.cat([painting, s])).chunk(2, 1)
+    back = to_photo(adain(of_painting, *like_c)), to_painting(adain(of_photo, *like_s))
+    same = to_photo(of_c), to_painting(of_s)  # AdaIN of an image with its own statistics
+    scores = hinge(judges["photos"](photo), 1) + hinge(judges["paintings"](painting), 1)
+    return (photo, painting), {
+        "adversarial": scores / 2,
+        "contrastive": contrast.contrast(made, wanted.detach(), negatives),
+        "cycle": (F.l1_loss(back[0], c) + F.l1_loss(back[1], s)) / 2,
+        "identity": (F.l1_loss(same[0], c) + F.l1_loss(same[1], s)) / 2,
+    }
+
+
+def judged(judges: nn.ModuleDict, photo, painting, c, s) -> torch.Tensor:
+    """Loss of the discriminators; outputs are without gradient."""
+    pairs = (judges["photos"], c, photo), (judges["paintings"], s, painting)
+    return sum(hinge(judge(real), 1) + hinge(judge(made.detach()), -1) for judge, real, made in pairs) / 4
+
+
+def step_of(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+
+
+def build(s, device) -> dict[str, nn.Module]:
+    """All that is trained, and the queue."""
+    widths = vgg.scaled(s.width)[:4]
+    networks = nn.ModuleDict({"photos": CAST(widths), "paintings": CAST(widths)})
+    networks["photos"].encoder = networks["paintings"].encoder
+    judges = nn.ModuleDict({name: contrast.discriminator(s.width) for name in networks})
+    parts = {"networks": networks, "judges": judges, "codes": contrast.StyleCodes(s.width)}
+    for part in parts.values():
+        contrast.begin(part, s.deviation)
+    parts["queue"] = contrast.Queue(s.queue, s.width)
+    return {name: part.to(device) for name, part in parts.items()}
+
+
+@command
+def main(argv=None):
+    args = parse(__doc__, __file__, argv)
+    s = args.settings
+    with Training(args) as run:
+        parts = build(s, args.device)
+        networks, judges, codes, queue = parts.values()
+        adam = [torch.optim.Adam(p.parameters(), s.lr, betas=(0.5, 0.999)) for p in (networks, judges, codes)]
+        for step, content, style in run.batches(**parts, **dict(zip(("painter", "critics", "coder"), adam))):
+            for optimizer in adam:  # constant, then down to 0 from the middle on
+                optimizer.param_groups[0]["lr"] = s.lr * min(1, 2 - 2 * step / s.steps)
+            content, style = content * 2 - 1, style * 2 - 1
+            outputs, terms = cast_losses(networks, judges, codes, queue.codes, content, style)
+            against = judged(judges, *outputs, content, style)
+            one, other = codes(torch.cat([contrast.views(style), contrast.views(style)])).chunk(2, 1)
+            coding = s.coding * contrast.contrast(one, other.detach(), queue.codes)
+
+            run.step(adam[0], weigh(terms, s.weights), **terms, judges=against, codes=coding)
+            step_of(adam[1], against)
+            step_of(adam[2], coding)
+            queue.push(other)
+        run.save(networks["paintings"], FILES)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,81 @@
+"""What outputs cost: every process that made some leaves a line in their folder, `costs.jsonl`
+
+    outputs          made, a batch done anew counted anew
+    seconds          from the first image read to the last output written, without loading the weights
+    seconds_network  of these, within the network: encoding and decoding
+    peak_memory      bytes (evaluation.cost), weights and PyTorch included
+    stored_bytes     of the files with the weights
+    device           the GPU's name, or cpu
+
+Several processes on one CPU slow each other down; their seconds are summed as they were.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import torch
+
+from evaluation.cost import peak_memory, synchronize
+from style_transfer.core.run import Stylist
+
+FILE = "costs.jsonl"
+
+
+class Meter:
+    """Runs from when it is made; `outputs` is counted by the one who makes them."""
+
+    def __init__(self, device: torch.device | str):
+        self.device = torch.device(device)
+        self.outputs, self.seconds_network, self.start = 0, 0.0, time.perf_counter()
+
+    def timed(self, stylist: Stylist) -> Stylist:
+        """The same, its seconds counted as the network's."""
+        functions = ("encode_content", "encode_style", "decode")
+        return stylist._replace(**{name: self._timed(getattr(stylist, name)) for name in functions})
+
+    def _timed(self, function):
+        def run(*args):
+            synchronize(self.device)
+            start = time.perf_counter()
+            try:
+                return function(*args)
+            finally:
+                synchronize(self.device)
+                self.seconds_network += time.perf_counter() - start
+
+        return run
+
+    def write(self, folder: Path, stored: int) -> None:
+        """Adds the line of this process, if it made anything."""
+        if not self.outputs:
+            return
+        gpu = self.device.type == "cuda"
+        line = {
+            "outputs": self.outputs,
+            "seconds": time.perf_counter() - self.start,
+            "seconds_network": self.seconds_network,
+            "peak_memory": peak_memory(self.device),
+            "stored_bytes": stored,
+            "device": torch.cuda.get_device_name(self.device) if gpu else self.device.type,
+        }
+        with open(folder / FILE, "a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def size(path: Path) -> int:
+    """Bytes of a file, or of all files below a folder."""
+    return sum(p.stat().st_size for p in ([path] if path.is_file() else path.rglob("*")) if p.is_file())
+
+
+def summed(folder: Path) -> dict:
+    """{"cost": of all lines of a folder, seconds an output, the largest memory and storage}; {} without."""
+    path = folder / FILE
+    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    if not lines:
+        return {}
+    outputs = sum(line["outputs"] for line in lines)
+    seconds = {key: sum(line[key] for line in lines) / outputs for key in ("seconds", "seconds_network")}
+    largest = {key: max(line[key] for line in lines) for key in ("peak_memory", "stored_bytes")}
+    devices = sorted({line["device"] for line in lines})
+    return {"cost": {"outputs": outputs} | seconds | largest | {"devices": devices}}

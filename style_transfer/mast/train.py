@@ -1,0 +1,71 @@
+"""Trains MAST's decoders to give images back; nothing else is learned (Huo et al., ICCV 2021)
+
+    python -m style_transfer.mast.train --data mini --out runs/train/mast
+
+    L = sum_l L_pixel + w_f L_feature + w_tv L_tv        l = relu4_1, relu3_1, relu2_1;  r = decoder_l(F_l(x))
+
+    L_pixel     |r - x|^2
+    L_feature   |F_l(r) - F_l(x)|^2
+    L_tv        squared differences of neighbours in r, summed; its weight falls as 1 / (1 + decay step)
+
+The authors published no training. These losses and their weights are ours; of the original's code stem the
+form of the decay and the weight of L_tv. Images x are photos and paintings, half and half, as the decoders
+meet features of both. They share no weights, so one optimizer trains all.
+"""
+
+import torch
+
+from evaluation.errors import command
+from style_transfer.core import losses, vgg
+from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.mast.model import FILES, FIRST, MAST
+
+
+def mast_losses(network: MAST, images: torch.Tensor) -> dict[str, torch.Tensor]:
+    """[B,3,H,W] in [0,1], sides multiples of 8 -> the losses of all decoders without their weights."""
+    with torch.no_grad():
+        features = network.features(images, FIRST)
+    made = {level: decoder(features[level]) for level, decoder in network.decoders.items()}
+    again = {level: network.features(image, [level])[level] for level, image in made.items()}
+    return {
+        "pixel": sum(losses.square(image, images) for image in made.values()).mean(),
+        "feature": sum(losses.square(again[level], features[level]) for level in made).mean(),
+        "tv": sum(variation(image) for image in made.values()).mean(),
+    }
+
+
+def variation(images: torch.Tensor) -> torch.Tensor:
+    """Sum of the squared differences of pixels next to each other: [B,C,H,W] -> [B]."""
+    return sum(images.diff(dim=axis).square().flatten(1).sum(1) for axis in (2, 3))
+
+
+def rename(encoder: vgg.Encoder) -> dict[str, torch.Tensor]:
+    """The tensors of `vgg_normalised.pth` as `vgg_r51.pth` has them: `conv1` to `conv14`."""
+    layers = [layer for layer in encoder if isinstance(layer, torch.nn.Conv2d)][:14]
+    return {
+        f"conv{i}.{key}": tensor
+        for i, layer in enumerate(layers, 1)
+        for key, tensor in layer.state_dict().items()
+    }
+
+
+@command
+def main(argv=None):
+    args = parse(__doc__, __file__, argv)
+    s = args.settings
+    with Training(args) as run:
+        encoder = run.encoder()
+        network = MAST(vgg.widths_of(encoder)).to(args.device)
+        network.encoder.load_state_dict(rename(encoder))
+        network.encoder.requires_grad_(False)
+        optimizer = torch.optim.Adam(network.decoders.parameters(), s.lr)
+        for step, content, style in run.batches(network=network, optimizer=optimizer):
+            optimizer.param_groups[0]["lr"] = decayed(s.lr, s.decay, step)
+            terms = mast_losses(network, torch.cat([content, style]))
+            weights = {**s.weights, "tv": decayed(s.weights.tv, s.tv_decay, step)}
+            run.step(optimizer, weigh(terms, weights), **terms)
+        run.save(network, FILES)
+
+
+if __name__ == "__main__":
+    main()

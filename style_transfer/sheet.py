@@ -1,0 +1,97 @@
+"""Contact sheet: the same pairs painted by every method, between what they were made of and the ground truth
+
+    python -m style_transfer.sheet runs/style_transfer --out sheet.png [--data mini] [--styles Sketch Rust]
+
+A row is one pair of a style, each of another object, as far as there are enough. What a folder lacks is left
+white.
+"""
+
+import argparse
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from evaluation import canvas
+from evaluation.contact_sheet import EDGE, GAP, GREY, INK, LABELS, MARGIN, write_fitting
+from evaluation.errors import UserError, command
+from evaluation.files import atomic
+from evaluation.transfer_protocol import Row
+from style_transfer.core import images
+from style_transfer.core.pairs import Benchmark
+from style_transfer.evaluate import open_pairs
+
+HEADER = 40  # pixels for the names of the columns
+
+
+def chosen(pairs: Benchmark) -> list[tuple[Row, Row]]:
+    """(content, reference) of every style: objects, contents and references in turn."""
+    rows = []
+    for i, style in enumerate(pairs.styles):
+        obj = pairs.objects[i % len(pairs.objects)]
+        contents = pairs.protocol.rows_of_contents(obj)
+        references = pairs.protocol.rows_of_references(style, obj)
+        rows.append((contents[i % len(contents)], references[i % len(references)]))
+    return rows
+
+
+def sheet(pairs: Benchmark, folders: list[Path], side: int) -> Image.Image:
+    """The page, RGB; `side`: pixels of an image."""
+    names = ["photo", "reference", *(folder.name for folder in folders), "ground truth"]
+    rows = chosen(pairs)
+    size = (2 * MARGIN + LABELS + len(names) * (side + GAP), 2 * MARGIN + HEADER + len(rows) * (side + GAP))
+    page = Image.new("RGB", size, "white")
+    draw = ImageDraw.Draw(page)
+    for column, name in enumerate(names):
+        where = (MARGIN + LABELS + column * (side + GAP) + side / 2, MARGIN + HEADER - 10)
+        write_fitting(draw, where, name.replace("_", " "), side + GAP - 4, "md", INK)
+    for number, (content, reference) in enumerate(rows):
+        top, right = MARGIN + HEADER + number * (side + GAP), MARGIN + LABELS - 12
+        write_fitting(draw, (right, top + side / 2 - 11), canvas.spoken(reference.theme), LABELS, "rm", INK)
+        write_fitting(draw, (right, top + side / 2 + 11), content.object, LABELS, "rm", GREY)
+        outputs = (folder / pairs.path(content, reference) for folder in folders)
+        truth = content._replace(theme=reference.theme)
+        for column, name in enumerate((content, reference, *outputs, truth)):
+            if isinstance(name, Row) or name.exists():
+                image = pairs.read(name) if isinstance(name, Row) else images.read(name)
+                left = MARGIN + LABELS + column * (side + GAP)
+                page.paste(thumbnail(image, side), (left, top))
+    return page
+
+
+def thumbnail(image: Image.Image, side: int) -> Image.Image:
+    """Enlarged pixel by pixel, or reduced; with an edge, as white images end somewhere, too."""
+    filter = Image.Resampling.LANCZOS if min(image.size) > side else Image.Resampling.NEAREST
+    small = image.resize((side, side), filter)
+    ImageDraw.Draw(small).rectangle((0, 0, side - 1, side - 1), outline=EDGE)
+    return small
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m style_transfer.sheet",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", type=Path, help="folder of folders of outputs")
+    parser.add_argument("--data", help="the data set (default: as the folders' manifests say)")
+    parser.add_argument("--protocol", help="of folders without manifest")
+    parser.add_argument("--styles", nargs="+", help="rows (default: all)")
+    parser.add_argument("--objects", nargs="+", help="only these")
+    parser.add_argument("--side", type=int, default=128, help="pixels of an image (128)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    args = parser.parse_args(argv)
+    folders = sorted(path for path in args.root.glob("*") if any(path.glob("*/*_test*_ref*.*")))
+    if not folders:
+        raise UserError(f"{args.root}: no folder of outputs {{style}}/{{object}}_test19_ref1.png in it")
+    opened = {folder: open_pairs(folder, args)[0] for folder in folders}
+    pairs = opened[folders[0]]
+    for folder, other in opened.items():
+        if (other.protocol.hash, other.data) != (pairs.protocol.hash, pairs.data):
+            raise UserError(f"{folder}: other pairs than {folders[0]}; keep them in different folders")
+    with atomic(args.out) as temporary:
+        sheet(pairs, folders, args.side).save(temporary, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

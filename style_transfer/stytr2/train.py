@@ -1,0 +1,73 @@
+"""Trains StyTr2: patches, transformer and decoder; VGG-19 only looks (Deng et al., CVPR 2022, section 3.3)
+
+    python -m style_transfer.stytr2.train --data mini --out runs/train/stytr2
+
+    L = w_c L_content + w_s L_style + w_1 L_identity1 + w_2 L_identity2
+
+    L_content     normalised relu4_1 and relu5_1 of image(c,s) against those of c
+    L_style       mean and deviation of the channels of relu1_1 ... relu5_1 against those of s
+    L_identity1   |image(c,c) - c|^2 + |image(s,s) - s|^2
+    L_identity2   the same of relu1_1 ... relu5_1
+
+In image(s,s) the style is the content, so its positions are its own. The learning rate rises from a quarter.
+"""
+
+import torch
+from torch import nn
+
+from evaluation.errors import command
+from style_transfer.core import losses, vgg
+from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.stytr2.model import FILES, StyTr2
+
+
+def stytr2_losses(network: StyTr2, encoder: nn.Module, content: torch.Tensor, style: torch.Tensor) -> dict:
+    """Contents and styles [B,3,H,W] in [0,1], of one size -> the losses without their weights."""
+    both, n = torch.cat([content, style]), len(content)
+    with torch.no_grad():
+        features = encoder(both)
+    of_content, of_style = ([feature[part] for feature in features] for part in (slice(n), slice(n, None)))
+    asked, given = network.encode_content(both), network.encode_style(both)
+    image = network.decode(tuple(x[:n] for x in asked), tuple(x[n:] for x in given))
+    same = network.decode(asked, given)
+    made = losses.seen(encoder(image))
+    return {
+        "content": losses.content_loss(made, losses.seen(of_content)).mean(),
+        "style": losses.style_loss(made, losses.seen(of_style)).mean(),
+        "identity1": 2 * losses.square(same, both).mean(),  # two means are summed
+        "identity2": 2 * losses.feature_loss(encoder(same), features).mean(),
+    }
+
+
+def warmed(lr: float, warmup: int, decay: float, step: int) -> float:
+    """From lr / 4 in a straight line to lr, then as `decayed`."""
+    return lr * (1 + 3 * step / warmup) / 4 if step < warmup else decayed(lr, decay, step - warmup)
+
+
+def initialise(decoder: nn.Module) -> None:
+    """Keeps activations from shrinking: after torch's own weights images start flat, and ReLUs die."""
+    for layer in decoder:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+
+@command
+def main(argv=None):
+    args = parse(__doc__, __file__, argv)
+    s = args.settings
+    with Training(args) as run:
+        encoder = run.encoder()
+        widths = vgg.widths_of(encoder)[:4]
+        network = StyTr2(widths, 4 * widths[3]).to(args.device).train()  # with dropout
+        initialise(network.decoder)
+        optimizer = torch.optim.Adam(network.parameters(), s.lr)
+        for step, content, style in run.batches(network=network, optimizer=optimizer):
+            optimizer.param_groups[0]["lr"] = warmed(s.lr, s.warmup, s.decay, step)
+            terms = stytr2_losses(network, encoder, content, style)
+            run.step(optimizer, weigh(terms, s.weights), **terms)
+        run.save(network, FILES)
+
+
+if __name__ == "__main__":
+    main()

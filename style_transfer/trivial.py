@@ -1,0 +1,64 @@
+"""Two transfers without a network, below which no method should fall
+
+    python -m style_transfer.trivial content --data mini --out runs/mini/content
+    python -m style_transfer.trivial statistics --data mini --out runs/mini/statistics
+
+`content` leaves the content as it is. `statistics` gives its red, green and blue the mean and deviation that
+they have in the style image. Flags and outputs: `core/cli.py`.
+"""
+
+import sys
+from types import SimpleNamespace
+
+from torch import nn
+
+from evaluation.canvas import closest
+from evaluation.errors import UserError, command
+from style_transfer.core import cli
+from style_transfer.core.blocks import adain, mean_std
+
+
+class Content(nn.Module):
+    """The style counts for nothing."""
+
+    multiple = 1
+
+    def encode_content(self, images):
+        return images
+
+    def encode_style(self, images):
+        return mean_std(images)
+
+    def decode(self, content, style):
+        return content
+
+    def stylise(self, content, style):
+        return self.decode(self.encode_content(content), self.encode_style(style))
+
+
+class Statistics(Content):
+    """AdaIN of the pixels."""
+
+    def decode(self, content, style):
+        return adain(content, *style)
+
+
+TRANSFERS = {"content": Content, "statistics": Statistics}
+
+
+@command
+def main(argv=None):
+    name, *argv = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in ("-h", "--help"):
+        print(__doc__)
+        return
+    if name not in TRANSFERS:
+        raise UserError(f"{name or 'no transfer named'}: no trivial transfer; {closest(name, TRANSFERS)}")
+    model = SimpleNamespace(
+        __name__=f"style_transfer.{name}.model", FILES={}, load=lambda files: TRANSFERS[name]()
+    )
+    cli.main(__doc__, model, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""CAST's training: losses from whole outputs, contrasts code by code, patches, views, each part's gradient."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from style_transfer.cast import contrast
+from style_transfer.cast.model import CAST
+from style_transfer.cast.train import build, cast_losses, judged
+
+WIDTH = 0.0625
+
+
+class Settings:
+    width, deviation, queue = WIDTH, None, 6
+
+
+@pytest.fixture
+def parts():
+    torch.manual_seed(0)
+    return build(Settings, "cpu")
+
+
+@pytest.fixture
+def images():
+    generator = torch.Generator().manual_seed(2)
+    return [torch.rand(2, 3, 32, 32, generator=generator) * 2 - 1 for _ in range(2)]
+
+
+def run(parts, images):
+    networks, judges, codes, queue = parts.values()
+    return cast_losses(networks, judges, codes, queue.codes, *images)
+
+
+def paint(network: CAST, content, style):
+    """From [-1,1] to [-1,1]."""
+    return network.stylise((content + 1) / 2, (style + 1) / 2) * 2 - 1
+
+
+def test_both_directions_share_one_encoder(parts):
+    networks = parts["networks"]
+    assert networks["photos"].encoder is networks["paintings"].encoder
+    assert networks["photos"].decoder is not networks["paintings"].decoder
+    assert len(list(networks.parameters())) == 20 + 2 * 18
+
+
+def test_losses_are_those_of_whole_outputs(parts, images):
+    (c, s), (networks, judges) = images, (parts["networks"], parts["judges"])
+    (photo, painting), got = run(parts, images)
+    close = {"rtol": 1e-3, "atol": 1e-4}
+    torch.testing.assert_close(photo, paint(networks["photos"], s, c), **close)
+    torch.testing.assert_close(painting, paint(networks["paintings"], c, s), **close)
+    pairs = (photo, judges["photos"]), (painting, judges["paintings"])
+    expected = {
+        "adversarial": sum(-(judge(x) - 1).clamp(max=0).mean() for x, judge in pairs) / 2,
+        "cycle": 0.5
+        * (
+            (paint(networks["photos"], painting, c) - c).abs().mean()
+            + (paint(networks["paintings"], photo, s) - s).abs().mean()
+        ),
+        "identity": 0.5
+        * sum(
+            (paint(networks[name], x, x) - x).abs().mean() for name, x in (("photos", c), ("paintings", s))
+        ),
+    }
+    torch.testing.assert_close({name: got[name] for name in expected}, expected, **close)
+
+
+def test_contrast_code_by_code():
+    generator = torch.Generator().manual_seed(0)
+    query, positive, queue = (
+        F.normalize(torch.randn(4, n, 5, generator=generator), dim=2) for n in (3, 3, 7)
+    )
+    total = 0
+    for layer in range(4):
+        for q, k in zip(query[layer], positive[layer]):
+            right = (q @ k / 0.07).exp()
+            total += -(right / (right + sum((q @ n / 0.07).exp() for n in queue[layer]))).log() / 3
+    torch.testing.assert_close(contrast.contrast(query, positive, queue), total)
+
+
+def test_codes_are_unit_vectors_of_each_layer(parts, images):
+    codes = parts["codes"](images[1])
+    assert codes.shape == (4, 2, 128)
+    torch.testing.assert_close(codes.norm(dim=2), torch.ones(4, 2))
+    convolutions = [layer for layer in parts["codes"].modules() if isinstance(layer, nn.Conv2d)]
+    assert [layer.out_channels for layer in convolutions] == [3, 4, 4, 8, 8, 16, 16, 16, 16, 32]
+
+
+def test_queue_drops_the_oldest():
+    queue = contrast.Queue(3, WIDTH)
+    first, second = torch.full((4, 2, 128), 1.0), torch.full((4, 2, 128), 2.0)
+    queue.push(first)
+    queue.push(second)
+    assert queue.codes[:, :, 0].tolist() == [[2, 2, 1]] * 4
+    assert set(queue.state_dict()) == {"codes"}
+
+
+def test_views_show_most_of_a_painting():
+    """Of ramps of x and y, a view's extent is the side of its square."""
+    torch.manual_seed(0)
+    ramp = (torch.arange(40) + 0.5) / 40
+    images = torch.stack([ramp.expand(40, 40), ramp[:, None].expand(40, 40), torch.ones(40, 40)])
+    seen = contrast.views(images.expand(50, 3, 40, 40))
+    sides = torch.stack([seen[:, 0, 0, -1] - seen[:, 0, 0, 0], seen[:, 1, -1, 0] - seen[:, 1, 0, 0]])
+    sides = sides * 40 / 39
+    torch.testing.assert_close(sides[0], sides[1], rtol=1e-3, atol=1e-3)
+    assert sides.min() > 0.8**0.5 - 0.02
+    assert sides.max() < 1.001
+    assert sides.std() > 0.01
+    assert seen[:, 0].mean((1, 2)).std() > 0.005  # not all from the middle
+
+
+def test_a_score_depends_on_70_pixels():
+    torch.manual_seed(0)
+    layers = [layer for layer in contrast.discriminator(WIDTH) if not isinstance(layer, nn.InstanceNorm2d)]
+    image = torch.rand(1, 3, 128, 128, requires_grad=True)
+    scores = nn.Sequential(*layers)(image)
+    scores[0, 0, scores.shape[2] // 2, scores.shape[3] // 2].backward()
+    rows = image.grad.abs().sum((0, 1, 3)).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == 84  # 70 and the reach of three blurs
+
+
+def test_halving_blurs_by_hand():
+    x = torch.arange(25.0).view(1, 1, 5, 5)
+    got = contrast.Halve()(x)
+    kernel = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    assert got.shape == (1, 1, 3, 3)
+    torch.testing.assert_close(got[0, 0, 1, 1], (x[0, 0, 1:4, 1:4] * kernel).sum())
+
+
+def test_sides_of_the_game_have_their_own_gradients(parts, images):
+    networks, judges, codes, _ = parts.values()
+    outputs, terms = run(parts, images)
+    judged(judges, *outputs, *images).backward()
+    assert all(p.grad is None for part in (networks, codes) for p in part.parameters())
+    assert all(p.grad is not None for p in judges.parameters())
+    sum(terms.values()).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in networks.parameters())
+
+
+def test_discriminators_want_real_images_high(parts, images):
+    high = {"photos": lambda x: 2 * x.mean((1, 2, 3)), "paintings": lambda x: 2 * x.mean((1, 2, 3))}
+    ones = torch.ones(2, 3, 32, 32)
+    assert judged(high, -ones, -ones, ones, ones) == 0
+    assert judged(high, ones, ones, -ones, -ones) == pytest.approx(3)  # (3 + 3) / 2 in each direction, / 2
