@@ -46,14 +46,6 @@ def mccnet_losses(network: MCCNet, content: torch.Tensor, style: torch.Tensor, n
     }
 
 
-def initialise(decoder: nn.Module) -> None:
-    """Keeps activations from shrinking: after torch's own weights images start flat, and ReLUs die."""
-    for layer in decoder:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-
-
 @command
 def main(argv=None):
     args = parse(__doc__, __file__, argv)
@@ -62,7 +54,6 @@ def main(argv=None):
         encoder = run.encoder()
         network = MCCNet(vgg.widths_of(encoder)).to(args.device)
         network.encoder = encoder
-        initialise(network.decoder)
         nn.init.ones_(network.module["MCCN"].g.bias)  # which is divided by
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):

@@ -44,14 +44,6 @@ def warmed(lr: float, warmup: int, decay: float, step: int) -> float:
     return lr * (1 + 3 * step / warmup) / 4 if step < warmup else decayed(lr, decay, step - warmup)
 
 
-def initialise(decoder: nn.Module) -> None:
-    """Keeps activations from shrinking: after torch's own weights images start flat, and ReLUs die."""
-    for layer in decoder:
-        if isinstance(layer, nn.Conv2d):
-            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-            nn.init.zeros_(layer.bias)
-
-
 @command
 def main(argv=None):
     args = parse(__doc__, __file__, argv)
@@ -60,7 +52,6 @@ def main(argv=None):
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)[:4]
         network = StyTr2(widths, 4 * widths[3]).to(args.device).train()  # with dropout
-        initialise(network.decoder)
         optimizer = torch.optim.Adam(network.parameters(), s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):
             optimizer.param_groups[0]["lr"] = warmed(s.lr, s.warmup, s.decay, step)
