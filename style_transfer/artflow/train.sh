@@ -1,3 +1,7 @@
 #!/usr/bin/env bash
-# ArtFlow: train it, e.g. RUNS=/tmp/runs bash style_transfer/artflow/train.sh operator=wct; see the README for both
-exec bash "$(dirname "$0")/../../scripts/train_transfer.sh" artflow "$@"
+# ArtFlow: train a network for each operator, e.g. OPERATORS=wct bash style_transfer/artflow/train.sh
+set -e
+for operator in ${OPERATORS:-adain wct}; do
+    out=${RUNS:-runs}/train/artflow_$operator
+    bash "$(dirname "$0")/../../scripts/train_transfer.sh" artflow --out "$out" operator="$operator" "$@"
+done
