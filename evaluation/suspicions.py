@@ -74,9 +74,14 @@ def unchanged(rows: list[Prediction], base_rows: list[Prediction]) -> list[str]:
 
 def collapse(target: str, figures: dict, base: dict) -> list[str]:
     """Little is kept: `figures` of one target and the base model's, name -> {"value": share} or None."""
-    return [
-        f"{target}: {name} fell to {figures[name]['value']:.1%} from the base model's "
-        f"{base[name]['value']:.1%}: a high UA then means a broken model, not a forgotten target"
+    fallen = [
+        f"{name} fell to {figures[name]['value']:.1%} from the base model's {base[name]['value']:.1%}"
         for name in ("IRA", "CRA_kept")
         if figures.get(name) and figures[name]["value"] < KEPT * base[name]["value"]
+    ]
+    if not fallen:
+        return []
+    return [
+        f"with {target} forgotten, {' and '.join(fallen)}: a high UA then means a broken model, not a "
+        "forgotten target"
     ]

@@ -8,7 +8,7 @@ from evaluation.accuracy import FIGURES
 KINDS = ("style", "object", "pair", "several")  # of targets: their figures are different things
 COSTS = {"FID": 2, "seconds": 1, "memory_GB": 2, "storage_MB": 1}  # decimals; GB and MB are powers of 1000
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
-TEXTS = ("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst")  # set to the left
+TEXTS = ("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst", "grid")  # set left
 
 
 def columns(rows: list[dict]) -> list[str]:

@@ -14,14 +14,17 @@ import json
 import sys
 from pathlib import Path
 
-from evaluation.canvas import closest
+from evaluation.accuracy import score
+from evaluation.canvas import closest, parse_targets
 from evaluation.errors import UserError, command
 from evaluation.explain import explain
 from evaluation.fid import WEIGHTS
 from evaluation.intervals import LEVEL
+from evaluation.records import read_predictions
 from evaluation.results import BASE, Judged, collect, next_command
+from evaluation.suspicions import suspicions, weak_base
 from evaluation.table_formats import columns, latex, markdown, print_csv, printed
-from evaluation.table_rows import find, main_rows, method_rows, target_rows, with_differences
+from evaluation.table_rows import find, label, main_rows, method_rows, target_rows, with_differences
 
 FORMATS = ("markdown", "latex", "csv", "json")
 STATISTICS_NOTE = (
@@ -64,7 +67,32 @@ def notes(judged: list[Judged], idle: list[Path], rows: list[dict]) -> list[str]
         needed = [file for file in WEIGHTS[name] if not Path(file).exists()]
         remedy = f"needs {' and '.join(needed)}" if needed else "run python -m evaluation.fid"
         lines.append(f"FID not measured{some} ({remedy})")
-    return lines + [f"not judged: {path}; {next_command(path)}" for path in idle]
+    lines += [f"not judged: {path}; {next_command(path)}" for path in idle]
+    return lines + suspicious(judged)
+
+
+def suspicious(judged: list[Judged]) -> list[str]:
+    """What looks like a fault rather than a finding, run by run; of the base model it is said once."""
+    rows = {one.path: read_predictions(one.path / "answers")[0] for one in judged}
+    bases = {one.origin: one for one in judged if one.method == BASE}
+    scores = {  # of the base model, which is judged for every target
+        (one.origin, one.target): score(rows[one.path], one.protocol, parse_targets(one.target))
+        for one in judged
+        if one.method == BASE
+    }
+    found = {
+        label(one, judged): suspicions(rows[one.path], score(rows[one.path], one.protocol, []))
+        for one in bases.values()
+    }
+    for one in (one for one in judged if one.method != BASE):
+        result = score(rows[one.path], one.protocol, parse_targets(one.target))
+        base_rows, known = None, []
+        if base := bases.get(one.origin):
+            base_rows, result["base"] = rows[base.path], scores[one.origin, one.target]
+            known = weak_base(result["base"]["accuracy"])
+        said = suspicions(rows[one.path], result, base_rows)
+        found[f"{label(one, judged)}/{one.target}"] = [each for each in said if each not in known]
+    return [f"suspicious: {name}: {sentence}" for name, each in found.items() for sentence in each]
 
 
 @command

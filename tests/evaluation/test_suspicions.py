@@ -46,7 +46,7 @@ def test_nothing_to_say_of_a_clean_result():
         ),
         (
             {"see": lambda cell: ("Sketch", cell.object)},
-            ["Sketch: IRA fell to 0.0% from the base model's 100.0%"],
+            ["with Sketch forgotten, IRA fell to 0.0% from the base model's 100.0%"],
         ),
     ],
 )

@@ -12,6 +12,7 @@ from evaluation import intervals, tables
 from evaluation import protocol as protocols
 from evaluation.explain import explain
 from evaluation.files import write_json
+from evaluation.records import read_predictions, write_predictions
 from evaluation.results import collect
 from tests import synthetic
 
@@ -311,6 +312,25 @@ def test_explain_refuses(path, message, runs, capsys):
     with pytest.raises(SystemExit):
         tables.main([str(runs), "--explain", path])
     assert message in capsys.readouterr().err
+
+
+def test_suspicious_runs_are_named_below_the_table(tmp_path, capsys):
+    """The base model fails on Sea, one run repeats its images, one run keeps no style and one is clean."""
+    protocol = synthetic.protocol()
+    seen = {"base": lost("Sea"), "esd": lost("Sea", "Sketch"), "toy": lambda cell: ("Sketch", cell.object)}
+    synthetic.answer_set(tmp_path / "base" / "answers", protocol, see=seen["base"])
+    for method, target in (("esd", "Sketch"), ("esd", "Monet"), ("toy", "Sketch")):
+        synthetic.run_folder(tmp_path, method, target, protocol, seen[method])
+    for folder in (tmp_path / "base", tmp_path / "esd/Sketch", tmp_path / "toy/Sketch"):
+        rows, source = read_predictions(folder / "answers")
+        rows = [row._replace(sha256=f"{folder.parent.name}{i}") for i, row in enumerate(rows)]
+        write_predictions(folder / "answers", rows, source)
+    tables.main([str(tmp_path)])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("suspicious: ")]
+    assert [line.split(": ")[1] for line in lines] == ["base", "esd/Monet", "toy/Sketch"]
+    assert "objects are recognised in only 66.7%" in lines[0]
+    assert "23 of 24 images are byte for byte" in lines[1]
+    assert "with Sketch forgotten, IRA fell to 0.0% from the base model's 100.0%" in lines[2]
 
 
 def test_latex_is_a_booktabs_table(runs, capsys):
