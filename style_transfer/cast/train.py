@@ -71,6 +71,9 @@ def build(s, device) -> dict[str, nn.Module]:
     parts = {"networks": networks, "judges": judges, "codes": contrast.StyleCodes(s.width)}
     for part in parts.values():
         contrast.begin(part, s.deviation)
+    if s.deviation is None:
+        for network in networks.values():
+            vgg.initialised(network.decoder.decoder)
     parts["queue"] = contrast.Queue(s.queue, s.width)
     return {name: part.to(device) for name, part in parts.items()}
 
