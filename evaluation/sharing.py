@@ -4,6 +4,7 @@ Run a command again to go on, or several at once to share the work. A block is c
 made; a claim whose process is gone is taken over.
 """
 
+import fcntl
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 from evaluation.errors import UserError
 from evaluation.files import write_json
 
+MANIFEST = "manifest.json"
 STALE_SECONDS = 1800  # a claim this old on another machine belongs to a dead process
 
 
@@ -22,10 +24,10 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
     Raises UserError if that differs in a key of `wanted`; protocols are compared by their hash. What the
     folder `holds` is for the message. `first`: what the first process decides for all.
     """
-    path = Path(folder) / "manifest.json"
+    path = Path(folder) / MANIFEST
     wanted = json.loads(json.dumps(wanted))
     if not path.exists():
-        write_json(path, wanted | first)
+        _write_first(path, wanted | first)
     manifest = json.loads(path.read_text())
     for key, value in wanted.items():
         found = manifest.get(key)
@@ -35,6 +37,20 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
                 f"--out {folder}: holds {holds} of another {key}; choose another or remove this one"
             )
     return manifest
+
+
+def _write_first(path: Path, content: dict) -> None:
+    """Leaves alone what another process has written in the meantime."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    write_json(draft, content)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        write_json(path, content)
+    finally:
+        draft.unlink()
 
 
 def share(folder: str | Path, blocks, done):
@@ -60,21 +76,17 @@ def _claim(path: Path) -> bool:
             file.write(f"{socket.gethostname()} {os.getpid()}")
         return True
     except FileExistsError:
-        return _abandoned(path) and _take_over(path) and _claim(path)
+        return _abandoned(path) and _take_over(path)
 
 
 def _take_over(path: Path) -> bool:
-    """Removes a dead process's claim, unless another process was faster and has claimed anew."""
-    aside = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        path.rename(aside)
-    except FileNotFoundError:
-        return True
-    if not _abandoned(aside):
-        aside.rename(path)
-        return False
-    aside.unlink()
-    return True
+    """Claims what a dead process left claimed; one process at a time, or it would remove a new claim."""
+    with open(path.with_name(MANIFEST), "r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not _abandoned(path):
+            return False  # another process was faster
+        path.unlink(missing_ok=True)
+    return _claim(path)
 
 
 def _abandoned(path: Path) -> bool:
@@ -83,7 +95,7 @@ def _abandoned(path: Path) -> bool:
         host, _, pid = path.read_text().partition(" ")
         age = time.time() - path.stat().st_mtime
     except FileNotFoundError:
-        return True
+        return False  # let go of, or just taken over
     if host != socket.gethostname() or not pid.isdecimal():
         return age > (STALE_SECONDS if host else 60)  # one just being written is empty for a moment
     try:

@@ -16,6 +16,7 @@ from evaluation.contact_sheet import EDGE, GAP, GREY, INK, LABELS, MARGIN, write
 from evaluation.errors import UserError, command
 from evaluation.files import atomic
 from evaluation.transfer_protocol import Row
+from evaluation.transfer_table import TRIVIAL
 from style_transfer.core import images
 from style_transfer.core.pairs import Benchmark
 from style_transfer.evaluate import open_pairs
@@ -81,7 +82,8 @@ def main(argv=None):
     parser.add_argument("--side", type=int, default=128, help="pixels of an image (128)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     args = parser.parse_args(argv)
-    folders = sorted(path for path in args.root.glob("*") if any(path.glob("*/*_test*_ref*.*")))
+    folders = [path for path in args.root.glob("*") if any(path.glob("*/*_test*_ref*.*"))]
+    folders.sort(key=lambda path: (path.name not in TRIVIAL, path.name))
     if not folders:
         raise UserError(f"{args.root}: no folder of outputs {{style}}/{{object}}_test19_ref1.png in it")
     opened = {folder: open_pairs(folder, args)[0] for folder in folders}

@@ -47,7 +47,7 @@ def preempt(job: str) -> None:
     """Sends USR2 and lets the job start again at once; SLURM would wait two minutes."""
     with contextlib.suppress(subprocess.TimeoutExpired):  # scancel goes on while the job is being requeued
         subprocess.run(["scancel", "--signal=USR2", job], timeout=3)
-    wait(lambda: f"{job} PD" in call("squeue", "-h", "-r", "-o", "%i %t"), 30, f"job {job} to be requeued")
+    wait(lambda: f"{job} PD" in call("squeue", "-h", "-r", "-o", "%i %t"), 120, f"job {job} to be requeued")
     call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
@@ -65,7 +65,7 @@ def node():
         call("runuser", "-u", "munge", "--", "munged")
         call("slurmctld")
         call("slurmd")
-        wait(lambda: "idle" in call("sinfo", "-h", "-o", "%t", check=False), 60, "the node to be idle")
+        wait(lambda: "idle" in call("sinfo", "-h", "-o", "%t", check=False), 120, "the node to be idle")
         yield host
     finally:
         call("scancel", "--me", check=False)

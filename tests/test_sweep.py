@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -123,20 +124,33 @@ def test_targets_are_names_or_sets(tmp_path, capsys):
     )
 
 
-def test_the_full_table_has_ten_methods_and_seventy_targets(tmp_path, capsys):
-    flags = [
-        "--protocol",
-        "canvas",
-        "--data",
-        "DATA",
-        "--out",
-        str(tmp_path),
-        "--targets",
-        "all",
-        "--dry-run",
-    ]
+def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_path, capsys):
+    """What main.sh would run, without its set-up: the plan of --dry-run alone; else also the tables."""
+    caught = 'source() { :; }; python() { printf "%s " "$@"; echo; }; export -f source python; '
+    environment = os.environ | {"MODEL": "SD", "DATA": "DATA", "RUNS": str(tmp_path)}
+    lines = [
+        subprocess.run(
+            ["bash", "-c", f"{caught} bash scripts/tables/main.sh {flags}"],
+            cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=True,
+        ).stdout.splitlines()
+        for flags in ("--dry-run", "--workers 2")
+    ]  # fmt: skip
+    assert [len(each) for each in lines] == [1, 2]
+    assert lines[1][1].split() == ["-m", "evaluation.tables", str(tmp_path)]
+    script, *flags = lines[0][0].split()
+    assert script == "scripts/sweep.py"
     sweep.main(flags)
-    assert capsys.readouterr().out.count("0 of  70 finished") == len(tiny.METHODS) == 10
+    plan, stages = capsys.readouterr().out, ("train", "sample", "predict", "fid", "score")
+    assert plan.startswith(f"{tmp_path}: protocol canvas, model SD\n")
+    everything = ", ".join(f"70 to {stage}" for stage in stages)
+    methods = [line.split()[0] for line in plan.splitlines() if line.endswith(everything)]
+    assert methods == tiny.METHODS and len(methods) == 10
+    assert re.search(r"base +0 of   1 finished.* 1 to sample, 1 to predict, 1 to fid\n", plan)
+    cells = sweep.plan(sweep.parse(flags))
+    work = [stage for cell in cells for stage in cell.missing(protocol.load("canvas"))]
+    assert len(cells) == 701 and len(work) == 10 * 70 * 5 + 3
+    assert sweep.size(protocol.load("canvas")) == 51 * 20 * 5  # images a cell
+    assert not any(tmp_path.iterdir())
 
 
 def test_unknown_names_are_refused(capsys):

@@ -1,10 +1,10 @@
 """Answer sets: blocks, claims, manifest."""
 
+import fcntl
 import os
 import socket
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -79,16 +79,14 @@ def test_claims_of_others(tmp_path, claim, age, free):
 
 def test_a_claim_taken_over_by_a_faster_process_is_left_alone(tmp_path, monkeypatch):
     answers, path = opened(tmp_path), tmp_path / ".claim-0"
-    path.write_text(f"{socket.gethostname()} {dead_pid()}")
     faster = f"{socket.gethostname()} {os.getppid()}"
-    rename = Path.rename
+    path.write_text(f"{socket.gethostname()} {dead_pid()}")
 
-    def late(source, target):  # between the look at the dead claim and its removal
+    def late(*_):  # between the look at the dead claim and its removal
         monkeypatch.undo()
         path.write_text(faster)
-        rename(source, target)
 
-    monkeypatch.setattr(Path, "rename", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     work = answers.todo()
     assert next(work)[0] == 1
     assert path.read_text() == faster and len(list(tmp_path.glob(".claim*"))) == 2

@@ -1,21 +1,21 @@
 """The sampler: the same bytes whatever happens on the way."""
 
+import json
+import multiprocessing
+import os
+import socket
 import subprocess
-import sys
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from evaluation import protocol
+from evaluation import canvas, protocol
 from machine_unlearning import sample as sampler
 from machine_unlearning.esd import train as esd
 from tests import tiny
-
-REPOSITORY = Path(__file__).parent.parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -82,12 +82,48 @@ def test_another_block_size_stays_within_one_level(arguments, whole, tmp_path):
         assert np.abs(a - b).max() <= 1, path.name
 
 
-def test_two_processes(arguments, whole, tmp_path):
-    command = [sys.executable, "-m", "machine_unlearning.sample", *arguments(tmp_path / "both")]
-    both = [subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL) for _ in range(2)]
-    assert [process.wait(120) for process in both] == [0, 0]
-    assert pictures(tmp_path / "both") == whole
-    assert not list((tmp_path / "both").glob(".*"))
+def logged(arguments, together, log):
+    """The sampler as one process of a pool, which begin together; notes every cell before it is drawn."""
+    draw, fill = sampler.sample, sampler.fill
+
+    def noted(sd, prompts, cells, *rest):
+        with open(log, "a") as file:
+            file.write("".join(f"{os.getpid()} {canvas.answer_name(*cell)}\n" for cell in cells))
+        return draw(sd, prompts, cells, *rest)
+
+    def at_once(*args):
+        together.wait(120)  # all have loaded the model
+        fill(*args)
+
+    sampler.sample, sampler.fill = noted, at_once
+    sampler.main(arguments)
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_a_pool_of_four_draws_no_cell_twice(arguments, whole, tmp_path, left_behind):
+    """On an empty folder, and on one in which a killed pool has left a claim on every block."""
+    out, log = tmp_path / "shared", tmp_path / "log"
+    if left_behind:
+        out.mkdir()
+        with subprocess.Popen(["true"]) as process:
+            process.wait()
+        for number in range(8):
+            (out / f".claim-{number}").write_text(f"{socket.gethostname()} {process.pid}")
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["machine_unlearning.sample"])
+    together = processes.Barrier(4)
+    pool = [processes.Process(target=logged, args=(arguments(out, 1), together, log)) for _ in range(4)]
+    for process in pool:
+        process.start()
+    for process in pool:
+        process.join(120)
+    assert [process.exitcode for process in pool] == 4 * [0]
+    drawn = [line.split() for line in log.read_text().splitlines()]
+    assert sorted(name for _, name in drawn) == sorted(whole)
+    assert len({pid for pid, _ in drawn}) > 1  # they did share the work
+    assert sum(json.loads(line)["images"] for line in (out / "sampling.jsonl").open()) == len(whole)
+    sampler.main(arguments(tmp_path / "alone", 1))
+    assert pictures(out) == pictures(tmp_path / "alone") and not list(out.glob(".*"))
 
 
 def test_a_run_is_sampled_and_not_mixed_with_the_base(tiny_sd, arguments, whole, tmp_path, capsys):
