@@ -4,14 +4,19 @@ Tables and matrix are those of `evaluation.tables` and `evaluation.interference`
 model and record behind every number stand in the same file.
 
     python -m evaluation.report runs --out report        # report/report.html
+    python -m evaluation.report results/mini --style-transfer results/style_transfer --out report
 """
 
 import argparse
+import base64
+import io
 import json
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
 
+from evaluation import transfer_table
 from evaluation.errors import command
 from evaluation.files import atomic
 from evaluation.gallery import gallery
@@ -81,7 +86,31 @@ def collateral(label: str, matrix: Matrix) -> list[dict]:
     return sorted(cells, key=lambda each: -each["lost"])[:WORST]
 
 
-def render(judged: list[Judged], idle: list[Path]) -> str:
+def style_transfer(root: Path | None) -> dict:
+    """The table of `evaluation.transfer_table`, the paper's, and the contact sheet of `style_transfer.sheet`
+    if it lies there as sheet.png; {} without a root."""
+    if root is None:
+        return {}
+    judged, picture = transfer_table.read([root]), ""
+    tables = []
+    for rows, decimals in (
+        (transfer_table.rows(judged), ()),
+        (transfer_table.published_rows(), transfer_table.PAPER),
+    ):
+        names, texts = transfer_table.columns(rows), transfer_table.rounded(rows, *decimals)
+        lines = [
+            [(text.get(name, "-"), row.get(name, "")) for name in names] for row, text in zip(rows, texts)
+        ]
+        tables.append({"names": names, "texts": ["method", "beats_trivial"], "rows": lines})
+    if (root / "sheet.png").exists():
+        content = io.BytesIO()
+        Image.open(root / "sheet.png").save(content, "WEBP", quality=80)
+        picture = base64.b64encode(content.getvalue()).decode()
+    said = [*transfer_table.notes(judged), transfer_table.NOTE]
+    return {"tables": tables, "notes": said, "picture": picture}
+
+
+def render(judged: list[Judged], idle: list[Path], transfer: Path | None = None) -> str:
     rows, each = main_rows(judged), matrices(judged)
     protocols = {one.origin: one.protocol for one in judged}
     groups = grouped(judged)
@@ -100,6 +129,7 @@ def render(judged: list[Judged], idle: list[Path]) -> str:
         panels={label: panel(matrix, groups[label][0].protocol) for label, matrix in each.items()},
         worst=[cell for label, matrix in each.items() for cell in collateral(label, matrix)],
         gallery=gallery(judged),
+        transfer=style_transfer(transfer),
         statistics_note=STATISTICS_NOTE,
         notes=notes(judged, idle, rows),
         protocols=[(origin, protocol.__dict__) for origin, protocol in protocols.items()],
@@ -112,11 +142,12 @@ def main(argv=None):
         prog="python -m evaluation.report", description="One HTML file to look at a folder of runs."
     )
     parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folder with METHOD/TARGET runs")
+    parser.add_argument("--style-transfer", type=Path, metavar="DIR", help="folder of judged outputs to add")
     parser.add_argument("--out", type=Path, required=True, help="folder for report.html")
     parser.add_argument("--any-protocol", action="store_true", help="allow different protocols or models")
     args = parser.parse_args(argv)
     path = args.out / "report.html"
-    page = render(*collect(args.roots, args.any_protocol))
+    page = render(*collect(args.roots, args.any_protocol), args.style_transfer)
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -24,6 +24,7 @@ JUDGED_BY = {"vgg": "vgg_style_truth", "vit": "vit_style_truth"}  # what a metho
 PERCEPTUAL = ("LPIPS", "FID", "ArtFID", "mini-perceptual", "mini-FID", "mini-ArtFID")
 DECIMALS = {"style_accuracy": 1, "object_accuracy": 1, "FID": 1, "ArtFID": 1, "mini-FID": 2, "mini-ArtFID": 2}
 DECIMALS |= {"seconds_network": 4, "seconds": 4, "memory_GB": 2, "storage_MB": 1}  # others: 3
+PAPER = {"storage_MB": 0}, 2  # decimals of the paper's
 NOTE = (
     "The paper's table (v1, Table A3), measured by another protocol: the released networks at 512 pixels, "
     "judged by the official scripts; for orientation, not comparison."
@@ -138,8 +139,8 @@ def columns(table: list[dict]) -> list[str]:
     return list(dict.fromkeys(name for each in sorted(table, key=len)[::-1] for name in each))
 
 
-def rounded(table: list[dict], decimals: dict[str, int], otherwise: int) -> list[dict]:
-    """Figures as texts."""
+def rounded(table: list[dict], decimals: dict[str, int] = DECIMALS, otherwise: int = 3) -> list[dict]:
+    """Figures as texts; by default ours."""
     return [
         {k: f"{v:.{decimals.get(k, otherwise)}f}" if isinstance(v, float) else v for k, v in each.items()}
         for each in table
@@ -166,13 +167,13 @@ def main(argv=None):
     else:
         draw, mark = (latex, "% ") if args.format == "latex" else (markdown, "")
         print(
-            draw(rounded(table, DECIMALS, 3), columns(table)),
+            draw(rounded(table), columns(table)),
             "",
             *(mark + line for line in below),
             "",
             sep="\n",
         )
-        print(mark + NOTE, "", draw(rounded(paper, {"storage_MB": 0}, 2), columns(paper)), sep="\n")
+        print(mark + NOTE, "", draw(rounded(paper, *PAPER), columns(paper)), sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,3 +1,4 @@
+import base64
 import html
 import io
 import json
@@ -15,9 +16,10 @@ from evaluation.results import collect
 from evaluation.table_formats import cell, printed
 from evaluation.table_rows import main_rows
 from tests import synthetic
+from tests.evaluation.test_transfer_table import about
 
 PROTOCOL = synthetic.protocol()
-VOID = {"meta", "link", "br", "input"}
+VOID = {"meta", "link", "br", "input", "img"}
 NASTY = "<b>&'\"</script>"
 
 
@@ -224,3 +226,18 @@ def test_in_a_browser(runs, tmp_path):
     )
     assert result["tip"] == "Base model: Photo\n100.00 % of 6 images; base model 100.00 %"
     assert result["panels"] == 1
+
+
+def test_style_transfer_is_a_section_of_its_own(runs, tmp_path):
+    for name, losses in {"sanet": (3.5, 39.0), "content": (4.0, 40.0), "statistics": (5.0, 50.0)}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "losses.json").write_text(json.dumps(about(name, *losses)))
+    Image.new("RGB", (40, 30), "red").save(tmp_path / "sheet.png")
+    plain, with_it = (report.render(*collect([runs]), root) for root in (None, tmp_path))
+    assert "transfer" not in Page(plain).ids
+    rows = Page(with_it).rows["transfer"]
+    assert [row[0] for row in rows[1:4]] == ["content", "statistics", "sanet"]
+    assert rows[3][rows[0].index("vgg style truth")] == "3.500" and rows[3][-1] == "vgg, vit"
+    assert any(row[0] == "SANet (published)" for row in rows)
+    sent = re.search(r"data:image/webp;base64,([^\"]+)", with_it.partition('id="transfer"')[2]).group(1)
+    assert Image.open(io.BytesIO(base64.b64decode(sent))).size == (40, 30)
