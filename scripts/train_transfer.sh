@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains one style-transfer method; a stopped training goes on. Its weights land where transfer.sh looks for them.
+# Trains one style-transfer method; a stopped training goes on. Its weights go to RUNS/train/METHOD, or to --out.
 #   bash scripts/train_transfer.sh METHOD [FLAGS of train.py] [key=value ...]   DATA, RUNS may be set in the environment
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"

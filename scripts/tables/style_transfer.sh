@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The style-transfer table: every method paints the benchmark and is judged; two trivial rows beside them on the miniature.
 #   bash scripts/tables/style_transfer.sh [METHOD...]      RUNS, DATA, WEIGHTS (folder of the methods' folders) may be set
-# About 5 minutes on two CPU cores for the miniature. What is done is skipped.
+# What is done is skipped; after other weights, give other RUNS.
 set -euo pipefail
 source "$(dirname "$0")/../setup.sh"
 runs=${RUNS:-runs}/style_transfer data=${DATA:-mini}
