@@ -168,14 +168,14 @@ class Training:
         self.seconds += time.monotonic() - self.began
 
     def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
-        """Gradients of the loss, of a norm of at most `clip`, and a step; every 20th is logged. UserError for
-        a loss that is not finite."""
+        """Gradients of the loss, of a norm of at most `clip`, and a step; every 20th and the last are logged.
+        UserError for a loss that is not finite there."""
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if clip < math.inf:
             nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
-        if self.number % LOG_STEPS:
+        if self.number % LOG_STEPS and self.number + 1 < self.settings.steps:
             return
         line = {"step": self.number, "loss": loss, **numbers}
         line = {name: round(float(torch.as_tensor(value).detach()), 6) for name, value in line.items()}

@@ -1,6 +1,7 @@
 """Networks of a few channels, and what must hold for each."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 
@@ -48,3 +49,23 @@ def check_bfloat16(network):
         made = network.stylise(content, style).float()
     assert (made - exact).square().mean() < 1e-2 * exact.var()
     assert not torch.equal(made, exact)
+
+
+def mvn(x):
+    return (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True) + 1e-5).sqrt()
+
+
+def whole_losses(encoder, stylise, content, style):
+    """Content, style and both identity losses, from whole outputs."""
+    made, of_content, of_style = (encoder(x) for x in (stylise(content, style), content, style))
+    pairs = [(stylise(x, x), x) for x in (content, style)]
+    return {
+        "content": sum(F.mse_loss(mvn(made[i]), mvn(of_content[i])) for i in (3, 4)),
+        "style": sum(
+            F.mse_loss(m.mean((2, 3)), s.mean((2, 3)))
+            + F.mse_loss((m.var((2, 3)) + 1e-5).sqrt(), (s.var((2, 3)) + 1e-5).sqrt())
+            for m, s in zip(made, of_style)
+        ),
+        "identity1": sum(F.mse_loss(same, x) for same, x in pairs),
+        "identity2": sum(F.mse_loss(m, f) for same, x in pairs for m, f in zip(encoder(same), encoder(x))),
+    }
