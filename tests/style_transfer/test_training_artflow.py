@@ -1,5 +1,7 @@
 """ArtFlow's training: losses from whole outputs, gradients through both operators, the clipped gradient."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -73,7 +75,7 @@ def test_a_step_clips_the_norm_of_all_gradients():
     a, b = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     optimizer = torch.optim.SGD([{"params": [a]}, {"params": [b]}], 1.0)
     run = Training.__new__(Training)
-    run.number = 1  # is not logged
+    run.number, run.settings = 1, SimpleNamespace(steps=3)  # neither first nor last: is not logged
     run.step(optimizer, 3 * a.sum() + 4 * b.sum(), clip=1.0)
     torch.testing.assert_close(torch.cat([a, b]).detach(), -torch.tensor([0.6, 0.8]))
     run.step(optimizer, 3 * a.sum() + 4 * b.sum(), clip=10.0)
