@@ -97,7 +97,8 @@ class Loop:
         """
         s, per_batch = self.settings, self.settings.batch * self.accelerator.num_processes
         stream = forever(count, per_batch * s.accumulate, s.seed, self.start)
-        self.bar = tqdm(range(s.steps), self.states.name, initial=self.start, disable=None)
+        hidden = None if self.accelerator.is_main_process else True  # None: where there is no terminal
+        self.bar = tqdm(range(s.steps), self.states.name, initial=self.start, disable=hidden)
         for step in range(self.start, s.steps):
             factor = training.one_cycle(step / s.steps, s.warmup) if s.one_cycle else 1.0
             training.set_lr(self.optimizer, s.lr * factor)
