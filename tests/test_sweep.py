@@ -4,7 +4,6 @@ import importlib.util
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from evaluation.answers import grid
 from evaluation.canvas import answer_name
 from evaluation.files import write_json
 from evaluation.records import read_predictions
-from tests import slurm_node, tiny
+from tests import tiny
 from tests.test_readme import parse
 
 REPOSITORY = Path(__file__).parent.parent
@@ -285,16 +284,3 @@ def test_a_failed_cell_names_its_log_and_is_tried_again(swept, tiny_sd, small, t
     (root / "uce/Cats").unlink()
     code, text = run(root, small, tiny_sd, "--methods", "uce")
     assert code == 0 and "uce/Cats: finished" in text and contents(root) == contents(swept[0])
-
-
-@pytest.mark.slow
-def test_slurm_makes_the_same_bytes(swept, tiny_sd, small, tmp_path):
-    if reason := slurm_node.why_not():
-        pytest.skip(f"no SLURM here: {reason}")
-    flags = shlex.split(
-        "--methods uce --executor slurm --max-concurrent 2 --gpus-per-cell 0 --cpus-per-cell 1"
-    )
-    with slurm_node.node():
-        code, text = run(tmp_path / "runs", small, tiny_sd, *flags)
-    assert code == 0, text
-    assert contents(tmp_path / "runs") == contents(swept[0])
