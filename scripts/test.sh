@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Set-up and the CPU tests (the full-size ones are run by scripts/smoke_sd15.sh).
+# Set-up and the CPU tests (the full-size ones are run by scripts/smoke_sd15.sh), up to four files at once.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-python -m pytest "$@"
+OMP_NUM_THREADS=1 python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile "$@"
