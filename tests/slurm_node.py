@@ -1,10 +1,12 @@
 """A SLURM cluster of this one machine: controller, node and munge, without systemd or cgroups."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -53,7 +55,16 @@ def preempt(job: str) -> None:
 
 @contextlib.contextmanager
 def node():
-    """A running node named as this host; stopped at the end, its queue emptied and its state removed."""
+    """A running node named as this host; stopped at the end, its queue emptied and its state removed.
+
+    There is one at a time: tests in another process wait for it.
+    """
+    with open(Path(tempfile.gettempdir()) / "unlearncanvas-slurm.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield from running()
+
+
+def running():
     host, cpus = socket.gethostname().partition(".")[0], os.cpu_count()
     spools = [Path("/var/spool/slurmctld"), Path("/var/spool/slurmd")]
     for folder in (*spools, Path("/etc/slurm"), *map(Path, OWN)):
