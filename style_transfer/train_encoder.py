@@ -1,12 +1,16 @@
-"""Trains the miniature's VGG encoder on the labels of its images, once for all methods
+"""Trains the miniature's VGG encoder, and the decoder that mirrors it, once for all methods
 
     python -m style_transfer.train_encoder --data data/mini-train --per-object 150 \
-        --out checkpoints/mini/style_transfer/vgg_normalised.pth
+        --out checkpoints/mini/style_transfer
 
-Two linear heads on relu5_4 name style and object. The batch normalisation that sixteen layers need to learn
-is folded into them afterwards, and every channel scaled so that its mean over images and positions is 1: the
-"normalised" of the released file, which makes the layers' losses comparable (Gatys et al., CVPR 2016).
-Images 19 and 20 of every folder are never trained on.
+    L = CE(style) + CE(object) + w |decoder(relu4_1) - image|^2
+
+Two linear heads on relu5_4 name style and object. VGG-19's relu4_1 holds 2.7 times as many numbers as the
+image, at an eighth of the width a third as many: taught labels alone, it forgets what a painter needs, so it
+is asked for the image too. The batch normalisation that so many layers need to learn is folded into them
+afterwards, and every channel scaled so that its mean over images and positions is 1: the "normalised" of the
+released file, which makes the layers' losses comparable (Gatys et al., CVPR 2016). Images 19 and 20 of every
+folder are never trained on.
 """
 
 import argparse
@@ -26,22 +30,23 @@ from evaluation.errors import Finished, command
 from evaluation.images import CanvasImages
 from evaluation.mini_objects import SIZE
 from evaluation.train_classifier import rate
-from style_transfer.core import vgg
-from style_transfer.core.training import save_file
+from style_transfer.core import losses, vgg
+from style_transfer.core.training import Checkpoint, save_file
 
 SETTINGS = Path(__file__).parent / "encoder.yaml"
 MOVES = {"flip": True, "shift": 0.1, "zoom": 0.1, "blur": 0.2}  # of augment
+RELU4_1 = vgg.TAPS[3]
 CALIBRATION = 20  # batches from which the channels' means are taken
 
 
-def with_batch_norm(encoder: vgg.Encoder) -> nn.Sequential:
-    """The encoder with a batch normalisation after each 3x3 convolution; it shares the convolutions."""
-    layers = []
-    for layer in encoder:
-        layers.append(layer)
-        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
-            layers.append(nn.BatchNorm2d(layer.out_channels))
-    return nn.Sequential(*layers)
+def with_batch_norm(layers) -> nn.Sequential:
+    """The layers, with a batch normalisation between every convolution and its ReLU."""
+    network = []
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            network.append(nn.BatchNorm2d(network[-1].out_channels))
+        network.append(layer)
+    return nn.Sequential(*network)
 
 
 @torch.no_grad()
@@ -55,10 +60,11 @@ def fold(network: nn.Sequential) -> None:
 
 
 @torch.no_grad()
-def normalise(encoder: vgg.Encoder, images: torch.Tensor) -> None:
-    """Scales every channel that is ever active to mean 1 over `images` [B,3,H,W], and undoes it behind."""
+def normalise(encoder: vgg.Encoder, images: torch.Tensor) -> torch.Tensor:
+    """Scales every channel that is ever active to mean 1 over `images` [B,3,H,W], and undoes it behind.
+    -> what the channels of relu4_1 are divided by."""
     before = torch.ones(3)
-    for layer in encoder:
+    for number, layer in enumerate(encoder, 1):
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
             layer.weight *= before[:, None, None]
             mean = F.relu(layer(images)).mean((0, 2, 3))
@@ -66,6 +72,15 @@ def normalise(encoder: vgg.Encoder, images: torch.Tensor) -> None:
             layer.weight /= before[:, None, None, None]
             layer.bias /= before
         images = layer(images)
+        if number == RELU4_1:
+            divisors = before
+    return divisors
+
+
+@torch.no_grad()
+def scale_inputs(decoder: nn.Sequential, means: torch.Tensor) -> None:
+    """Lets a decoder take features whose channels were divided by `means`."""
+    decoder[1].weight *= means[:, None, None]
 
 
 @command
@@ -75,51 +90,66 @@ def main(argv=None):
     )
     parser.add_argument("--data", default="mini", help="folder of the miniature's images, or mini")
     parser.add_argument("--per-object", type=int, default=20, help="images in each folder (20)")
-    parser.add_argument("--out", type=Path, required=True, help="file to write, vgg_normalised.pth")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the two files to write")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of encoder.yaml")
     args = parser.parse_intermixed_args(argv)
-    if args.out.exists():
-        raise Finished(f"{args.out}: already trained; remove it to train it anew")
+    if (args.out / losses.ENCODER).exists():
+        raise Finished(f"{args.out / losses.ENCODER}: already trained; remove it to train it anew")
     s = override(OmegaConf.load(SETTINGS), args.overrides)
     torch.manual_seed(args.seed)
     themes, objects = mini_canvas.THEMES, mini_canvas.OBJECTS
     numbers = [i for i in range(1, args.per_object + 1) if i not in canvas.TEST]
     images = CanvasImages(args.data, itertools.product(themes, objects), numbers, SIZE)
     data = in_memory(Labelled(images, themes, objects, SIZE), 4, 2)
-    encoder = vgg.Encoder(vgg.scaled(s.width))
-    network = with_batch_norm(encoder)
+    encoder, decoder = vgg.Encoder(vgg.scaled(s.width)), vgg.decoder(vgg.scaled(s.width))
+    shallow, deep = (with_batch_norm(layers) for layers in (encoder[:RELU4_1], encoder[RELU4_1:]))
+    painter = with_batch_norm(decoder)
     heads = nn.ModuleList(nn.Linear(encoder[51].out_channels, len(names)) for names in (themes, objects))
-    weights = [*network.parameters(), *heads.parameters()]
-    optimizer = torch.optim.AdamW(weights, s.lr, weight_decay=s.weight_decay)
-    stream = batches(data, order(len(data), s.batch, args.seed), 2)
-    bar = tqdm(range(s.steps), "encoder", disable=None)
+    parts = nn.ModuleList([shallow, deep, painter, heads])
+    optimizer = torch.optim.AdamW(parts.parameters(), s.lr, weight_decay=s.weight_decay)
+    asked = {"settings": OmegaConf.to_container(s), "seed": args.seed, "data": [args.data, args.per_object]}
+    checkpoint = Checkpoint(args.out / ".encoder.pt", asked, parts=parts, optimizer=optimizer)
+    first = checkpoint.resume().get("step", 0)
+    stream = batches(data, order(len(data), s.batch, args.seed, first), 2)
+    bar = tqdm(range(first, s.steps), "encoder", s.steps, initial=first, disable=None)
     for step in bar:
         pixels, labels = next(stream)
         pixels = augment(pixels.float().div(255), **MOVES, chance=generator(args.seed + 1, step))
-        deep = network(pixels).mean((2, 3))
-        loss = sum(F.cross_entropy(head(deep), labels[:, task]) for task, head in enumerate(heads))
+        features = shallow(pixels)
+        pooled = deep(features).mean((2, 3))
+        named = sum(F.cross_entropy(head(pooled), labels[:, task]) for task, head in enumerate(heads))
+        painted = F.mse_loss(painter(features), pixels)
         optimizer.zero_grad()
-        loss.backward()
+        (named + s.image * painted).backward()
         optimizer.param_groups[0]["lr"] = rate(step, s.steps, s.lr, s.warmup)
         optimizer.step()
-        bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    fold(network.eval())
-    rows = torch.cat([next(stream)[0] for _ in range(CALIBRATION)])
-    report(encoder, heads, args.data, themes, objects)
-    normalise(encoder, rows.float().div(255))
-    save_file(args.out, encoder, half=True)
+        bar.set_postfix(labels=f"{named.item():.3f}", image=f"{painted.item():.4f}", refresh=False)
+        if checkpoint.due():
+            checkpoint.save(step=step + 1)
+    for network in parts.eval()[:3]:
+        fold(network)
+    rows = torch.cat([next(stream)[0] for _ in range(CALIBRATION)]).float().div(255)
+    report(encoder, decoder, heads, args.data, themes, objects)
+    scale_inputs(decoder, normalise(encoder, rows))
+    save_file(args.out / losses.DECODER, decoder, half=True)
+    save_file(args.out / losses.ENCODER, encoder, half=True)  # last: it says that the work is done
+    checkpoint.path.unlink(missing_ok=True)
 
 
 @torch.no_grad()
-def report(encoder, heads, data: str, themes, objects) -> None:
-    """Prints how often the heads are right about images 19 and 20."""
+def report(encoder, decoder, heads, data: str, themes, objects) -> None:
+    """Prints how often the heads are right about images 19 and 20, and how well the decoder repaints them."""
     images = CanvasImages(data, itertools.product(themes, objects), canvas.TEST, SIZE)
     held_out = in_memory(Labelled(images, themes, objects, SIZE), 4, 2)
     pixels, labels = held_out[:]
-    deep = nn.Sequential.forward(encoder, pixels.float().div(255)).mean((2, 3))
-    right = [(head(deep).argmax(1) == labels[:, i]).float().mean() for i, head in enumerate(heads)]
-    print(f"held-out images: style {right[0]:.1%}, object {right[1]:.1%} of {len(labels)}")
+    pixels = pixels.float().div(255)
+    features = encoder[:RELU4_1](pixels)
+    pooled = encoder[RELU4_1:](features).mean((2, 3))
+    right = [(head(pooled).argmax(1) == labels[:, i]).float().mean() for i, head in enumerate(heads)]
+    error = F.mse_loss(decoder(features), pixels) / pixels.var()
+    print(f"held-out images: style {right[0]:.1%}, object {right[1]:.1%} of {len(labels)};", end=" ")
+    print(f"decoder's error {error:.1%} of the pixels' variance")
 
 
 if __name__ == "__main__":

@@ -68,9 +68,11 @@ def main(argv=None):
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
-        network = AdaAttN(vgg.widths_of(encoder)).to(args.device)
+        widths = vgg.widths_of(encoder)
+        network = AdaAttN(widths).to(args.device)
         initialise(network, s.deviation)
         network.encoder = encoder
+        run.mirror(network.decoder, widths)
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):
             optimizer.param_groups[0]["lr"] = rate(s.lr, step, s.steps)

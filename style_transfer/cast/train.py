@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluation.errors import command
+from evaluation.errors import UserError, command
 from style_transfer.cast import contrast
 from style_transfer.cast.contrast import hinge
 from style_transfer.cast.model import CAST, FILES
@@ -62,6 +62,25 @@ def step_of(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
     optimizer.step()
 
 
+@torch.no_grad()
+def begin_as_vgg(networks: nn.ModuleDict, run: Training) -> None:
+    """The encoder as VGG-19 and the decoders as its mirror image, both for images in [-1,1]."""
+    encoder, layers = run.encoder(), vgg.convolutions(networks["paintings"].encoder)
+    if vgg.widths_of(encoder) != vgg.scaled(run.settings.width):
+        raise UserError(
+            f"width={run.settings.width}: --encoder {run.args.encoder} has another; or mirror=false"
+        )
+    for layer, model in zip(layers, vgg.convolutions(encoder)):
+        layer.load_state_dict(model.state_dict())
+    layers[0].weight /= 2
+    layers[0].bias += layers[0].weight.sum((1, 2, 3))
+    for network in networks.values():
+        run.mirror(network.decoder, vgg.widths_of(encoder))
+        last = vgg.convolutions(network.decoder)[-1]
+        last.weight *= 2
+        last.bias.mul_(2).sub_(1)
+
+
 def build(s, device) -> dict[str, nn.Module]:
     """All that is trained, and the queue."""
     widths = vgg.scaled(s.width)[:4]
@@ -85,10 +104,12 @@ def main(argv=None):
     with Training(args) as run:
         parts = build(s, args.device)
         networks, judges, codes, queue = parts.values()
+        if s.mirror:
+            begin_as_vgg(networks, run)
         adam = [torch.optim.Adam(p.parameters(), s.lr, betas=(0.5, 0.999)) for p in (networks, judges, codes)]
-        for step, content, style in run.batches(**parts, **dict(zip(("painter", "critics", "coder"), adam))):
-            for optimizer in adam:  # constant, then down to 0 from the middle on
-                optimizer.param_groups[0]["lr"] = s.lr * min(1, 2 - 2 * step / s.steps)
+        for _, content, style in run.batches(**parts, **dict(zip(("painter", "critics", "coder"), adam))):
+            for optimizer in adam:
+                optimizer.param_groups[0]["lr"] = run.cooled(s.lr)
             content, style = content * 2 - 1, style * 2 - 1
             outputs, terms = cast_losses(networks, judges, codes, queue.codes, content, style)
             against = judged(judges, *outputs, content, style)

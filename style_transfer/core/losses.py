@@ -17,6 +17,7 @@ from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import mean_std
 
 ENCODER = "vgg_normalised.pth"
+DECODER = "decoder.pth"  # which gives back the image of which ENCODER made relu4_1; the miniature has one
 BLOCKS = 6  # of a vision transformer are compared
 
 

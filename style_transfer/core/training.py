@@ -34,7 +34,7 @@ from evaluation.files import atomic, digest, file_digest
 from evaluation.images import CanvasImages
 from evaluation.records import RECORD, read_record, write_record
 from evaluation.run import commit, device_name
-from style_transfer.core import losses
+from style_transfer.core import losses, vgg, weights
 
 SAVE_SECONDS = 120  # between checkpoints
 LOG_STEPS = 20  # between lines of the log
@@ -86,6 +86,36 @@ def crops(images: torch.Tensor, size: int, flip: bool, chance: torch.Generator) 
     return torch.stack(made).float().div(255)
 
 
+class Checkpoint:
+    """Keeps the state of networks and optimizers in a file, so that the same command goes on where it was."""
+
+    def __init__(self, path: Path, asked: dict, **parts):
+        """`asked`: what makes a command the same; `parts`: all that has a state."""
+        self.path, self.identity, self.parts = path, digest(asked), parts
+        self.saved = time.monotonic()
+
+    def resume(self) -> dict:
+        """Fills the parts from the file; -> what was kept beside them, {} if there is none. UserError if it
+        is another command's."""
+        if not self.path.exists():
+            return {}
+        kept = torch.load(self.path, map_location="cpu", weights_only=True)
+        if kept["identity"] != self.identity:
+            raise UserError(f"{self.path}: left by a training with other settings; remove it to start anew")
+        for name, part in self.parts.items():
+            part.load_state_dict(kept[name])
+        return kept
+
+    def due(self) -> bool:
+        return time.monotonic() - self.saved > SAVE_SECONDS
+
+    def save(self, **numbers) -> None:
+        self.saved = time.monotonic()
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        with atomic(self.path) as temporary:
+            torch.save({"identity": self.identity, **states, **numbers}, temporary)
+
+
 class Training:
     """One training, begun or gone on with. Finished if OUT holds its result, UserError if another's."""
 
@@ -111,7 +141,7 @@ class Training:
             raise Finished(f"{self.out}: already trained")
         if self.settings.crop > self.settings.load:
             raise UserError(f"crop={self.settings.crop}: the images are smaller, load={self.settings.load}")
-        self.checkpoint = self.out / ".training.pt"
+        self.kept = self.out / ".training.pt"
         torch.manual_seed(args.seed)
 
     def _encoder(self) -> Path:
@@ -129,6 +159,25 @@ class Training:
             raise UserError("--encoder: name the file vgg_normalised.pth that the method's authors released")
         return losses.load_encoder(self._encoder()).to(self.device)
 
+    def cooled(self, lr: float) -> float:
+        """The learning rate of this step; over the last steps, a share `cooldown`, it falls to 0."""
+        left, share = 1 - self.number / self.settings.steps, self.settings.cooldown
+        return lr * min(1, left / share) if share else lr
+
+    def mirror(self, decoder: nn.Module, widths) -> None:
+        """Begins a decoder with the weights of the one beside --encoder, if the setting `mirror` says so.
+        A convolution that takes more features than the mirror's ignores those that come last, at first."""
+        if not self.settings.mirror:
+            return
+        path = self._encoder().parent / losses.DECODER
+        found = weights.read({losses.DECODER: path}, [losses.DECODER], "the encoder's mirror image")
+        mirror = weights.fill(vgg.decoder(widths), found, {losses.DECODER: ""})
+        pairs = zip(vgg.convolutions(decoder), vgg.convolutions(mirror), strict=True)
+        with torch.no_grad():
+            for layer, model in pairs:
+                layer.weight.zero_()[:, : model.in_channels] = model.weight
+                layer.bias.copy_(model.bias)
+
     def __enter__(self):
         self.out.mkdir(parents=True, exist_ok=True)
         if self.device.type == "cuda":
@@ -137,7 +186,7 @@ class Training:
 
     def __exit__(self, kind, error, trace):
         if kind is None:
-            self.checkpoint.unlink(missing_ok=True)
+            self.kept.unlink(missing_ok=True)
 
     def _stream(self, themes, start: int):
         """Endless uint8 batches [B,3,load,load] of images 1 to 18 of the themes."""
@@ -149,10 +198,11 @@ class Training:
 
     def batches(self, **state):
         """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
-        self.state, self.seconds, s = state, 0.0, self.settings
+        self.checkpoint = Checkpoint(self.kept, self.asked, **state)
+        self.seconds, s = 0.0, self.settings
         self.first = self._resume()
         streams = [self._stream(themes, self.first) for themes in ([canvas.PHOTO], self.args.world.styles)]
-        self.began = self.saved = time.monotonic()
+        began = time.monotonic()
         self.bar = tqdm(
             range(self.first, s.steps), self.args.method, s.steps, initial=self.first, disable=None
         )
@@ -163,9 +213,9 @@ class Training:
                 chance = generator(self.args.seed, number)
                 pair = (crops(next(stream)[0], s.crop, s.flip, chance).to(self.device) for stream in streams)
                 yield number, *pair
-                if time.monotonic() - self.saved > SAVE_SECONDS:
-                    self._save_state()
-        self.seconds += time.monotonic() - self.began
+                if self.checkpoint.due():
+                    self.checkpoint.save(step=number + 1, seconds=self.seconds + time.monotonic() - began)
+        self.seconds += time.monotonic() - began
 
     def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
         """Gradients of the loss, of a norm of at most `clip`, and a step; every 20th and the last are logged.
@@ -185,30 +235,14 @@ class Training:
         self.bar.set_postfix(loss=f"{line['loss']:.3f}", refresh=False)
 
     def _resume(self) -> int:
-        if not self.checkpoint.exists():
+        kept = self.checkpoint.resume()
+        if not kept:
             return 0
-        saved = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
-        if saved["identity"] != digest(self.asked):
-            raise UserError(
-                f"{self.checkpoint}: left by a training with other settings; remove it to start anew"
-            )
-        for name, part in self.state.items():
-            part.load_state_dict(saved[name])
-        self.seconds = saved["seconds"]
+        self.seconds = kept["seconds"]
         log = self.out / "log.jsonl"
-        lines = [
-            line for line in log.read_text().splitlines(True) if json.loads(line)["step"] < saved["step"]
-        ]
+        lines = [line for line in log.read_text().splitlines(True) if json.loads(line)["step"] < kept["step"]]
         log.write_text("".join(lines))
-        return saved["step"]
-
-    def _save_state(self) -> None:
-        self.saved = time.monotonic()
-        parts = {name: part.state_dict() for name, part in self.state.items()}
-        parts |= {"identity": digest(self.asked), "step": self.number + 1}
-        parts["seconds"] = self.seconds + self.saved - self.began
-        with atomic(self.checkpoint) as temporary:
-            torch.save(parts, temporary)
+        return kept["step"]
 
     def save(self, network: nn.Module, files: dict[str, str]) -> None:
         """Writes the released files, {name: part of the network}, but for the encoder's, and the record."""

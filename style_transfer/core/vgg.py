@@ -37,6 +37,12 @@ class Encoder(nn.Sequential):
     def __init__(self, widths=WIDTHS):
         super().__init__(*encoder_layers(widths))
 
+    def __getitem__(self, layers):
+        """A layer, or a plain sequence of some."""
+        return (
+            nn.Sequential(*list(self)[layers]) if isinstance(layers, slice) else super().__getitem__(layers)
+        )
+
     def forward(self, images: torch.Tensor, count: int = 5) -> list[torch.Tensor]:
         """[B,3,H,W] in [0,1] -> the first `count` of relu1_1 ... relu5_1, each half as large, rounded up."""
         features = []
@@ -67,11 +73,16 @@ def decoder(widths=WIDTHS) -> nn.Sequential:
     return initialised(layers)
 
 
+def convolutions(network: nn.Module) -> list[nn.Conv2d]:
+    """From the input to the output."""
+    return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+
+
 @torch.no_grad()
 def initialised(decoder: nn.Sequential) -> nn.Sequential:
     """The decoder with weights to begin a training with: He's, under which features keep their size from
     layer to layer, and images that are nearly grey. After torch's own, those of narrow networks stay so."""
-    *hidden, last = (layer for layer in decoder if isinstance(layer, nn.Conv2d))
+    *hidden, last = convolutions(decoder)
     for layer in (*hidden, last):
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)

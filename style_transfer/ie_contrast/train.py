@@ -61,6 +61,7 @@ def main(argv=None):
         widths = vgg.widths_of(encoder)
         network, heads = IEContraAST(widths).to(args.device), projectors(widths).to(args.device)
         network.encoder = encoder
+        run.mirror(network.decoder, widths)
         critic = Discriminator(widths[: s.layers]).to(args.device)
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam([{"params": trained}, {"params": heads.parameters()}])
@@ -69,7 +70,7 @@ def main(argv=None):
         kept |= {"critic": critic, "opponent": opponent}
         for step, content, style in run.batches(**kept):
             for group in (*optimizer.param_groups, *opponent.param_groups):
-                group["lr"] = decayed(s.lr, s.decay, step)
+                group["lr"] = run.cooled(decayed(s.lr, s.decay, step))
             optimizer.param_groups[1]["lr"] *= s.projectors
             image, terms = ie_contrast_losses(network, heads, content, style)
 

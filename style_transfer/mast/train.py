@@ -55,12 +55,14 @@ def main(argv=None):
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
-        network = MAST(vgg.widths_of(encoder)).to(args.device)
+        widths = vgg.widths_of(encoder)
+        network = MAST(widths).to(args.device)
         network.encoder.load_state_dict(rename(encoder))
         network.encoder.requires_grad_(False)
+        run.mirror(network.decoders["r41"], widths)
         optimizer = torch.optim.Adam(network.decoders.parameters(), s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = decayed(s.lr, s.decay, step)
+            optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
             terms = mast_losses(network, torch.cat([content, style]))
             weights = {**s.weights, "tv": decayed(s.weights.tv, s.tv_decay, step)}
             run.step(optimizer, weigh(terms, weights), **terms)

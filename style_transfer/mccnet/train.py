@@ -52,12 +52,14 @@ def main(argv=None):
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
-        network = MCCNet(vgg.widths_of(encoder)).to(args.device)
+        widths = vgg.widths_of(encoder)
+        network = MCCNet(widths).to(args.device)
         network.encoder = encoder
+        run.mirror(network.decoder, widths)
         nn.init.ones_(network.module["MCCN"].g.bias)  # which is divided by
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = decayed(s.lr, s.decay, step)
+            optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
             deviation = torch.empty(()).uniform_(*s.noise).item()
             terms = mccnet_losses(network, content, style, deviation * torch.randn_like(content))
             run.step(optimizer, weigh(terms, s.weights), **terms)

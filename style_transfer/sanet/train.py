@@ -44,11 +44,13 @@ def main(argv=None):
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
-        network = SANet(vgg.widths_of(encoder)).to(args.device)
+        widths = vgg.widths_of(encoder)
+        network = SANet(widths).to(args.device)
         network.encoder = encoder
+        run.mirror(network.decoder, widths)
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = decayed(s.lr, s.decay, step)
+            optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
             terms = sanet_losses(network, content, style)
             run.step(optimizer, weigh(terms, s.weights), **terms)
         run.save(network, FILES)

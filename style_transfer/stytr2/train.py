@@ -50,11 +50,12 @@ def main(argv=None):
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
-        widths = vgg.widths_of(encoder)[:4]
-        network = StyTr2(widths, 4 * widths[3]).to(args.device).train()  # with dropout
+        widths = vgg.widths_of(encoder)
+        network = StyTr2(widths[:4], 4 * widths[3]).to(args.device).train()  # with dropout
+        run.mirror(network.decoder, widths)
         optimizer = torch.optim.Adam(network.parameters(), s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = warmed(s.lr, s.warmup, s.decay, step)
+            optimizer.param_groups[0]["lr"] = run.cooled(warmed(s.lr, s.warmup, s.decay, step))
             terms = stytr2_losses(network, encoder, content, style)
             run.step(optimizer, weigh(terms, s.weights), **terms)
         run.save(network, FILES)

@@ -1,9 +1,10 @@
 """The miniature's encoder: folding and normalising change nothing that a layer's successor sees."""
 
+import pytest
 import torch
 
 from style_transfer import train_encoder
-from style_transfer.core import losses, vgg
+from style_transfer.core import losses, training, vgg
 from tests.style_transfer import narrow
 
 WIDTHS = (4, 4, 8, 8, 8)
@@ -37,14 +38,49 @@ def test_every_active_channel_has_mean_one():
         torch.testing.assert_close((new * scale)[:, active], old[:, active], rtol=1e-3, atol=1e-3)
 
 
-def test_the_command_writes_a_file_that_the_losses_load(tmp_path, capsys, monkeypatch):
+def test_the_decoder_takes_normalised_features():
+    encoder, decoder = narrow.lively(vgg.Encoder(WIDTHS)), narrow.lively(vgg.decoder(WIDTHS))
+    encoder.requires_grad_(False), decoder.requires_grad_(False)
+    wanted = decoder(encoder(images(), 4)[3])
+    train_encoder.scale_inputs(decoder, train_encoder.normalise(encoder, images()))
+    torch.testing.assert_close(decoder(encoder(images(), 4)[3]), wanted, rtol=1e-3, atol=1e-4)
+
+
+@pytest.fixture
+def flags(monkeypatch):
     monkeypatch.setattr(train_encoder.mini_canvas, "THEMES", ["Rust", "Sketch"])
     monkeypatch.setattr(train_encoder.mini_canvas, "OBJECTS", ["Cats", "Sea"])
     monkeypatch.setattr(train_encoder, "CALIBRATION", 1)
-    out = tmp_path / "vgg_normalised.pth"
-    flags = ["--per-object", "4", "--out", str(out), "steps=2", "batch=8", "warmup=1", "width=0.0625"]
-    train_encoder.main(flags)
-    assert losses.load_encoder(out)[2].out_channels == 4
-    assert "held-out images: style" in capsys.readouterr().out
-    train_encoder.main(flags)
+    return ["--per-object", "4", "steps=3", "batch=8", "warmup=1", "width=0.0625", "--out"]
+
+
+def test_the_command_writes_files_that_the_trainings_load(tmp_path, capsys, flags):
+    train_encoder.main([*flags, str(tmp_path)])
+    assert losses.load_encoder(tmp_path / losses.ENCODER)[2].out_channels == 4
+    vgg.decoder(vgg.scaled(1 / 16)).load_state_dict(torch.load(tmp_path / losses.DECODER))
+    said = capsys.readouterr().out
+    assert "held-out images: style" in said
+    assert "of the pixels' variance" in said
+    train_encoder.main([*flags, str(tmp_path)])
     assert "already trained" in capsys.readouterr().out
+
+
+def test_a_stopped_command_goes_on_as_if_it_had_not(tmp_path, flags, monkeypatch):
+    train_encoder.main([*flags, str(tmp_path / "whole")])
+    monkeypatch.setattr(training, "SAVE_SECONDS", -1)
+    through = training.Checkpoint.save
+
+    def stop(self, step):
+        through(self, step=step)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Checkpoint, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_encoder.main([*flags, str(tmp_path / "stopped")])
+    assert not (tmp_path / "stopped" / losses.ENCODER).exists()
+    monkeypatch.setattr(training.Checkpoint, "save", through)
+    train_encoder.main([*flags, str(tmp_path / "stopped")])
+    for file in (losses.ENCODER, losses.DECODER):
+        assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+    assert not list((tmp_path / "stopped").glob(".*"))

@@ -7,22 +7,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from style_transfer.core import training, vgg
+from style_transfer.core import losses, training, vgg
 from style_transfer.core.training import Training, crops, parse
 from tests.style_transfer import narrow
 
 ROOT = Path(__file__).parents[2]
 METHODS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/train.py"))
-WIDTHS = (4, 4, 8, 8, 8)
+WIDTHS = vgg.scaled(1 / 16)
 OPTIONS = {"artflow": ["hidden=4"], "cast": ["width=0.0625"]}
 FEW = ["steps=3", "batch=2", "load=48", "crop=32"]
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("encoder") / "vgg_normalised.pth"
+    path = tmp_path_factory.mktemp("encoder") / losses.ENCODER
     torch.manual_seed(0)
     torch.save(narrow.lively(vgg.Encoder(WIDTHS)).state_dict(), path)
+    torch.save(vgg.decoder(WIDTHS).state_dict(), path.with_name(losses.DECODER))
     return path
 
 
@@ -149,6 +150,43 @@ def test_both_variants_say_everything(method, tmp_path):
     assert mini.keys() == canvas.keys()
     assert canvas.crop <= canvas.load
     assert not canvas.half
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_decoders_begin_as_the_mirror_image(method, train, encoder, tmp_path, monkeypatch):
+    if method == "artflow":
+        pytest.skip("has no decoder")
+    monkeypatch.setattr(Training, "step", lambda *args, **numbers: None)
+    first = next(iter(torch.load(encoder.with_name(losses.DECODER)).values()))
+    for expected in (True, False):
+        out = tmp_path / str(expected)
+        train(method, out, f"mirror={str(expected).lower()}")
+        decoder = "dec_r41.pth" if method == "mast" else next(f for f in weights(method, out) if "ec" in f)
+        made = next(iter(weights(method, out)[decoder].values())).float()
+        assert torch.allclose(made, first, atol=1e-3) == expected
+
+
+def test_a_mirror_image_that_is_missing_or_of_another_width_is_named(train, encoder, tmp_path, capsys):
+    alone = tmp_path / losses.ENCODER
+    alone.write_bytes(encoder.read_bytes())
+    for content, said in ((None, "no such file"), (vgg.decoder((2, 2, 2, 2)), "does not fit")):
+        if content:
+            torch.save(content.state_dict(), alone.with_name(losses.DECODER))
+        with pytest.raises(SystemExit) as stop:
+            train("sanet", tmp_path / "out", "--encoder", str(alone))
+        assert stop.value.code == 2
+        error = capsys.readouterr().err
+        assert said in error and losses.DECODER in error
+
+
+def test_cooling_down(tmp_path):
+    args = parse("", ROOT / "style_transfer/sanet/train.py", ["--out", str(tmp_path), "steps=10"])
+    run = Training(args)
+    for cooldown, wanted in ((0.4, [1] * 7 + [0.75, 0.5, 0.25]), (0.0, [1] * 10)):
+        args.settings.cooldown, rates = cooldown, []
+        for run.number in range(10):
+            rates.append(run.cooled(1.0))
+        assert rates == pytest.approx(wanted)
 
 
 def test_crops_are_squares_of_the_images():

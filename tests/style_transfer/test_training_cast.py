@@ -7,7 +7,9 @@ from torch import nn
 
 from style_transfer.cast import contrast
 from style_transfer.cast.model import CAST
-from style_transfer.cast.train import build, cast_losses, judged
+from style_transfer.cast.train import begin_as_vgg, build, cast_losses, judged
+from style_transfer.core import vgg
+from style_transfer.core.blocks import adain, mean_std
 from tests.style_transfer import narrow
 
 WIDTH = 0.0625
@@ -143,3 +145,21 @@ def test_discriminators_want_real_images_high(parts, images):
     ones = torch.ones(2, 3, 32, 32)
     assert judged(high, -ones, -ones, ones, ones) == 0
     assert judged(high, ones, ones, -ones, -ones) == pytest.approx(3)  # (3 + 3) / 2 in each direction, / 2
+
+
+def test_networks_that_begin_as_vgg_and_its_mirror_image(parts, images):
+    encoder, mirror = narrow.lively(vgg.Encoder(vgg.scaled(WIDTH))), vgg.decoder(vgg.scaled(WIDTH))
+
+    class Run:
+        settings, encoder = Settings, staticmethod(lambda: encoder)
+
+        def mirror(self, decoder, widths):
+            decoder.decoder.load_state_dict(mirror.state_dict())
+
+    begin_as_vgg(parts["networks"], Run())
+    seen = [(image + 1) / 2 for image in images]
+    with torch.no_grad():
+        of_content, of_style = (encoder(image, 4)[3] for image in seen)
+        wanted = mirror(adain(of_content, *mean_std(of_style)))
+        for network in parts["networks"].values():
+            torch.testing.assert_close(network.stylise(*seen), wanted, rtol=1e-4, atol=1e-4)
