@@ -3,15 +3,14 @@
 
     python -m style_transfer.cast.train --data mini --out runs/train/cast
 
-    L = w_adv L_adversarial + w_con L_contrastive + w_cyc L_cycle + w_id L_identity
+    L = w_adv L_adversarial + w_con L_contrastive + w_cyc L_cycle
 
     L_adversarial   hinge losses of B(c,s) among paintings and of A(s,c) among photos, averaged
     L_contrastive   codes of B(c,s) are those of s, and not those of the paintings in the queue (contrast.py)
     L_cycle         ( |A(B(c,s),c) - c| + |B(A(s,c),s) - s| ) / 2
-    L_identity      ( |A(c,c) - c| + |B(s,s) - s| ) / 2
 
-A(x,y) = dec_A(AdaIN(E(x), E(y))) makes photos, B paintings; only B is saved. L_identity is no part of the
-method, its weight is 0; the miniature, which begins from nothing and has minutes, needs it.
+A(x,y) = dec_A(AdaIN(E(x), E(y))) makes photos, B paintings; only B is saved. The miniature, which has minutes,
+begins with VGG-19 as E and decoders that invert it.
 """
 
 import torch
@@ -40,13 +39,11 @@ def cast_losses(networks: nn.ModuleDict, judges: nn.ModuleDict, codes, negatives
     of_photo, of_painting = encoder(torch.cat([photo, painting])).chunk(2)
     made, wanted = codes(torch.cat([painting, s])).chunk(2, 1)
     back = to_photo(adain(of_painting, *like_c)), to_painting(adain(of_photo, *like_s))
-    same = to_photo(of_c), to_painting(of_s)  # AdaIN of an image with its own statistics
     scores = hinge(judges["photos"](photo), 1) + hinge(judges["paintings"](painting), 1)
     return (photo, painting), {
         "adversarial": scores / 2,
         "contrastive": contrast.contrast(made, wanted.detach(), negatives),
         "cycle": (F.l1_loss(back[0], c) + F.l1_loss(back[1], s)) / 2,
-        "identity": (F.l1_loss(same[0], c) + F.l1_loss(same[1], s)) / 2,
     }
 
 
