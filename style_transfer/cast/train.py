@@ -9,8 +9,8 @@
     L_contrastive   codes of B(c,s) are those of s, and not those of the paintings in the queue (contrast.py)
     L_cycle         ( |A(B(c,s),c) - c| + |B(A(s,c),s) - s| ) / 2
 
-A(x,y) = dec_A(AdaIN(E(x), E(y))) makes photos, B paintings; only B is saved. The miniature, which has minutes,
-begins with VGG-19 as E and decoders that invert it.
+A(x,y) = dec_A(AdaIN(E(x), E(y))) makes photos, B paintings; only B is saved. The miniature, which has
+minutes, begins with VGG-19 as E and decoders that invert it.
 """
 
 import torch
