@@ -9,7 +9,7 @@ train() { python -m "style_transfer.$1.train" --data mini --encoder "$out/vgg_no
 
 if [[ ! -e $out/vgg_normalised.pth ]]; then
     python -m evaluation.mini_canvas $images --per-object 150
-    python -m style_transfer.train_encoder --data $images --per-object 150 --out "$out/vgg_normalised.pth"
+    python -m style_transfer.train_encoder --data $images --per-object 150 --out "$out"
 fi
 for method in sanet adaattn mast mccnet cast ie_contrast stytr2; do
     train $method $method

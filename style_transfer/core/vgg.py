@@ -82,12 +82,12 @@ def convolutions(network: nn.Module) -> list[nn.Conv2d]:
 def initialised(decoder: nn.Sequential) -> nn.Sequential:
     """The decoder with weights to begin a training with: He's, under which features keep their size from
     layer to layer, and images that are nearly grey. After torch's own, those of narrow networks stay so."""
-    *hidden, last = convolutions(decoder)
-    for layer in (*hidden, last):
+    layers = convolutions(decoder)
+    for layer in layers:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         nn.init.zeros_(layer.bias)
-    last.weight *= 0.1
-    last.bias += 0.5
+    layers[-1].weight *= 0.1
+    layers[-1].bias += 0.5
     return decoder
 
 
