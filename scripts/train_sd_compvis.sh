@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The CompVis trainer on the miniature: a few hundred steps of text to image, judged. Two minutes on two CPU cores.
 #   bash scripts/train_sd_compvis.sh [FOLDER]         run it again to go on where it was stopped
-#   bash scripts/train_sd_compvis.sh FOLDER ip2p      InstructPix2Pix instead: ten minutes
+#   bash scripts/train_sd_compvis.sh FOLDER ip2p      InstructPix2Pix instead: a quarter of an hour
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 cat <<'END'
