@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from evaluation import canvas, mini_canvas
+from evaluation.checkpoint import Checkpoint
 from evaluation.classifier import TASKS, Classifier, load_backbone, metadata
 from evaluation.classifier_data import Labelled, augment, batches, generator, in_memory, order
 from evaluation.config import override
 from evaluation.errors import Finished, UserError, command
-from evaluation.files import atomic, digest
+from evaluation.files import digest
 from evaluation.images import CanvasImages
 
 FOLDER = Path(__file__).parent / "settings"
@@ -90,8 +91,8 @@ def train(
     """All steps, or those after the checkpoint; returns the averaged classifier."""
     averaged, task = copy.deepcopy(classifier), TASKS.index(classifier.task)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.0, weight_decay=settings["weight_decay"])
-    state = {"classifier": classifier, "averaged": averaged, "optimizer": optimizer}
-    start = resume(checkpoint, identity, state)
+    kept = Checkpoint(checkpoint, identity, classifier=classifier, averaged=averaged, optimizer=optimizer)
+    start = kept.resume().get("step", 0)
     steps, batch, seed, dtype = settings["steps"], settings["batch"], settings["seed"], settings["precision"]
     stream = batches(data, order(len(data), batch, seed, start), settings["workers"])
     bar = tqdm(range(start, steps), initial=start, total=steps, desc=classifier.task, disable=None)
@@ -115,24 +116,8 @@ def train(
             right = (logits.argmax(1) == labels).float().mean()
             bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{right.item():.3f}")
         if (step + 1) % settings["checkpoint_every"] == 0:
-            with atomic(checkpoint) as temporary:
-                states = {name: part.state_dict() for name, part in state.items()}
-                torch.save({"step": step + 1, "identity": identity} | states, temporary)
+            kept.save(step=step + 1)
     return averaged.eval()
-
-
-def resume(checkpoint: Path, identity: str, state: dict) -> int:
-    """Fills the parts of `state` from the checkpoint, if there is one; returns the number of steps done."""
-    if not checkpoint.exists():
-        return 0
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    if saved["identity"] != identity:
-        raise UserError(
-            f"{checkpoint}: left by a training with other settings or data; remove it to start anew"
-        )
-    for name, part in state.items():
-        part.load_state_dict(saved[name])
-    return saved["step"]
 
 
 @torch.no_grad()

@@ -24,14 +24,16 @@ from torch import nn
 from tqdm import tqdm
 
 from evaluation import canvas, mini_canvas
+from evaluation.checkpoint import Checkpoint
 from evaluation.classifier_data import Labelled, augment, batches, generator, in_memory, order
 from evaluation.config import override
-from evaluation.errors import Finished, command
+from evaluation.errors import Finished, UserError, command
+from evaluation.files import digest
 from evaluation.images import CanvasImages
 from evaluation.mini_objects import SIZE
 from evaluation.train_classifier import rate
 from style_transfer.core import losses, vgg
-from style_transfer.core.training import Checkpoint, save_file
+from style_transfer.core.weights import save_file
 
 SETTINGS = Path(__file__).parent / "encoder.yaml"
 MOVES = {"flip": True, "shift": 0.1, "zoom": 0.1, "blur": 0.2}  # of augment
@@ -96,6 +98,8 @@ def main(argv=None):
     args = parser.parse_intermixed_args(argv)
     if (args.out / losses.ENCODER).exists():
         raise Finished(f"{args.out / losses.ENCODER}: already trained; remove it to train it anew")
+    if args.out.is_file():
+        raise UserError(f"--out {args.out}: is a file; name the folder of {losses.ENCODER}")
     s = override(OmegaConf.load(SETTINGS), args.overrides)
     torch.manual_seed(args.seed)
     themes, objects = mini_canvas.THEMES, mini_canvas.OBJECTS
@@ -109,7 +113,7 @@ def main(argv=None):
     parts = nn.ModuleList([shallow, deep, painter, heads])
     optimizer = torch.optim.AdamW(parts.parameters(), s.lr, weight_decay=s.weight_decay)
     asked = {"settings": OmegaConf.to_container(s), "seed": args.seed, "data": [args.data, args.per_object]}
-    checkpoint = Checkpoint(args.out / ".encoder.pt", asked, parts=parts, optimizer=optimizer)
+    checkpoint = Checkpoint(args.out / ".encoder.pt", digest(asked), parts=parts, optimizer=optimizer)
     first = checkpoint.resume().get("step", 0)
     stream = batches(data, order(len(data), s.batch, args.seed, first), 2)
     bar = tqdm(range(first, s.steps), "encoder", s.steps, initial=first, disable=None)

@@ -92,3 +92,14 @@ def in_folder(path: str | Path, flag: str) -> list[Path]:
     if not found:
         raise UserError(f"{flag} {path}: no pictures in this folder")
     return found
+
+
+def crops(images: torch.Tensor, size: int, flip: bool, chance: torch.Generator) -> torch.Tensor:
+    """uint8 [B,3,H,W] -> [B,3,size,size] in [0,1]: of each a random square, half mirrored if `flip`."""
+    high, wide = (images.shape[axis] - size for axis in (2, 3))
+    made = []
+    for image in images:
+        top, left = (int(torch.randint(room + 1, (), generator=chance)) for room in (high, wide))
+        square = image[:, top : top + size, left : left + size]
+        made.append(square.flip(2) if flip and torch.rand((), generator=chance) < 0.5 else square)
+    return torch.stack(made).float().div(255)

@@ -14,7 +14,6 @@ on, when it is run again, as if it had not been stopped. OUT then holds files na
 """
 
 import argparse
-import io
 import itertools
 import json
 import math
@@ -27,16 +26,17 @@ from torch import nn
 from tqdm import tqdm
 
 from evaluation import canvas, cost, transfer_protocol
+from evaluation.checkpoint import Checkpoint
 from evaluation.classifier_data import Labelled, batches, generator, in_memory, order
 from evaluation.config import override
 from evaluation.errors import Finished, UserError
-from evaluation.files import atomic, digest, file_digest
+from evaluation.files import digest, file_digest
 from evaluation.images import CanvasImages
 from evaluation.records import RECORD, read_record, write_record
 from evaluation.run import commit, device_name
 from style_transfer.core import losses, vgg, weights
+from style_transfer.core.images import crops
 
-SAVE_SECONDS = 120  # between checkpoints
 LOG_STEPS = 20  # between lines of the log
 ENCODER = {True: "checkpoints/mini/style_transfer/vgg_normalised.pth", False: None}  # whether it is mini
 
@@ -73,47 +73,6 @@ def weigh(terms: dict[str, torch.Tensor], weights) -> torch.Tensor:
 def decayed(lr: float, decay: float, step: int) -> float:
     """lr / (1 + decay step), the learning rate of most of the methods."""
     return lr / (1 + decay * step)
-
-
-def crops(images: torch.Tensor, size: int, flip: bool, chance: torch.Generator) -> torch.Tensor:
-    """uint8 [B,3,H,W] -> [B,3,size,size] in [0,1]: of each a random square, half mirrored if `flip`."""
-    high, wide = (images.shape[axis] - size for axis in (2, 3))
-    made = []
-    for image in images:
-        top, left = (int(torch.randint(room + 1, (), generator=chance)) for room in (high, wide))
-        square = image[:, top : top + size, left : left + size]
-        made.append(square.flip(2) if flip and torch.rand((), generator=chance) < 0.5 else square)
-    return torch.stack(made).float().div(255)
-
-
-class Checkpoint:
-    """Keeps the state of networks and optimizers in a file, so that the same command goes on where it was."""
-
-    def __init__(self, path: Path, asked: dict, **parts):
-        """`asked`: what makes a command the same; `parts`: all that has a state."""
-        self.path, self.identity, self.parts = path, digest(asked), parts
-        self.saved = time.monotonic()
-
-    def resume(self) -> dict:
-        """Fills the parts from the file; -> what was kept beside them, {} if there is none. UserError if it
-        is another command's."""
-        if not self.path.exists():
-            return {}
-        kept = torch.load(self.path, map_location="cpu", weights_only=True)
-        if kept["identity"] != self.identity:
-            raise UserError(f"{self.path}: left by a training with other settings; remove it to start anew")
-        for name, part in self.parts.items():
-            part.load_state_dict(kept[name])
-        return kept
-
-    def due(self) -> bool:
-        return time.monotonic() - self.saved > SAVE_SECONDS
-
-    def save(self, **numbers) -> None:
-        self.saved = time.monotonic()
-        states = {name: part.state_dict() for name, part in self.parts.items()}
-        with atomic(self.path) as temporary:
-            torch.save({"identity": self.identity, **states, **numbers}, temporary)
 
 
 class Training:
@@ -165,18 +124,13 @@ class Training:
         return lr * min(1, left / share) if share else lr
 
     def mirror(self, decoder: nn.Module, widths) -> None:
-        """Begins a decoder with the weights of the one beside --encoder, if the setting `mirror` says so.
-        A convolution that takes more features than the mirror's ignores those that come last, at first."""
+        """Begins a decoder with the weights of the one beside --encoder, if the setting `mirror` says so."""
         if not self.settings.mirror:
             return
         path = self._encoder().parent / losses.DECODER
         found = weights.read({losses.DECODER: path}, [losses.DECODER], "the encoder's mirror image")
         mirror = weights.fill(vgg.decoder(widths), found, {losses.DECODER: ""})
-        pairs = zip(vgg.convolutions(decoder), vgg.convolutions(mirror), strict=True)
-        with torch.no_grad():
-            for layer, model in pairs:
-                layer.weight.zero_()[:, : model.in_channels] = model.weight
-                layer.bias.copy_(model.bias)
+        vgg.copy(mirror, decoder)
 
     def __enter__(self):
         self.out.mkdir(parents=True, exist_ok=True)
@@ -198,7 +152,7 @@ class Training:
 
     def batches(self, **state):
         """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
-        self.checkpoint = Checkpoint(self.kept, self.asked, **state)
+        self.checkpoint = Checkpoint(self.kept, digest(self.asked), **state)
         self.seconds, s = 0.0, self.settings
         self.first = self._resume()
         streams = [self._stream(themes, self.first) for themes in ([canvas.PHOTO], self.args.world.styles)]
@@ -248,7 +202,7 @@ class Training:
         """Writes the released files, {name: part of the network}, but for the encoder's, and the record."""
         for name, part in files.items():
             if name != losses.ENCODER:
-                save_file(self.out / name, network.get_submodule(part), self.settings.half)
+                weights.save_file(self.out / name, network.get_submodule(part), self.settings.half)
         about = {
             "seconds": round(self.seconds, 1),
             "peak_memory_bytes": cost.peak_memory(self.device),
@@ -257,14 +211,3 @@ class Training:
             "commit": commit(),
         }
         write_record(self.out, self.asked | about)
-
-
-def save_file(path: Path, part: nn.Module, half: bool) -> None:
-    """The tensors of a network as PyTorch's file, in fp16 if `half`; same tensors, same bytes."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in part.state_dict().items()}
-    if half:
-        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    content = io.BytesIO()
-    torch.save(state, content)
-    with atomic(path) as temporary:
-        temporary.write_bytes(content.getvalue())

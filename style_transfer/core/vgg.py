@@ -91,6 +91,14 @@ def initialised(decoder: nn.Sequential) -> nn.Sequential:
     return decoder
 
 
+@torch.no_grad()
+def copy(source: nn.Module, target: nn.Module) -> None:
+    """Gives the target the source's convolutions; one that takes more features leaves the last aside."""
+    for old, new in zip(convolutions(source), convolutions(target), strict=True):
+        new.weight.zero_()[:, : old.in_channels] = old.weight
+        new.bias.copy_(old.bias)
+
+
 def scaled(width: float) -> tuple[int, ...]:
     """Channels of the five stages at a fraction of VGG-19's: 1 as released, 1/8 in the miniature."""
     return tuple(round(width * channels) for channels in WIDTHS)

@@ -1,9 +1,10 @@
-"""The files that the authors of a method released: read safely, checked, and put into its network.
+"""The files of weights that the authors of a method released: read, checked, put into its network; and written.
 
 A method says `FILES = {released file name: the part of its network that this file fills}`. The files may lie
 anywhere and be called anything; `load` is told which is which by these names.
 """
 
+import io
 import pickle
 import re
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from evaluation.errors import UserError
+from evaluation.files import atomic
 
 # what unpickling meets in a text file, a web page or half a checkpoint
 DAMAGED = (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, LookupError, AttributeError, TypeError)
@@ -103,3 +105,14 @@ def fill(network: nn.Module, weights: dict[str, Weights], released: dict[str, st
     for name, part in released.items():
         weights[name].into(network.get_submodule(part))
     return network.eval().requires_grad_(False)
+
+
+def save_file(path: Path, part: nn.Module, half: bool) -> None:
+    """The tensors of a network as PyTorch's file, in fp16 if `half`; same tensors, same bytes."""
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in part.state_dict().items()}
+    if half:
+        state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    content = io.BytesIO()
+    torch.save(state, content)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.getvalue())

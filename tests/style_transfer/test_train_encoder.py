@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from evaluation import checkpoint
 from style_transfer import train_encoder
-from style_transfer.core import losses, training, vgg
+from style_transfer.core import losses, vgg
 from tests.style_transfer import narrow
 
 WIDTHS = (4, 4, 8, 8, 8)
@@ -57,7 +58,7 @@ def flags(monkeypatch):
 def test_the_command_writes_files_that_the_trainings_load(tmp_path, capsys, flags):
     train_encoder.main([*flags, str(tmp_path)])
     assert losses.load_encoder(tmp_path / losses.ENCODER)[2].out_channels == 4
-    vgg.decoder(vgg.scaled(1 / 16)).load_state_dict(torch.load(tmp_path / losses.DECODER))
+    vgg.decoder(vgg.scaled(1 / 16)).load_state_dict(torch.load(tmp_path / losses.DECODER, weights_only=True))
     said = capsys.readouterr().out
     assert "held-out images: style" in said
     assert "of the pixels' variance" in said
@@ -65,21 +66,36 @@ def test_the_command_writes_files_that_the_trainings_load(tmp_path, capsys, flag
     assert "already trained" in capsys.readouterr().out
 
 
+def test_the_image_teaches_the_encoder_too(tmp_path, flags):
+    for weight in (0, 10):
+        train_encoder.main([*flags, str(tmp_path / str(weight)), f"image={weight}"])
+    zero, ten = (torch.load(tmp_path / name / losses.ENCODER, weights_only=True) for name in ("0", "10"))
+    assert not torch.equal(zero["2.weight"], ten["2.weight"])
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path, flags, capsys):
+    (tmp_path / "file.pth").write_text("")
+    with pytest.raises(SystemExit) as stop:
+        train_encoder.main([*flags, str(tmp_path / "file.pth")])
+    assert stop.value.code == 2
+    assert "is a file; name the folder" in capsys.readouterr().err
+
+
 def test_a_stopped_command_goes_on_as_if_it_had_not(tmp_path, flags, monkeypatch):
     train_encoder.main([*flags, str(tmp_path / "whole")])
-    monkeypatch.setattr(training, "SAVE_SECONDS", -1)
-    through = training.Checkpoint.save
+    monkeypatch.setattr(checkpoint, "SECONDS", -1)
+    through = checkpoint.Checkpoint.save
 
     def stop(self, step):
         through(self, step=step)
         if step == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training.Checkpoint, "save", stop)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", stop)
     with pytest.raises(KeyboardInterrupt):
         train_encoder.main([*flags, str(tmp_path / "stopped")])
     assert not (tmp_path / "stopped" / losses.ENCODER).exists()
-    monkeypatch.setattr(training.Checkpoint, "save", through)
+    monkeypatch.setattr(checkpoint.Checkpoint, "save", through)
     train_encoder.main([*flags, str(tmp_path / "stopped")])
     for file in (losses.ENCODER, losses.DECODER):
         assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from evaluation import checkpoint
 from style_transfer.core import losses, training, vgg
-from style_transfer.core.training import Training, crops, parse
+from style_transfer.core.images import crops
+from style_transfer.core.training import Training, parse
 from tests.style_transfer import narrow
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +69,7 @@ def test_files_can_be_loaded_and_paint(method, train, encoder, tmp_path):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_stopped_training_goes_on_as_if_it_had_not(method, train, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SAVE_SECONDS", -1)
+    monkeypatch.setattr(checkpoint, "SECONDS", -1)
     train(method, tmp_path / "whole")
     through = Training.step
 
@@ -157,7 +159,7 @@ def test_decoders_begin_as_the_mirror_image(method, train, encoder, tmp_path, mo
     if method == "artflow":
         pytest.skip("has no decoder")
     monkeypatch.setattr(Training, "step", lambda *args, **numbers: None)
-    first = next(iter(torch.load(encoder.with_name(losses.DECODER)).values()))
+    first = next(iter(torch.load(encoder.with_name(losses.DECODER), weights_only=True).values()))
     for expected in (True, False):
         out = tmp_path / str(expected)
         train(method, out, f"mirror={str(expected).lower()}")
@@ -177,6 +179,32 @@ def test_a_mirror_image_that_is_missing_or_of_another_width_is_named(train, enco
         assert stop.value.code == 2
         error = capsys.readouterr().err
         assert said in error and losses.DECODER in error
+
+
+def test_a_copied_decoder_paints_the_same_and_leaves_more_features_aside():
+    mirror, wide = narrow.lively(vgg.decoder(WIDTHS)), vgg.decoder(WIDTHS)
+    wide[1] = torch.nn.Conv2d(WIDTHS[3] + 2, WIDTHS[2], 3)
+    vgg.copy(mirror, wide)
+    features = torch.rand(1, WIDTHS[3] + 2, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(wide(features), mirror(features[:, : WIDTHS[3]]))
+
+
+def test_an_encoder_of_another_width_than_cast_is_named(train, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train("cast", tmp_path, "width=0.125")
+    assert stop.value.code == 2
+    assert "width=0.125: --encoder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_cool_down(method, train, tmp_path):
+    settings = parse("", ROOT / "style_transfer" / method / "train.py", ["--out", str(tmp_path)]).settings
+    if "cooldown" not in settings:
+        pytest.skip("has no such setting")
+    for share in ("0.0", "1.0"):
+        train(method, tmp_path / share, f"cooldown={share}")
+    assert not same(weights(method, tmp_path / "0.0"), weights(method, tmp_path / "1.0"))
 
 
 def test_cooling_down(tmp_path):
