@@ -1,4 +1,4 @@
-"""The files of weights that the authors of a method released: read, checked, put into its network; and written.
+"""The weights that the authors of a method released: read safely, checked, put into its network; and written.
 
 A method says `FILES = {released file name: the part of its network that this file fills}`. The files may lie
 anywhere and be called anything; `load` is told which is which by these names.
