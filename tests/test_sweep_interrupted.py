@@ -72,7 +72,8 @@ def table(root, *flags):
 
 
 def pictures(root):
-    return {path.relative_to(root): path.read_bytes() for path in root.glob("**/answers/*.png")}
+    """Finished files: a kill while one is written leaves its temporary, whose name begins with a dot."""
+    return {path.relative_to(root): path.read_bytes() for path in root.glob("**/answers/[!.]*.png")}
 
 
 def drawn(answers):
