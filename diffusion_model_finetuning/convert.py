@@ -21,9 +21,9 @@ from diffusion_model_finetuning.core import formats, ip2p
 from diffusion_model_finetuning.core.load import load_run
 from diffusion_model_finetuning.core.sd import load_sd
 from diffusion_model_finetuning.core.training import save_pipeline
-from evaluation.errors import UserError, command
-from evaluation.files import atomic, write_json
-from evaluation.records import read_record
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic, write_json
+from evaluation.core.record import read_record
 
 FILES = (".ckpt", ".pt", ".pth", ".safetensors")
 METHODS = Path(__file__).parent.parent / "machine_unlearning"

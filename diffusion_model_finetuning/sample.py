@@ -25,11 +25,11 @@ from tqdm import tqdm
 from diffusion_model_finetuning.core import ip2p
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation import canvas, protocol
-from evaluation.answers import AnswerSet
-from evaluation.cost import synchronize
-from evaluation.errors import UserError, command
-from evaluation.files import atomic
-from evaluation.images import CanvasImages, open_image, to_tensor
+from evaluation.answers.answer_set import AnswerSet
+from evaluation.core.cost import synchronize
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic
+from evaluation.data.images import CanvasImages, open_image, to_tensor
 
 
 def fill(sd, draw, answers: AnswerSet) -> int:

@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffusion_model_finetuning.core.sd import StableDiffusion
 from evaluation import canvas
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # what CLIP takes for one word
 START, END = "<|startoftext|>", "<|endoftext|>"

@@ -26,8 +26,8 @@ from diffusion_model_finetuning.core.data import cached_moments
 from diffusion_model_finetuning.core.sd import draw_noise, eps, load_sd
 from diffusion_model_finetuning.core.training import noise_loss, save_pipeline
 from evaluation import canvas
-from evaluation.errors import command
-from evaluation.images import CanvasImages
+from evaluation.core.errors import command
+from evaluation.data.images import CanvasImages
 
 
 class Pairs:

@@ -23,7 +23,7 @@ from diffusion_model_finetuning.core.data import Captions, cached_moments
 from diffusion_model_finetuning.core.sd import draw_noise, eps, load_sd, sample
 from diffusion_model_finetuning.core.training import noise_loss, save_pipeline
 from diffusion_model_finetuning.scratch import new_sd
-from evaluation.errors import UserError, command
+from evaluation.core.errors import UserError, command
 
 
 class Trained(torch.nn.Module):

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from diffusion_model_finetuning.core import training
 from diffusion_model_finetuning.core.data import forever
-from evaluation.errors import command
+from evaluation.core.errors import command
 
 
 def vae_loss(vae, images: torch.Tensor, kl: float, generator=None) -> torch.Tensor:

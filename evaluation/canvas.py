@@ -6,11 +6,10 @@ model is asked to forget: a style, an object, or one object in one style.
 """
 
 import argparse
-import difflib
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluation.errors import UserError, command
+from evaluation.core.errors import UserError, closest, command
 
 PHOTO = "Seed_Images"  # the folder of photographs that the stylised images were made from
 
@@ -38,6 +37,7 @@ THEMES = sorted([*STYLES, PHOTO])  # the order of the style classifier's 51 outp
 SEEDS = (188, 288, 588, 688, 888)
 TRAIN = tuple(range(1, 19))  # image numbers to train on
 TEST = (19, 20)  # image numbers to test on: never trained on
+NUMBERS = (*TRAIN, *TEST)  # of the images of every folder
 
 TEMPLATE = "A {object} image in {theme} style."
 
@@ -107,41 +107,12 @@ def _parse_target(text: str, flag: str) -> Target:
     )
 
 
-def closest(name: str, known) -> str:
-    """The end of an error message: what the user may have meant."""
-    lower = {str(k).lower(): str(k) for k in known}
-    near = [lower[k] for k in difflib.get_close_matches(name.lower().replace(" ", "_"), lower, 3, 0.5)]
-    return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(map(str, known))}"
-
-
 @command
 def main(argv=None):
     names = {"styles": STYLES, "objects": OBJECTS, "themes": THEMES}
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.canvas", description="Names for scripts; what is missing of the data."
-    )
-    kinds = parser.add_subparsers(dest="what", required=True)
-    for name in names:
-        kinds.add_parser(name, help=f"print the {name}")
-    check = kinds.add_parser("check", help="what a copy of the data set lacks")
-    check.add_argument("data", help="folder of the data set, or of its parquet shards")
-    check.add_argument("--decode", action="store_true", help="decode every image (slow)")
-    files = kinds.add_parser("files", help="which files of checkpoints/checkpoints.csv are there")
-    files.add_argument(
-        "folder", nargs="?", default="checkpoints", help="where they lie (default checkpoints)"
-    )
-    files.add_argument("--hash", action="store_true", help="print the SHA-256 of every file (slow)")
-    args = parser.parse_args(argv)
-    if args.what == "check":
-        from evaluation.check import report  # reads images; the names above are for everyone
-
-        report(args.data, args.decode)
-    elif args.what == "files":
-        from evaluation.external import report
-
-        report(args.folder, args.hash)
-    else:
-        print(*names[args.what])
+    parser = argparse.ArgumentParser(prog="python -m evaluation.canvas", description="Names for scripts.")
+    parser.add_argument("what", choices=names)
+    print(*names[parser.parse_args(argv).what])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 """What is missing, truncated or misplaced in a copy of the data set, told in seconds
 
-    python -m evaluation.canvas check DATA [--decode]
+    python -m evaluation.check DATA [--decode]
+    python -m evaluation.check --files [DIR] [--hash]
 
 Of every image the first and the last bytes are looked at, of one object the paintings beside their photos.
-`--decode` decodes all images too, in several processes (hours of one core at full size).
+`--decode` decodes all images too, in several processes (hours of one core at full size). `--files` says
+which of the files that others publish (`checkpoints/checkpoints.csv`) are there.
 """
 
+import argparse
 import difflib
 import os
 from collections import defaultdict
@@ -15,12 +18,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from evaluation import canvas, mini_canvas, parquet
-from evaluation.check_images import check_pairs, damage
-from evaluation.errors import UserError
+from evaluation import canvas
+from evaluation.core.errors import UserError, command
+from evaluation.data import external, parquet
+from evaluation.data.damage import check_pairs, damage
+from evaluation.mini import dataset
 
 SHOWN = 10  # problems of one kind that are printed
-NOT_MINI = {*canvas.OBJECTS} - {*mini_canvas.OBJECTS}
+NOT_MINI = {*canvas.OBJECTS} - {*dataset.OBJECTS}
 
 
 def check(root: str | Path, decode: bool = False) -> tuple[str, dict[str, list[str]]]:
@@ -62,9 +67,9 @@ def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
     if not present:
         raise UserError(f"{root}: no data set; {elsewhere(root)}")
     inside = {name for theme in present for name in subfolders(root / theme)}
-    mini = set(present) <= set(mini_canvas.THEMES) and inside.isdisjoint(NOT_MINI)
-    themes = mini_canvas.THEMES if mini else sorted({*canvas.THEMES, *present})
-    objects = mini_canvas.OBJECTS if mini else canvas.OBJECTS
+    mini = set(present) <= set(dataset.THEMES) and inside.isdisjoint(NOT_MINI)
+    themes = dataset.THEMES if mini else sorted({*canvas.THEMES, *present})
+    objects = dataset.OBJECTS if mini else canvas.OBJECTS
     images = []
     for theme in folders(root, themes, problems):
         for obj in folders(root / theme, objects, problems):
@@ -110,7 +115,7 @@ def check_cell(folder: Path, problems) -> list[Path]:
     images = {number: f"{number}.jpg" for number in numbers if f"{number}.jpg" in names}
     misnamed = {Path(name).stem.lstrip("0"): name for name in names if name not in images.values()}
     place, missing = f"{folder.parent.name}/{folder.name}", []
-    for number in parquet.NUMBERS:
+    for number in canvas.NUMBERS:
         if number not in images and (name := misnamed.pop(str(number), None)):
             problems["wrong file name"].append(f"{place}/{name}: expected {number}.jpg")
         elif number not in images:
@@ -128,7 +133,7 @@ def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[s
         there[theme, obj].add(index)
     for theme in canvas.THEMES:
         for obj in canvas.OBJECTS:
-            if missing := [str(n) for n in parquet.NUMBERS if n not in there[theme, obj]]:
+            if missing := [str(n) for n in canvas.NUMBERS if n not in there[theme, obj]]:
                 problems["missing images"].append(f"{theme}/{obj}: {', '.join(missing)}")
     check_pairs(set(rows), lambda wanted: parquet.open_rows(shards, wanted), problems)
     if decode:
@@ -154,3 +159,31 @@ def report(root: str | Path, decode: bool = False) -> None:
     if problems:
         raise UserError(f"{root}: {sum(map(len, problems.values()))} problems, listed above")
     print("nothing is missing or damaged" if decode else "nothing is missing or truncated")
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.check",
+        description="What a copy of the data set lacks, or a folder of checkpoints.",
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("data", nargs="?", help="folder of the data set, or of its parquet shards")
+    what.add_argument(
+        "--files",
+        nargs="?",
+        const="checkpoints",
+        metavar="DIR",
+        help="which files of checkpoints/checkpoints.csv are in DIR (default checkpoints)",
+    )
+    parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
+    parser.add_argument("--hash", action="store_true", help="print the SHA-256 of every file (slow)")
+    args = parser.parse_args(argv)
+    if args.files:
+        external.report(args.files, args.hash)
+    else:
+        report(args.data, args.decode)
+
+
+if __name__ == "__main__":
+    main()

@@ -27,12 +27,12 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from evaluation import canvas, parquet
-from evaluation.answers import Cell
-from evaluation.errors import UserError, command
-from evaluation.files import file_digest, write_json
+from evaluation import canvas
+from evaluation.answers.answer_set import Cell
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import file_digest, write_json
+from evaluation.data.images import CanvasImages, open_image, to_tensor
 from evaluation.generators import CLIP
-from evaluation.images import CanvasImages, open_image, to_tensor
 
 BATCH = 32
 
@@ -94,7 +94,7 @@ def answers_in(folder: Path) -> dict[Cell, Path]:
 
 def photos_of(cells, data: str, size: int):
     """-> function(cell) -> the photo of the cell's object and number, float32 [3,size,size]."""
-    if odd := [cell.seed for cell in cells if cell.seed not in parquet.NUMBERS]:
+    if odd := [cell.seed for cell in cells if cell.seed not in canvas.NUMBERS]:
         raise UserError(
             f"--data {data}: seed{odd[0]} in a file name is no photo's number, so no photo was edited"
         )

@@ -13,12 +13,12 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation import canvas
-from evaluation.answers import Cell, protocol_of, read_manifest
+from evaluation.answers.answer_set import Cell, protocol_of, read_manifest
 from evaluation.canvas import Target
-from evaluation.errors import UserError, command
-from evaluation.files import atomic
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic
+from evaluation.core.record import read_record
 from evaluation.protocol import Protocol
-from evaluation.records import read_record
 
 WIDTH, MARGIN, LABELS, HEADER = (
     1400,

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import canvas
-from evaluation.accuracy import check_targets, target_of
-from evaluation.answers import grid, protocol_of
-from evaluation.errors import command
-from evaluation.files import file_digest, write_json
+from evaluation.answers.answer_set import grid, protocol_of, target_of
+from evaluation.core.errors import command
+from evaluation.core.files import file_digest, write_json
+from evaluation.metrics.figures import check_targets
+from evaluation.metrics.frechet import FID, frechet, moments
 
-FID = "fid.json"
 WEIGHTS = {  # extractor -> where its weights are looked for
     "inception": ["checkpoints/weights-inception-2015-12-05-6726825d.pth"],
     "torchvision": ["checkpoints/inception_v3_google-0cc3c7bd.pth"],
@@ -29,43 +29,6 @@ WEIGHTS = {  # extractor -> where its weights are looked for
         "checkpoints/mini/object_classifier.safetensors",
     ],
 }
-
-
-class Moments:
-    """Running mean and covariance of features that arrive in chunks [n,width]; sums in float64."""
-
-    def __init__(self, width: int):
-        self.count, self.sum, self.outer = 0, np.zeros(width), np.zeros((width, width))
-
-    def add(self, features: np.ndarray) -> None:
-        features = features.astype(np.float64)
-        self.count += len(features)
-        self.sum += features.sum(axis=0)
-        self.outer += features.T @ features
-
-    @property
-    def mean(self) -> np.ndarray:
-        return self.sum / self.count
-
-    @property
-    def covariance(self) -> np.ndarray:
-        """The unbiased estimate, divided by count - 1."""
-        return (self.outer - np.outer(self.sum, self.mean)) / (self.count - 1)
-
-
-def moments(features: np.ndarray, chunk: int = 1024) -> Moments:
-    total = Moments(features.shape[1])
-    for start in range(0, len(features), chunk):
-        total.add(features[start : start + chunk])
-    return total
-
-
-def frechet(mean1: np.ndarray, cov1: np.ndarray, mean2: np.ndarray, cov2: np.ndarray) -> float:
-    """Squared Frechet distance of two Gaussians; singular covariances are welcome."""
-    values, vectors = np.linalg.eigh(cov1)
-    root = (vectors * np.sqrt(values.clip(min=0))) @ vectors.T
-    shared = np.sqrt(np.linalg.eigvalsh(root @ cov2 @ root).clip(min=0)).sum()
-    return float(np.sum((mean1 - mean2) ** 2) + np.trace(cov1) + np.trace(cov2) - 2 * shared)
 
 
 def kept(cells, targets: list[canvas.Target]) -> np.ndarray:
@@ -80,7 +43,7 @@ def measure(
 
     `files` are the weights of the protocol's extractor, `cache` a folder for features of real images.
     """
-    from evaluation import features  # torch, which the tables that import this module do without
+    from evaluation.judges import features  # torch, which the tables that import this module do without
 
     protocol, targets = protocol_of(folder), canvas.parse_targets(target) if target else []
     check_targets(targets, protocol)

@@ -16,13 +16,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation import became, interference
-from evaluation.errors import command
-from evaluation.figure_style import COLOURS, EDGE, GREY, MARKERS, page, save, styled
-from evaluation.intervals import LEVEL, by_seed, interval
-from evaluation.paper import spelled
-from evaluation.results import BASE, Judged, collect
-from evaluation.table_rows import grouped
+from evaluation.core.errors import command
+from evaluation.metrics.bootstrap import LEVEL, by_seed, interval
+from evaluation.metrics.published import spelled
+from evaluation.reporting import became, interference
+from evaluation.reporting.collect import BASE, Judged, collect
+from evaluation.reporting.look import COLOURS, EDGE, GREY, MARKERS, page, save, styled
+from evaluation.reporting.rows import grouped
 
 KINDS = ("style", "object")  # of targets that have all three qualities
 QUALITIES = ("UA", "IRA", "CRA")  # percent, high is good

@@ -12,11 +12,11 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from evaluation.accuracy import score
-from evaluation.answers import protocol_of
-from evaluation.errors import command
-from evaluation.fid import FID
-from evaluation.records import read_predictions
+from evaluation.answers.answer_set import protocol_of
+from evaluation.answers.predictions import read_predictions
+from evaluation.core.errors import command
+from evaluation.metrics.figures import score
+from evaluation.metrics.frechet import FID
 
 CLIP = "clip.json"  # what evaluation.clip_score leaves
 DECIMALS = {"style": 2, "object": 2, "FID": 2, "text": 4, "photo": 4, "direction": 4}

@@ -1,72 +1,13 @@
-"""The miniature dataset: ten objects, photographed and painted in ten styles, drawn by code
+"""Draws the miniature dataset to files
 
-    {root}/{theme}/{object}/{1..n}.jpg      a theme is a style or Seed_Images, the photographs
-
-Image n of a style repaints photograph n of the same object. Every image has its own random stream, named by
-(seed, theme, object, n), so it is the same alone, in a batch, resumed, or in another process.
-
-    python -m evaluation.mini_canvas data/mini --per-object 20 --sheet sheet.png
+python -m evaluation.mini_canvas data/mini --per-object 20 --sheet sheet.png
 """
 
 import argparse
-import hashlib
-import os
-from concurrent.futures import ProcessPoolExecutor
-from itertools import product
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-from tqdm import tqdm
-
-from evaluation.canvas import PHOTO, image_path
-from evaluation.errors import command
-from evaluation.files import atomic
-from evaluation.mini_objects import DRAWINGS, SIZE, draw
-from evaluation.mini_styles import OPERATORS, stylise
-
-STYLES = sorted(OPERATORS)
-OBJECTS = sorted(DRAWINGS)
-THEMES = sorted([*STYLES, PHOTO])
-
-
-def stream(*key):
-    """A random generator that depends on nothing but the key."""
-    digest = hashlib.sha256("/".join(map(str, key)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
-
-
-def image(theme, obj, index, seed=0):
-    """One image, 64 x 64 RGB."""
-    photo = draw(obj, stream(seed, obj, index))
-    return photo if theme == PHOTO else stylise(photo, theme, stream(seed, theme, obj, index))
-
-
-def write_cell(root, theme, obj, per_object, seed):
-    """Writes the missing images of one theme and object; a file that exists is complete."""
-    for index in range(1, per_object + 1):
-        path = image_path(root, theme, obj, index)
-        if not path.exists():
-            with atomic(path) as temporary:
-                image(theme, obj, index, seed).save(temporary, quality=95, subsampling=0)
-
-
-def write(root, per_object=20, seed=0):
-    """Writes the whole dataset under `root`, in several processes."""
-    cells = list(product(THEMES, OBJECTS))
-    with ProcessPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        jobs = [pool.submit(write_cell, root, theme, obj, per_object, seed) for theme, obj in cells]
-        for job in tqdm(jobs, desc="drawing", disable=None):
-            job.result()
-
-
-def sheet(index=1, seed=0, scale=1):
-    """A contact sheet: one row per object, the photograph first, then every style."""
-    columns = [PHOTO, *STYLES]
-    page = Image.new("RGB", (SIZE * len(columns), SIZE * len(OBJECTS)))
-    for (row, obj), (column, theme) in product(enumerate(OBJECTS), enumerate(columns)):
-        page.paste(image(theme, obj, index, seed), (column * SIZE, row * SIZE))
-    return page.resize((page.width * scale, page.height * scale), Image.Resampling.NEAREST)
+from evaluation.core.errors import command
+from evaluation.mini import dataset
 
 
 @command
@@ -81,9 +22,9 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another dataset (default 0)")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="also writes a contact sheet")
     args = parser.parse_args(argv)
-    write(args.out, args.per_object, args.seed)
+    dataset.write(args.out, args.per_object, args.seed)
     if args.sheet:
-        sheet(seed=args.seed, scale=3).save(args.sheet)
+        dataset.sheet(seed=args.seed, scale=3).save(args.sheet)
 
 
 if __name__ == "__main__":

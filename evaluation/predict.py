@@ -19,12 +19,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
-from evaluation import canvas, mini_canvas, protocol, records
-from evaluation.answers import AnswerSet, Cell, grid, protocol_of, read_manifest
-from evaluation.classifier import TASKS, Classifier, load_classifier, preprocess
-from evaluation.errors import UserError, command
-from evaluation.files import file_digest
-from evaluation.mini_objects import SIZE as MINI_SIZE
+from evaluation import canvas, protocol
+from evaluation.answers import predictions
+from evaluation.answers.answer_set import AnswerSet, Cell, grid, protocol_of, read_manifest
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import file_digest
+from evaluation.judges.classifier import TASKS, Classifier, load_classifier, preprocess
+from evaluation.mini import dataset
+from evaluation.mini.objects import SIZE as MINI_SIZE
 
 MINI = ("checkpoints/mini/style_classifier.safetensors", "checkpoints/mini/object_classifier.safetensors")
 PUBLISHED = ("checkpoints/style50.pth", "checkpoints/style50_cls.pth")
@@ -55,7 +57,7 @@ def judge(
     device: str = "cpu",
     suffix: str = ".png",
     workers: int = 4,
-) -> list[records.Prediction]:
+) -> list[predictions.Prediction]:
     """What both classifiers, already on `device`, see in the image of every cell; a row for each.
 
     Raises UserError for an unreadable image; every name in `cells` must be a label.
@@ -75,7 +77,7 @@ def judge(
                 pixels = torch.stack([image[classifier.size] for image in images])
                 verdicts.append(verdict(classifier, pixels.to(device).float().div(255), asked))
             for cell, (theme, p, top), (obj, q, most), sha in zip(chunk, *verdicts, hashes):
-                rows.append(records.Prediction(*cell, theme, obj, p, q, top, most, sha))
+                rows.append(predictions.Prediction(*cell, theme, obj, p, q, top, most, sha))
     return rows
 
 
@@ -126,9 +128,9 @@ def open_folder(folder: str | Path, name: str | None) -> AnswerFolder:
 
 def judged(answers: AnswerFolder, source: dict) -> bool:
     """Whether the folder's predictions are of these very images, by these very classifiers."""
-    if not (answers.folder / records.PREDICTIONS).exists():
+    if not (answers.folder / predictions.PREDICTIONS).exists():
         return False
-    rows, before = records.read_predictions(answers.folder)
+    rows, before = predictions.read_predictions(answers.folder)
     if before != source or [row[:3] for row in rows] != grid(answers.protocol):
         return False
     with ThreadPoolExecutor() as pool:
@@ -137,9 +139,7 @@ def judged(answers: AnswerFolder, source: dict) -> bool:
 
 def default_files(made_with: protocol.Protocol) -> tuple[str, str]:
     """The classifiers a protocol is judged by: the miniature's for its images, else the published ones."""
-    mini = set(made_with.themes) <= set(mini_canvas.THEMES) and set(made_with.objects) <= set(
-        mini_canvas.OBJECTS
-    )
+    mini = set(made_with.themes) <= set(dataset.THEMES) and set(made_with.objects) <= set(dataset.OBJECTS)
     return MINI if mini and made_with.size == MINI_SIZE else PUBLISHED
 
 
@@ -203,7 +203,7 @@ def main(argv=None):
             "." + made_with.format,
             args.workers,
         )
-        records.write_predictions(answers.folder, rows, source)
+        predictions.write_predictions(answers.folder, rows, source)
         right = [
             sum(row.theme == row.theme_seen for row in rows),
             sum(row.object == row.object_seen for row in rows),

@@ -23,10 +23,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from evaluation import canvas, parquet
-from evaluation.errors import UserError, command
-from evaluation.files import atomic, write_json
-from evaluation.images import PREPARED, open_image, square
+from evaluation import canvas
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic, write_json
+from evaluation.data import parquet
+from evaluation.data.images import PREPARED, open_image, square
 
 SUMS = "SHA256SUMS"
 
@@ -41,9 +42,7 @@ def jobs(data: Path) -> list[tuple[Path | None, list]]:
             numbers = sorted(int(p.stem) for p in (data / theme / obj).glob("*.jpg") if p.stem.isdecimal())
             found.append((None, [(theme, obj, number) for number in numbers]))
     if not any(rows for _, rows in found):
-        raise UserError(
-            f"{data}: holds no images of the data set; see python -m evaluation.canvas check {data}"
-        )
+        raise UserError(f"{data}: holds no images of the data set; see python -m evaluation.check {data}")
     return found
 
 

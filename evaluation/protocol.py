@@ -11,8 +11,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from evaluation import canvas
-from evaluation.errors import UserError, command
-from evaluation.files import digest
+from evaluation.core.errors import UserError, closest, command
+from evaluation.core.files import digest
 
 FOLDER = Path(__file__).parent / "protocols"
 EVERYTHING = {  # what `all` stands for
@@ -60,7 +60,7 @@ def from_dict(content: dict, source: str = "protocol", kind=Protocol):
     known = {field.name for field in fields(kind)}
     for key in content:
         if key not in known:
-            raise UserError(f"{source}: unknown setting {key!r}; {canvas.closest(key, sorted(known))}")
+            raise UserError(f"{source}: unknown setting {key!r}; {closest(key, sorted(known))}")
     if missing := sorted(known - set(content)):
         raise UserError(f"{source}: setting {missing[0]!r} is missing")
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
@@ -74,7 +74,7 @@ def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVER
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
         shipped = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise UserError(f"--protocol {name}: no such protocol; {canvas.closest(str(name), shipped)}")
+        raise UserError(f"--protocol {name}: no such protocol; {closest(str(name), shipped)}")
     content = OmegaConf.to_container(OmegaConf.load(path))
     for key, names in everything.items():
         if content.get(key) == "all":

@@ -22,14 +22,14 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import protocol
-from evaluation.accuracy import right
-from evaluation.errors import UserError, command
-from evaluation.intervals import LEVEL, REPLICATES
+from evaluation.answers.predictions import read_predictions
+from evaluation.core.errors import UserError, command
+from evaluation.metrics.bootstrap import LEVEL, REPLICATES
+from evaluation.metrics.figures import right
 from evaluation.protocol import Protocol
-from evaluation.records import read_predictions
-from evaluation.results import BASE, Judged, collect
-from evaluation.table_formats import markdown
-from evaluation.table_rows import grouped
+from evaluation.reporting.collect import BASE, Judged, collect
+from evaluation.reporting.formats import markdown
+from evaluation.reporting.rows import grouped
 
 KINDS, FIGURES = ("style", "object"), ("UA", "IRA", "CRA")
 COLUMNS = ("grid", "size", "targets", *(f"{kind}_{figure}" for kind in KINDS for figure in FIGURES))

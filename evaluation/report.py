@@ -16,17 +16,16 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from evaluation import transfer_table
-from evaluation.errors import command
-from evaluation.files import atomic
-from evaluation.gallery import gallery
-from evaluation.heat_map import Matrix, shown
-from evaluation.interference import matrices
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic
+from evaluation.core.record import read_record
 from evaluation.protocol import Protocol
-from evaluation.records import read_record
-from evaluation.results import BASE, Judged, collect
-from evaluation.table_formats import TEXTS, cell, printed
-from evaluation.table_rows import grouped, main_rows, target_rows, with_differences
+from evaluation.reporting.collect import BASE, Judged, collect
+from evaluation.reporting.formats import TEXTS, cell, printed
+from evaluation.reporting.gallery import gallery
+from evaluation.reporting.heat_map import Matrix, shown
+from evaluation.reporting.interference import matrices
+from evaluation.reporting.rows import grouped, main_rows, target_rows, with_differences
 from evaluation.tables import STATISTICS_NOTE, notes
 
 WORST = 5  # collateral cells named for each method
@@ -87,27 +86,17 @@ def collateral(label: str, matrix: Matrix) -> list[dict]:
 
 
 def style_transfer(root: Path | None) -> dict:
-    """The table of `evaluation.transfer_table`, the paper's, and the contact sheet of `style_transfer.sheet`
-    if it lies there as sheet.png; {} without a root."""
+    """What `style_transfer.table` and `style_transfer.sheet` left in `root`; {} without one."""
     if root is None:
         return {}
-    judged, picture = transfer_table.read([root]), ""
-    tables = []
-    for rows, decimals in (
-        (transfer_table.rows(judged), ()),
-        (transfer_table.published_rows(), transfer_table.PAPER),
-    ):
-        names, texts = transfer_table.columns(rows), transfer_table.rounded(rows, *decimals)
-        lines = [
-            [(text.get(name, "-"), row.get(name, "")) for name in names] for row, text in zip(rows, texts)
-        ]
-        tables.append({"names": names, "texts": ["method", "beats_trivial"], "rows": lines})
+    if not (root / "table.json").exists():
+        raise UserError(f"--style-transfer {root}: no table.json; run python -m style_transfer.table on it")
+    picture = ""
     if (root / "sheet.png").exists():
         content = io.BytesIO()
         Image.open(root / "sheet.png").save(content, "WEBP", quality=80)
         picture = base64.b64encode(content.getvalue()).decode()
-    said = [*transfer_table.notes(judged), transfer_table.NOTE]
-    return {"tables": tables, "notes": said, "picture": picture}
+    return json.loads((root / "table.json").read_text()) | {"picture": picture}
 
 
 def render(judged: list[Judged], idle: list[Path], transfer: Path | None = None) -> str:
@@ -115,7 +104,7 @@ def render(judged: list[Judged], idle: list[Path], transfer: Path | None = None)
     protocols = {one.origin: one.protocol for one in judged}
     groups = grouped(judged)
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(Path(__file__).parent / "reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -14,17 +14,17 @@ import json
 import sys
 from pathlib import Path
 
-from evaluation.accuracy import score
-from evaluation.canvas import closest, parse_targets
-from evaluation.errors import UserError, command
-from evaluation.explain import explain
+from evaluation.answers.predictions import read_predictions
+from evaluation.canvas import parse_targets
+from evaluation.core.errors import UserError, closest, command
 from evaluation.fid import WEIGHTS
-from evaluation.intervals import LEVEL
-from evaluation.records import read_predictions
-from evaluation.results import BASE, Judged, collect, next_command
-from evaluation.suspicions import suspicions, weak_base
-from evaluation.table_formats import columns, latex, markdown, print_csv, printed
-from evaluation.table_rows import find, label, main_rows, method_rows, target_rows, with_differences
+from evaluation.metrics.bootstrap import LEVEL
+from evaluation.metrics.explain import explain
+from evaluation.metrics.figures import score
+from evaluation.metrics.suspicions import suspicions, weak_base
+from evaluation.reporting.collect import BASE, Judged, collect, next_command
+from evaluation.reporting.formats import columns, latex, markdown, print_csv, printed
+from evaluation.reporting.rows import find, label, main_rows, method_rows, target_rows, with_differences
 
 FORMATS = ("markdown", "latex", "csv", "json")
 STATISTICS_NOTE = (

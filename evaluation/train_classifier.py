@@ -20,19 +20,20 @@ from omegaconf import OmegaConf
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from evaluation import canvas, mini_canvas
-from evaluation.checkpoint import Checkpoint
-from evaluation.classifier import TASKS, Classifier, load_backbone, metadata
-from evaluation.classifier_data import Labelled, augment, batches, generator, in_memory, order
-from evaluation.config import override
-from evaluation.errors import Finished, UserError, command
-from evaluation.files import digest
-from evaluation.images import CanvasImages
+from evaluation import canvas
+from evaluation.core.checkpoint import Checkpoint
+from evaluation.core.config import override
+from evaluation.core.errors import Finished, UserError, closest, command
+from evaluation.core.files import digest
+from evaluation.data.images import CanvasImages
+from evaluation.judges.classifier import TASKS, Classifier, load_backbone, metadata
+from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
+from evaluation.mini import dataset as mini
 
-FOLDER = Path(__file__).parent / "settings"
+FOLDER = Path(__file__).parent / "judges" / "settings"
 NAMES = {
-    "themes": {"mini": mini_canvas.THEMES, "all": canvas.THEMES},
-    "objects": {"mini": mini_canvas.OBJECTS, "all": canvas.OBJECTS},
+    "themes": {"mini": mini.THEMES, "all": canvas.THEMES},
+    "objects": {"mini": mini.OBJECTS, "all": canvas.OBJECTS},
 }
 
 
@@ -41,7 +42,7 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"classifier_{name}.yaml"
     if not path.exists():
         shipped = [p.stem.removeprefix("classifier_") for p in sorted(FOLDER.glob("classifier_*.yaml"))]
-        raise UserError(f"--settings {name}: no such settings; {canvas.closest(name, shipped)}")
+        raise UserError(f"--settings {name}: no such settings; {closest(name, shipped)}")
     settings = OmegaConf.load(path)
     sections = {key: settings.pop(key, {}) for key in TASKS}
     merged = OmegaConf.merge(settings, sections[task])

@@ -17,9 +17,9 @@ from diffusion_model_finetuning.core.load import read_card
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from diffusion_model_finetuning.sample import fill
 from evaluation import protocol
-from evaluation.answers import AnswerSet
-from evaluation.errors import UserError, command
-from evaluation.records import read_record
+from evaluation.answers.answer_set import AnswerSet
+from evaluation.core.errors import UserError, command
+from evaluation.core.record import read_record
 from machine_unlearning.core import weights
 
 

@@ -18,8 +18,8 @@ import time
 import torch
 from torch import nn
 
-from evaluation.cost import peak_memory, synchronize
-from evaluation.errors import UserError, command
+from evaluation.core.cost import peak_memory, synchronize
+from evaluation.core.errors import UserError, command
 from style_transfer.core.run import take
 
 

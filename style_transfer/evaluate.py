@@ -18,12 +18,13 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from evaluation import canvas, predict, transfer_protocol
-from evaluation.classifier import TASKS, load_classifier
-from evaluation.errors import UserError, command
-from evaluation.files import file_digest, write_json
-from evaluation.mini_objects import SIZE as MINI_SIZE
+from evaluation import canvas, predict
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import file_digest, write_json
+from evaluation.judges.classifier import TASKS, load_classifier
+from evaluation.mini.objects import SIZE as MINI_SIZE
 from evaluation.protocol import from_dict
+from style_transfer import protocol as protocols
 from style_transfer.core import costs, losses, perceptual
 from style_transfer.core.cli import positive
 from style_transfer.core.judges import Court, Direct, Published
@@ -49,15 +50,15 @@ def open_pairs(folder: Path, args) -> tuple[Benchmark, dict]:
         raise UserError(f"{folder}: no manifest.json that names the data set; give --data")
     if manifest:
         content = {key: value for key, value in manifest["protocol"].items() if key != "hash"}
-        protocol = from_dict(content, str(path), transfer_protocol.TransferProtocol)
-        if args.protocol and transfer_protocol.load(args.protocol).hash != protocol.hash:
+        protocol = from_dict(content, str(path), protocols.TransferProtocol)
+        if args.protocol and protocols.load(args.protocol).hash != protocol.hash:
             raise UserError(
                 f"--protocol {args.protocol}: {path} names protocol {protocol.name}; leave it out"
             )
     else:
         jpg, mini = any(folder.glob("*/*.jpg")), data.partition(":")[0] == "mini"
         name = args.protocol or ("transfer-mini" if mini else "transfer-published" if jpg else "transfer")
-        protocol = replace(transfer_protocol.load(name), format="jpg" if jpg else "png")
+        protocol = replace(protocols.load(name), format="jpg" if jpg else "png")
     # ground truth and references are resized alike for all methods
     return Benchmark(protocol, data, "", args.styles, args.objects), manifest
 

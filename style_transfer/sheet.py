@@ -13,13 +13,13 @@ from PIL import Image, ImageDraw
 
 from evaluation import canvas
 from evaluation.contact_sheet import EDGE, GAP, GREY, INK, LABELS, MARGIN, write_fitting
-from evaluation.errors import UserError, command
-from evaluation.files import atomic
-from evaluation.transfer_protocol import Row
-from evaluation.transfer_table import TRIVIAL
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic
 from style_transfer.core import images
 from style_transfer.core.pairs import Benchmark
 from style_transfer.evaluate import open_pairs
+from style_transfer.protocol import Row
+from style_transfer.table import TRIVIAL
 
 HEADER = 40  # pixels for the names of the columns
 

@@ -23,14 +23,15 @@ from omegaconf import OmegaConf
 from torch import nn
 from tqdm import tqdm
 
-from evaluation import canvas, mini_canvas
-from evaluation.checkpoint import Checkpoint
-from evaluation.classifier_data import Labelled, augment, batches, generator, in_memory, order
-from evaluation.config import override
-from evaluation.errors import Finished, UserError, command
-from evaluation.files import digest
-from evaluation.images import CanvasImages
-from evaluation.mini_objects import SIZE
+from evaluation import canvas
+from evaluation.core.checkpoint import Checkpoint
+from evaluation.core.config import override
+from evaluation.core.errors import Finished, UserError, command
+from evaluation.core.files import digest
+from evaluation.data.images import CanvasImages
+from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
+from evaluation.mini import dataset as mini
+from evaluation.mini.objects import SIZE
 from evaluation.train_classifier import rate
 from style_transfer.core import losses, vgg
 from style_transfer.core.weights import save_file
@@ -102,7 +103,7 @@ def main(argv=None):
         raise UserError(f"--out {args.out}: is a file; name the folder of {losses.ENCODER}")
     s = override(OmegaConf.load(SETTINGS), args.overrides)
     torch.manual_seed(args.seed)
-    themes, objects = mini_canvas.THEMES, mini_canvas.OBJECTS
+    themes, objects = mini.THEMES, mini.OBJECTS
     numbers = [i for i in range(1, args.per_object + 1) if i not in canvas.TEST]
     images = CanvasImages(args.data, itertools.product(themes, objects), numbers, SIZE)
     data = in_memory(Labelled(images, themes, objects, SIZE), 4, 2)

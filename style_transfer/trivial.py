@@ -12,8 +12,7 @@ from types import SimpleNamespace
 
 from torch import nn
 
-from evaluation.canvas import closest
-from evaluation.errors import UserError, command
+from evaluation.core.errors import UserError, closest, command
 from style_transfer.core import cli
 from style_transfer.core.blocks import adain, mean_std
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from PIL import Image
 
 from evaluation import protocol as protocols
-from evaluation.answers import AnswerSet, Cell, grid
+from evaluation.answers.answer_set import AnswerSet, Cell, grid
+from evaluation.answers.predictions import Prediction, write_predictions
 from evaluation.canvas import PHOTO
-from evaluation.records import Prediction, write_predictions, write_record
+from evaluation.core.record import write_record
 
 MODEL = "0123456789abcdef"
 

@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "machine_unlearning": {"evaluation", "diffusion_model_finetuning"},
     "style_transfer": {"evaluation"},
 }
-WITHOUT_TORCH = ("canvas", "mini_canvas", "protocol", "answers", "records", "tables")
+WITHOUT_TORCH = ("canvas", "mini_canvas", "protocol", "answers.answer_set", "answers.predictions", "tables")
 FILES = [path.relative_to(ROOT) for package in MAY_IMPORT for path in sorted(ROOT.glob(f"{package}/**/*.py"))]
 
 
@@ -78,7 +78,7 @@ def written_faults(tree):
 def test_module(path):
     tree = ast.parse((ROOT / path).read_text())
     faults = [*arrow_faults(path, tree), *written_faults(tree)]
-    if "core" in path.parts:
+    if "core" in path.parts and path.name != "errors.py":  # which tells the user
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         faults += ["print in a core" for node in calls if ast.unparse(node.func) == "print"]
     assert not faults

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import canvas, protocol, transfer_protocol
-from evaluation.errors import UserError
+from evaluation import canvas, protocol
+from evaluation.core.errors import UserError
+from style_transfer import protocol as transfer_protocol
 
 ROOT = Path(__file__).parent.parent
 METHODS = sorted(path.parent.name for path in ROOT.glob("machine_unlearning/*/train.py"))

@@ -1,6 +1,5 @@
-"""scripts/sweep.py: the plan from what is on disk; what runs, fails, is killed and goes on."""
+"""python -m scripts.sweep: the plan from what is on disk; what runs, fails, is killed and goes on."""
 
-import importlib.util
 import json
 import os
 import re
@@ -13,26 +12,18 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import jobs, protocol
-from evaluation.answers import grid
+from evaluation import protocol
+from evaluation.answers.answer_set import grid
+from evaluation.answers.predictions import read_predictions
 from evaluation.canvas import answer_name
-from evaluation.files import write_json
-from evaluation.records import read_predictions
+from evaluation.core.files import write_json
+from scripts.sweep import __main__ as sweep
+from scripts.sweep import jobs
 from tests import tiny
 from tests.test_readme import parse
 
 REPOSITORY = Path(__file__).parent.parent
 MINI = ["--protocol", "mini", "--data", "mini"]
-
-
-def load_sweep():
-    spec = importlib.util.spec_from_file_location("sweep", REPOSITORY / "scripts/sweep.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-sweep = load_sweep()
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +127,8 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
     ]  # fmt: skip
     assert [len(each) for each in lines] == [1, 2]
     assert lines[1][1].split() == ["-m", "evaluation.tables", str(tmp_path)]
-    script, *flags = lines[0][0].split()
-    assert script == "scripts/sweep.py"
+    module, *flags = lines[0][0].removeprefix("-m ").split()
+    assert module == "scripts.sweep"
     sweep.main(flags)
     plan, stages = capsys.readouterr().out, ("train", "sample", "predict", "fid", "score")
     assert plan.startswith(f"{tmp_path}: protocol canvas, model SD\n")
@@ -212,7 +203,7 @@ def run(root, small, model, *flags):
     """The sweep as users start it -> exit code, output."""
     words = ["--out", root, "--protocol", small, "--data", "mini", "--model", model, "--workers", "2", *flags]
     process = subprocess.run(
-        [sys.executable, "scripts/sweep.py", *map(str, words)],
+        [sys.executable, "-m", "scripts.sweep", *map(str, words)],
         cwd=REPOSITORY, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     return process.returncode, process.stdout + process.stderr

@@ -20,8 +20,9 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import jobs, protocol
-from evaluation.records import PREDICTIONS, read_predictions
+from evaluation import protocol
+from evaluation.answers.predictions import PREDICTIONS, read_predictions
+from scripts.sweep import jobs
 from tests import slurm_node
 from tests.test_sweep import REPOSITORY, run
 
@@ -147,7 +148,7 @@ def test_a_local_sweep_killed_in_the_middle_goes_on_to_the_same_bytes(quiet, tin
         shutil.rmtree(root / ".sweep" / cell)
     words = ["--out", root, "--protocol", world, "--data", "mini", "--model", tiny_sd, "--workers", 2, *FLAGS]
     with subprocess.Popen(
-        [sys.executable, "scripts/sweep.py", *map(str, words)], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
+        [sys.executable, "-m", "scripts.sweep", *map(str, words)], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
         lost, count = half_drawn(root, CELLS[:3])

@@ -8,8 +8,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
-from evaluation.errors import UserError
-from evaluation.files import atomic
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic
 
 FREE = {"workers", "gradient_checkpointing"}  # settings that may change when a run is resumed
 

@@ -9,9 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pytorch_lightning import Trainer
 
-from evaluation import canvas
-from evaluation.config import override
-from evaluation.errors import UserError
+from evaluation.core.config import override
+from evaluation.core.errors import UserError, closest
 
 CONFIGS = Path(__file__).parent / "configs"
 OURS = {"logger", "callbacks", "plugins", "default_root_dir", "enable_progress_bar", "enable_model_summary"}
@@ -32,7 +31,7 @@ def load(bases: list[str], overrides: list[str]) -> DictConfig:
         path = Path(name) if name.endswith((".yaml", ".yml")) else CONFIGS / f"{name}.yaml"
         if not path.exists():
             shipped = [path.stem for path in sorted(CONFIGS.glob("*.yaml"))]
-            raise UserError(f"--base {name}: no such file; {canvas.closest(name, shipped)}")
+            raise UserError(f"--base {name}: no such file; {closest(name, shipped)}")
         try:
             layers.append(OmegaConf.load(path))
         except (OmegaConfBaseException, yaml.YAMLError) as error:
@@ -53,7 +52,7 @@ def check_keys(given, known, where: str) -> None:
     """UserError for a given key that is not known."""
     for key in given:
         if key not in known:
-            raise UserError(f"{where}.{key}: no such setting; {canvas.closest(key, known)}")
+            raise UserError(f"{where}.{key}: no such setting; {closest(key, known)}")
 
 
 def instantiate(section: DictConfig, where: str, **more):

@@ -21,7 +21,7 @@ from diffusion_model_finetuning.core.data import Captions, cached_moments, forev
 from diffusion_model_finetuning.core.sd import draw_noise
 from diffusion_model_finetuning.train_ip2p import Pairs
 from evaluation import canvas
-from evaluation.images import CanvasImages
+from evaluation.data.images import CanvasImages
 
 
 class Captioned:

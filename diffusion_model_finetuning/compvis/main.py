@@ -26,8 +26,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from diffusion_model_finetuning.compvis.checkpoints import WholeFiles, resumed
 from diffusion_model_finetuning.compvis.config import instantiate, load
-from evaluation.errors import UserError, command
-from evaluation.files import atomic
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic
 
 QUIET = (  # warnings of Lightning's
     "in eval mode",  # the frozen networks

@@ -17,8 +17,8 @@ from diffusion_model_finetuning.core import formats, ip2p, training
 from diffusion_model_finetuning.core.read import PARTS
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from diffusion_model_finetuning.train_ip2p import ip2p_loss
-from evaluation.config import check_choices
-from evaluation.errors import UserError
+from evaluation.core.config import check_choices
+from evaluation.core.errors import UserError
 
 
 class LatentDiffusion(pl.LightningModule):

@@ -7,7 +7,7 @@ from pathlib import Path
 from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 MERGES = "bpe_simple_vocab_16e6.txt.gz"
 SIZE, START, END = 49_408, "<|startoftext|>", "<|endoftext|>"

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from evaluation import canvas
-from evaluation.files import atomic, digest
-from evaluation.images import CanvasImages
+from evaluation.core.files import atomic, digest
+from evaluation.data.images import CanvasImages
 
 
 def forever(count: int, batch: int, seed: int, start: int = 0):

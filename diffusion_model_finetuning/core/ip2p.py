@@ -11,7 +11,7 @@ import torch
 
 from diffusion_model_finetuning.core.sd import StableDiffusion, ddim_grid, ddim_step, eps, noise_of, to_pixels
 from evaluation import canvas
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 INSTRUCTION = "Transform the image to {theme} style."
 

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, SD15, read_file, read_part
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 CARD = "canvas.json"  # beside model_index.json: which variant, protocol and data suit this model
 RUN = "weights.safetensors"

@@ -29,8 +29,8 @@ from tqdm import tqdm
 
 from diffusion_model_finetuning.core import training
 from diffusion_model_finetuning.core.data import forever
-from evaluation.errors import UserError
-from evaluation.files import atomic, write_json
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic, write_json
 
 FREE = {"save_every", "keep", "log_every", "validate", "workers", "gradient_checkpointing", "half", "card"}
 

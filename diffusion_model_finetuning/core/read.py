@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core import formats
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 SD15 = Path(__file__).parent / "sd15"  # sizes and schedule of SD 1.5; no weights, no tokenizer
 PARTS = {

@@ -14,11 +14,13 @@ from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.load import CARD
-from evaluation import canvas, mini_canvas, parquet
-from evaluation.config import override
-from evaluation.errors import UserError
-from evaluation.files import atomic, write_json
-from evaluation.images import CanvasImages
+from evaluation import canvas
+from evaluation.core.config import override
+from evaluation.core.errors import UserError, closest
+from evaluation.core.files import atomic, write_json
+from evaluation.data import parquet
+from evaluation.data.images import CanvasImages
+from evaluation.mini import dataset as mini
 
 SETTINGS = Path(__file__).parent.parent / "settings"
 
@@ -36,7 +38,7 @@ def settings(name: str, section: str, overrides: list[str]) -> DictConfig:
     path = Path(name) if name.endswith(".yaml") else SETTINGS / f"{name}.yaml"
     if not path.exists():
         shipped = [p.stem for p in SETTINGS.glob("*.yaml")]
-        raise UserError(f"--settings {name}: no such settings; {canvas.closest(name, shipped)}")
+        raise UserError(f"--settings {name}: no such settings; {closest(name, shipped)}")
     content = OmegaConf.load(path)
     if section not in content:
         raise UserError(f"--settings {name}: has no section {section!r}")
@@ -78,8 +80,8 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 def cells_of(data: str) -> list[tuple[str, str]]:
     """The (theme, object) pairs of a data folder: the miniature's if it is one, else the benchmark's."""
     benchmark = (Path(data) / "Bricks").is_dir() or parquet.shard_files(data)
-    mini = data.partition(":")[0] == "mini" or not benchmark
-    themes, objects = (mini_canvas.THEMES, mini_canvas.OBJECTS) if mini else (canvas.THEMES, canvas.OBJECTS)
+    drawn = data.partition(":")[0] == "mini" or not benchmark
+    themes, objects = (mini.THEMES, mini.OBJECTS) if drawn else (canvas.THEMES, canvas.OBJECTS)
     return [(theme, obj) for theme in themes for obj in objects]
 
 

@@ -4,7 +4,7 @@ Paintings and scenes are products of a few words, so that two hundred captions f
 style and, but for {object}, no object of the benchmark.
 """
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import concepts
 from machine_unlearning.core.generated import spread
 

@@ -15,8 +15,8 @@ from torch import nn
 
 from diffusion_model_finetuning.core.data import forever
 from diffusion_model_finetuning.core.sd import eps
-from evaluation.errors import command
-from evaluation.run import Run
+from evaluation.core.errors import command
+from evaluation.core.run import Run
 from machine_unlearning.ca.prompts import caption_rows
 from machine_unlearning.core import cli, params, weights
 from machine_unlearning.core.forget import autocast

@@ -15,8 +15,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_model_finetuning.core.load import read_card
 from evaluation import canvas, protocol
-from evaluation.config import override
-from evaluation.errors import UserError
+from evaluation.core.config import override
+from evaluation.core.errors import UserError, closest
 
 VARIANTS = ("canvas", "published", "mini")
 
@@ -68,9 +68,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
 def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:
     for name, known in ((target.style, world.themes), (target.object, world.objects)):
         if name and name not in known:
-            raise UserError(
-                f"--target {target}: the model does not know {name}; {canvas.closest(name, known)}"
-            )
+            raise UserError(f"--target {target}: the model does not know {name}; {closest(name, known)}")
 
 
 def _choose(config: DictConfig, variant: str, kind: str, train_file: str) -> DictConfig:

@@ -2,7 +2,7 @@
 
 from evaluation import canvas
 from evaluation.canvas import Target
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from evaluation.protocol import Protocol
 
 Cell = tuple[str, str]  # theme, object

@@ -7,7 +7,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from diffusion_model_finetuning.core.sd import StableDiffusion
-from evaluation.files import atomic, digest
+from evaluation.core.files import atomic, digest
 
 CACHE = Path(".cache/unlearncanvas")
 

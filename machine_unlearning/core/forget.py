@@ -14,8 +14,8 @@ from diffusion_model_finetuning.core.data import cached_moments, forever
 from diffusion_model_finetuning.core.sd import StableDiffusion, eps
 from evaluation import canvas
 from evaluation.canvas import Target
-from evaluation.errors import UserError
-from evaluation.images import CanvasImages
+from evaluation.core.errors import UserError
+from evaluation.data.images import CanvasImages
 from evaluation.protocol import Protocol
 from machine_unlearning.core import concepts, embeddings
 from machine_unlearning.core.concepts import Cell

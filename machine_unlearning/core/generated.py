@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from diffusion_model_finetuning.core.data import cached_moments
 from diffusion_model_finetuning.core.sd import StableDiffusion, sample
-from evaluation.files import atomic, digest, write_json
-from evaluation.images import open_image, to_tensor
+from evaluation.core.files import atomic, digest, write_json
+from evaluation.data.images import open_image, to_tensor
 from machine_unlearning.core import embeddings
 
 

@@ -3,8 +3,7 @@
 import torch
 from torch import nn
 
-from evaluation.canvas import closest
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError, closest
 
 ENDS = ("conv_out.", "conv_norm_out.", "time_embedding.")  # the UNet's outer parts that `no...` scopes leave
 XLAYER = ("up_blocks.2.attentions.0.", "up_blocks.2.attentions.2.")

@@ -7,9 +7,9 @@ from safetensors.torch import save_file
 
 from diffusion_model_finetuning.core.load import RUN, load_run
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
-from evaluation.errors import UserError
-from evaluation.files import atomic
-from evaluation.records import read_record
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic
+from evaluation.core.record import read_record
 
 __all__ = ["intervenes", "load_base", "load_run", "save_delta"]
 

@@ -14,9 +14,9 @@ from itertools import islice
 
 import torch
 
-from evaluation.config import check_choices
-from evaluation.errors import command
-from evaluation.run import Run
+from evaluation.core.config import check_choices
+from evaluation.core.errors import command
+from evaluation.core.run import Run
 from machine_unlearning.core import cli, params, weights
 from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
 

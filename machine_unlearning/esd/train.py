@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch.func import functional_call
 
 from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps
-from evaluation.errors import command
-from evaluation.run import Run
+from evaluation.core.errors import command
+from evaluation.core.run import Run
 from machine_unlearning.core import cli, concepts, params, weights
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from diffusion_model_finetuning.core.data import forever
 from diffusion_model_finetuning.core.sd import StableDiffusion, diffusion_loss
 from evaluation.canvas import Target
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import attention, concepts
 
 

@@ -14,10 +14,10 @@ import torch
 from diffusion_model_finetuning.core.data import cached_moments, forever
 from diffusion_model_finetuning.core.sd import eps
 from evaluation import canvas
-from evaluation.config import check_choices
-from evaluation.errors import UserError, command
-from evaluation.images import CanvasImages
-from evaluation.run import Run
+from evaluation.core.config import check_choices
+from evaluation.core.errors import UserError, command
+from evaluation.core.run import Run
+from evaluation.data.images import CanvasImages
 from machine_unlearning.core import attention, cli, embeddings, params, weights
 from machine_unlearning.fmn.invert import encode, invert, spell
 

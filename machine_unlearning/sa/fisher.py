@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.sd import eps
-from evaluation.files import atomic, digest
+from evaluation.core.files import atomic, digest
 from machine_unlearning.core import embeddings
 from machine_unlearning.core.forget import autocast
 

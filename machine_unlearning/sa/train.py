@@ -12,8 +12,8 @@ import torch
 
 from diffusion_model_finetuning.core.data import forever
 from diffusion_model_finetuning.core.sd import diffusion_loss
-from evaluation.errors import UserError, command
-from evaluation.run import Run
+from evaluation.core.errors import UserError, command
+from evaluation.core.run import Run
 from machine_unlearning.core import cli, concepts, params, weights
 from machine_unlearning.core.embeddings import cached_embeddings
 from machine_unlearning.core.forget import autocast

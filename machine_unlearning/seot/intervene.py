@@ -19,8 +19,8 @@ from diffusion_model_finetuning.core.sd import (
     to_pixels,
 )
 from evaluation import canvas
-from evaluation.errors import UserError
-from evaluation.records import read_record
+from evaluation.core.errors import UserError
+from evaluation.core.record import read_record
 from machine_unlearning.core.attention import recorded
 from machine_unlearning.seot.suppress import ito_loss, ito_terms, swr, word_masks
 from machine_unlearning.seot.words import target_tokens, token_count

@@ -15,9 +15,9 @@ retain and large for words to erase: of the words' maps, and of the image's atte
 shows. Here the run is only written; `intervene.py` acts when `machine_unlearning.sample` draws its images.
 """
 
-from evaluation.errors import command
-from evaluation.records import read_record
-from evaluation.run import Run
+from evaluation.core.errors import command
+from evaluation.core.record import read_record
+from evaluation.core.run import Run
 from machine_unlearning.core import cli, weights
 
 

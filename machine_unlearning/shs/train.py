@@ -17,8 +17,8 @@ from itertools import islice
 import torch
 from tqdm import tqdm
 
-from evaluation.errors import UserError, command
-from evaluation.run import Run
+from evaluation.core.errors import UserError, command
+from evaluation.core.run import Run
 from machine_unlearning.core import cli, params, weights
 from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
 from machine_unlearning.shs.trim import fresh, sensitivity, threshold, trim

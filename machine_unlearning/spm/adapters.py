@@ -21,8 +21,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from evaluation.errors import UserError
-from evaluation.files import atomic
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic
 
 FILE = "adapters.safetensors"
 

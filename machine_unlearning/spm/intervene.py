@@ -15,7 +15,7 @@ from diffusion_model_finetuning.core.sd import (
     starting_noise,
     to_pixels,
 )
-from evaluation.records import read_record
+from evaluation.core.record import read_record
 from machine_unlearning.spm import adapters
 
 SCALINGS = ("linear", "product")

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps
-from evaluation.config import check_choices
-from evaluation.errors import UserError, command
-from evaluation.records import read_record
-from evaluation.run import Run
+from evaluation.core.config import check_choices
+from evaluation.core.errors import UserError, command
+from evaluation.core.record import read_record
+from evaluation.core.run import Run
 from machine_unlearning.core import cli, concepts, weights
 from machine_unlearning.spm import adapters, intervene
 

@@ -15,8 +15,8 @@ import torch
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.sd import StableDiffusion
-from evaluation.errors import command
-from evaluation.run import Run
+from evaluation.core.errors import command
+from evaluation.core.run import Run
 from machine_unlearning.core import cli, concepts, params, weights
 from machine_unlearning.core.embeddings import cached_embeddings
 

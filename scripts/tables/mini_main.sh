@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "$0")/../setup.sh"
 runs=${RUNS:-runs/mini}
-python scripts/sweep.py --methods "${@:-all}" --targets "${TARGETS:-targets}" --protocol mini \
+python -m scripts.sweep --methods "${@:-all}" --targets "${TARGETS:-targets}" --protocol mini \
     --model "${MODEL:-checkpoints/mini}" --data "${DATA:-mini}" --out "$runs" --workers "${WORKERS:-1}" \
     ${FLAGS:+--flags="$FLAGS"}
 python -m evaluation.tables "$runs"

@@ -21,5 +21,5 @@ done
 for folder in "$runs"/*/; do
     [[ -e $folder/losses.json ]] || python -m style_transfer.evaluate "${folder%/}"
 done
-python -m evaluation.transfer_table "$runs"
+python -m style_transfer.table "$runs"
 python -m style_transfer.sheet "$runs" --data "$data" --out "$runs/sheet.png"

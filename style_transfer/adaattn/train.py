@@ -15,7 +15,7 @@ The paper has no L_content; the code computes it and gives it weight 0.
 import torch
 from torch import nn
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.adaattn.model import FILES, SAMPLES, AdaAttN, adapt, keys, sampled
 from style_transfer.core import losses, vgg
 from style_transfer.core.blocks import mvn, positions

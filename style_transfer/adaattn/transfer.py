@@ -7,7 +7,7 @@ Options: samples=4096 style positions that relu3_1 attends to, seed=6666 of thei
 benchmark script exchanges content and style and saves its input unchanged; that is not offered.
 """
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.adaattn import model
 from style_transfer.core import cli
 

@@ -13,7 +13,7 @@ import re
 import torch
 from torch import nn
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.artflow.flow import Block
 from style_transfer.core import weights
 from style_transfer.core.blocks import full_precision, precise

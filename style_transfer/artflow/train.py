@@ -12,7 +12,7 @@ The scales of all layers are set by the first contents, so that what they pass o
 
 import torch
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.artflow.model import FILES, ArtFlow
 from style_transfer.core import losses
 from style_transfer.core.training import Training, decayed, parse, weigh

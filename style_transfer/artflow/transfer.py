@@ -7,7 +7,7 @@ Options: operator=adain or wct, as the weights were trained for; strength=0.5 bl
 comes back.
 """
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.artflow import model
 from style_transfer.core import cli
 

@@ -14,8 +14,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
 from torch import nn
 
-from evaluation.errors import UserError
-from evaluation.files import digest
+from evaluation.core.errors import UserError
+from evaluation.core.files import digest
 from style_transfer.blip.edges import edge_map, to_bytes
 from style_transfer.blip.released import (
     LIBRARY,

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import BertTokenizer, CLIPTokenizer
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.blip.clip import ContextText
 from style_transfer.blip.qformer import QFormer
 from style_transfer.core.weights import Weights, read_file, tensors

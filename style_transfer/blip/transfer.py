@@ -8,11 +8,11 @@ steps), prompt, repeats, negative, seeds=0 (one number); subjects is what the st
 benchmark always its object. The noise of an output is a function of the seed and its pair.
 """
 
-from evaluation.errors import command
-from evaluation.transfer_protocol import Row
+from evaluation.core.errors import command
 from style_transfer.blip import model
 from style_transfer.core import cli
 from style_transfer.core.run import Stylist, chosen
+from style_transfer.protocol import Row
 
 
 def stylist(network: model.BlipDiffusion, options: dict) -> Stylist:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluation.errors import UserError, command
+from evaluation.core.errors import UserError, command
 from style_transfer.cast import contrast
 from style_transfer.cast.contrast import hinge
 from style_transfer.cast.model import CAST, FILES

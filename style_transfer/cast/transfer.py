@@ -6,7 +6,7 @@
 Options: strength=0.5 blends with the content's own features.
 """
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.cast import model
 from style_transfer.core import cli
 

@@ -16,11 +16,11 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from evaluation import transfer_protocol
-from evaluation.config import override
-from evaluation.errors import Finished, UserError
-from evaluation.files import digest, file_digest
-from evaluation.sharing import agree, share
+from evaluation.answers.claims import agree, share
+from evaluation.core.config import override
+from evaluation.core.errors import Finished, UserError
+from evaluation.core.files import digest, file_digest
+from style_transfer import protocol as protocols
 from style_transfer.core import costs, weights
 from style_transfer.core.pairs import Benchmark, Folders
 from style_transfer.core.run import Painter, Stylist, keywords, stylist
@@ -88,7 +88,7 @@ def _pairs(args) -> Benchmark | Folders:
             raise UserError(f"--{whole[0].replace('_', '-')}: is for the benchmark, which --data starts")
         return Folders(args.content, args.style, args.max_side)
     mini = args.data.partition(":")[0] == "mini"
-    p = transfer_protocol.load(args.protocol or ("transfer-mini" if mini else "transfer"))
+    p = protocols.load(args.protocol or ("transfer-mini" if mini else "transfer"))
     if args.cross_object:
         p = replace(p, name=f"{p.name}-cross", pairs="cross")
     return Benchmark(p, args.data, args.method, args.styles, args.objects)

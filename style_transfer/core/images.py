@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from evaluation.errors import UserError
-from evaluation.files import atomic
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic
 
 LEAST = 32  # pixels: VGG's five stages need two positions at the last, to mirror a border
 DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, struct.error, zlib.error)

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from evaluation.classifier import Classifier, preprocess
-from evaluation.images import square
+from evaluation.data.images import square
+from evaluation.judges.classifier import Classifier, preprocess
 from style_transfer.core import images, losses
 from style_transfer.core.pairs import Benchmark, Block
 from style_transfer.core.perceptual import Perceptual

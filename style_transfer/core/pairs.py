@@ -12,10 +12,10 @@ from typing import NamedTuple
 from PIL import Image
 
 from evaluation import canvas
-from evaluation.errors import UserError
-from evaluation.images import CanvasImages, square
-from evaluation.transfer_protocol import Row, TransferProtocol
+from evaluation.core.errors import UserError, closest
+from evaluation.data.images import CanvasImages, square
 from style_transfer.core import images
+from style_transfer.protocol import Row, TransferProtocol
 
 
 class Block(NamedTuple):
@@ -109,5 +109,5 @@ def _known(names, known, flag: str) -> list[str]:
     """The names, or all that are known, in the protocol's order. Raises UserError for an unknown one."""
     for name in names or []:
         if name not in known:
-            raise UserError(f"{flag} {name}: not in the protocol; {canvas.closest(name, known)}")
+            raise UserError(f"{flag} {name}: not in the protocol; {closest(name, known)}")
     return [name for name in known if names is None or name in names]

@@ -21,8 +21,10 @@ import torch
 from torch import nn
 from torchvision.models import alexnet, vgg16
 
-from evaluation import features, fid
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
+from evaluation.judges import features
+from evaluation.metrics.frechet import Moments
+from evaluation.metrics.frechet import frechet as distance
 from style_transfer.core import vgg, weights
 
 BACKBONES = {  # channels of the compared layers -> network, its layers up to which each is computed
@@ -108,15 +110,15 @@ def frechet(outputs: list, references: list, read, extract) -> float:
     """FID of two sets of images; read(name) -> PIL."""
     with ThreadPoolExecutor(8) as pool:
         one, other = (moments(names, pool, read, extract) for names in (outputs, references))
-    return fid.frechet(one.mean, one.covariance, other.mean, other.covariance)
+    return distance(one.mean, one.covariance, other.mean, other.covariance)
 
 
-def moments(names: list, pool, read, extract) -> fid.Moments:
+def moments(names: list, pool, read, extract) -> Moments:
     """Of the features of images, batch by batch."""
     total = None
     for start in range(0, len(names), features.BATCH):
         found = extract(list(pool.map(read, names[start : start + features.BATCH])))
-        total = total or fid.Moments(found.shape[1])
+        total = total or Moments(found.shape[1])
         total.add(found)
     return total
 

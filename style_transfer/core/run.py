@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.errors import UserError
-from evaluation.images import to_tensor
+from evaluation.core.errors import UserError
+from evaluation.data.images import to_tensor
 from style_transfer.core import images
 from style_transfer.core.pairs import Block
 

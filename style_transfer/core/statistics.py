@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import canvas
-from evaluation.files import atomic
+from evaluation.core.files import atomic
 
 GRAINS = {"style": ["style"], "object": ["object"], "content": ["style", "object", "content"]}
 NAMES = ("style", "object", "content", "reference", "style_seen", "object_seen")  # columns that are no losses

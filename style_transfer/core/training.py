@@ -25,15 +25,17 @@ from omegaconf import OmegaConf
 from torch import nn
 from tqdm import tqdm
 
-from evaluation import canvas, cost, transfer_protocol
-from evaluation.checkpoint import Checkpoint
-from evaluation.classifier_data import Labelled, batches, generator, in_memory, order
-from evaluation.config import override
-from evaluation.errors import Finished, UserError
-from evaluation.files import digest, file_digest
-from evaluation.images import CanvasImages
-from evaluation.records import RECORD, read_record, write_record
-from evaluation.run import commit, device_name
+from evaluation import canvas
+from evaluation.core import cost
+from evaluation.core.checkpoint import Checkpoint
+from evaluation.core.config import override
+from evaluation.core.errors import Finished, UserError
+from evaluation.core.files import digest, file_digest
+from evaluation.core.record import RECORD, read_record, write_record
+from evaluation.core.run import commit, device_name
+from evaluation.data.images import CanvasImages
+from evaluation.judges.training_data import Labelled, batches, generator, in_memory, order
+from style_transfer import protocol as protocols
 from style_transfer.core import losses, vgg, weights
 from style_transfer.core.images import crops
 
@@ -58,7 +60,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     args.method = Path(train_file).parent.name
     args.variant = args.variant or ("mini" if mini else "canvas")
     args.encoder = args.encoder or ENCODER[args.variant == "mini"]
-    args.world = transfer_protocol.load("transfer-mini" if mini else "transfer")
+    args.world = protocols.load("transfer-mini" if mini else "transfer")
     config = OmegaConf.load(Path(train_file).parent / "config.yaml")
     settings = OmegaConf.merge(config.canvas, config[args.variant])
     args.settings = override(settings, args.overrides)

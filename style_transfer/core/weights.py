@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from evaluation.errors import UserError
-from evaluation.files import atomic
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic
 
 # what unpickling meets in a text file, a web page or half a checkpoint
 DAMAGED = (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, LookupError, AttributeError, TypeError)

@@ -19,7 +19,7 @@ Each content meets two styles, and each style two contents: image(c_i,s_i) and i
 import torch
 from torch import nn
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
 from style_transfer.core.training import Training, decayed, parse, weigh
 from style_transfer.ie_contrast.contrast import Discriminator, adversary, contrast, projectors

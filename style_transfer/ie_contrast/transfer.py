@@ -6,7 +6,7 @@
 Options: steps=2 paints the output again.
 """
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import cli
 from style_transfer.ie_contrast import model
 

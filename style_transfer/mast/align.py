@@ -12,7 +12,7 @@ what is undetermined in P meets no feature. Pooling to so few points would break
 import torch
 import torch.nn.functional as F
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 RIDGE = 1e-12
 

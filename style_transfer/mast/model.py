@@ -13,7 +13,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import full_precision, precise
 from style_transfer.mast.align import align

@@ -15,7 +15,7 @@ meet features of both. They share no weights, so one optimizer trains all.
 
 import torch
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
 from style_transfer.core.training import Training, decayed, parse, weigh
 from style_transfer.mast.model import FILES, FIRST, MAST

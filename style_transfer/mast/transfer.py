@@ -7,7 +7,7 @@ Options: strength=0.6 is the share of the aligned features, layers=[r41,r31,r21]
 dim_thresh=128 is the side beyond which a level is pooled for its alignment.
 """
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import cli
 from style_transfer.mast import model
 

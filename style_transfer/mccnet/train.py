@@ -17,7 +17,7 @@ The noise is Gaussian; its deviation is drawn for every step. The weights are th
 import torch
 from torch import nn
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
 from style_transfer.core.blocks import mvn
 from style_transfer.core.training import Training, decayed, parse, weigh

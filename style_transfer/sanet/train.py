@@ -14,7 +14,7 @@ The weights are the code's, 1, 3, 50 and 1; the paper exchanges the last two.
 
 import torch
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
 from style_transfer.core.training import Training, decayed, parse, weigh
 from style_transfer.sanet.model import FILES, SANet

@@ -6,7 +6,7 @@
 Options: strength=0.5 blends with the content as its own style, steps=2 paints the output again.
 """
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import cli
 from style_transfer.sanet import model
 

@@ -15,7 +15,7 @@ In image(s,s) the style is the content, so its positions are its own. The learni
 import torch
 from torch import nn
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
 from style_transfer.core.training import Training, decayed, parse, weigh
 from style_transfer.stytr2.model import FILES, StyTr2

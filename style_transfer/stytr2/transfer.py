@@ -6,7 +6,7 @@
 It has no options.
 """
 
-from evaluation.errors import command
+from evaluation.core.errors import command
 from style_transfer.core import cli
 from style_transfer.stytr2 import model
 

@@ -18,7 +18,7 @@ from diffusion_model_finetuning.compvis.module import LatentDiffusion
 from diffusion_model_finetuning.core import formats, ip2p, training
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from evaluation import canvas
-from evaluation.images import CanvasImages
+from evaluation.data.images import CanvasImages
 from tests import tiny
 from tests.full_size import MEMORY, UNET_PARAMETERS
 

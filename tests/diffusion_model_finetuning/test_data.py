@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from diffusion_model_finetuning.core.data import Captions, cached_moments, forever
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import canvas
-from evaluation.images import CanvasImages
+from evaluation.data.images import CanvasImages
 
 CELLS = [("Rust", "Cats"), (canvas.PHOTO, "Sea")]
 

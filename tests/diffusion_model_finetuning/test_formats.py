@@ -20,7 +20,7 @@ from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.load import SD15, empty, read_card
 from diffusion_model_finetuning.core.read import read_tensors
 from diffusion_model_finetuning.core.sd import load_sd, sample
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from tests import tiny
 
 

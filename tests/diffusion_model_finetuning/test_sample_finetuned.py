@@ -14,8 +14,8 @@ from diffusion_model_finetuning.core import ip2p
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from diffusion_model_finetuning.core.training import save_pipeline
 from evaluation import canvas, predict, protocol
-from evaluation.answers import grid, protocol_of, read_manifest
-from evaluation.images import CanvasImages
+from evaluation.answers.answer_set import grid, protocol_of, read_manifest
+from evaluation.data.images import CanvasImages
 from tests import tiny
 
 

@@ -19,7 +19,7 @@ from diffusion_model_finetuning.core.sd import (
     noise_of,
     sample,
 )
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 PROMPTS = ["A Cats image in Sketch style.", "Rust style", "A Trees image in Photo style."]
 

@@ -11,7 +11,7 @@ from diffusion_model_finetuning import convert
 from diffusion_model_finetuning.core import formats
 from diffusion_model_finetuning.core.load import SD15, empty
 from diffusion_model_finetuning.core.read import PARTS
-from evaluation import cost
+from evaluation.core import cost
 from tests.full_size import MEMORY
 
 

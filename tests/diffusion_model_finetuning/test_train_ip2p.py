@@ -17,7 +17,7 @@ from diffusion_model_finetuning.core import ip2p, training
 from diffusion_model_finetuning.core.data import cached_moments
 from diffusion_model_finetuning.core.sd import StableDiffusion, eps, load_sd, noise_of
 from evaluation import canvas
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from tests import tiny
 
 REPOSITORY = Path(__file__).parent.parent.parent

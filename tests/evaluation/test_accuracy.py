@@ -5,14 +5,15 @@ import pytest
 
 from evaluation import accuracy
 from evaluation import protocol as protocols
-from evaluation.answers import grid
+from evaluation.answers.answer_set import grid
 from evaluation.canvas import PHOTO, parse_targets
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
+from evaluation.metrics import figures
 from tests import synthetic
 
 
 def score(protocol, target, see=synthetic.right):
-    return accuracy.score(synthetic.predictions(protocol, see), protocol, parse_targets(target))
+    return figures.score(synthetic.predictions(protocol, see), protocol, parse_targets(target))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_what_the_target_became():
         protocol, lambda cell: ("Winter", "Sea") if cell.theme == "Sketch" else cell[:2]
     )
     rows = [row._replace(theme_seen_prob=0.3) if row.object == "Cats" else row for row in rows]
-    result = accuracy.score(rows, protocol, parse_targets("Sketch"))
+    result = figures.score(rows, protocol, parse_targets("Sketch"))
     became = result["targets"]["Sketch"]["became"]
     assert became["theme"] == {"seen": {"Winter": 1.0}, "unsure": pytest.approx(1 / 3)}
     assert became["object"] == {"seen": {"Sea": 1.0}, "unsure": 0}
@@ -134,7 +135,7 @@ def test_what_the_target_became():
 def test_rows_must_be_the_grid(change, fault):
     protocol = synthetic.protocol()
     with pytest.raises(UserError, match=fault):
-        accuracy.score(change(synthetic.predictions(protocol)), protocol, parse_targets("Sketch"))
+        figures.score(change(synthetic.predictions(protocol)), protocol, parse_targets("Sketch"))
 
 
 def test_a_target_the_protocol_lacks():

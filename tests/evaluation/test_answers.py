@@ -9,9 +9,9 @@ import time
 import pytest
 from PIL import Image
 
-from evaluation.answers import AnswerSet, grid, protocol_of, read_manifest
-from evaluation.errors import UserError
-from evaluation.sharing import STALE_SECONDS
+from evaluation.answers.answer_set import AnswerSet, grid, protocol_of, read_manifest
+from evaluation.answers.claims import STALE_SECONDS
+from evaluation.core.errors import UserError
 from tests import synthetic
 
 P = synthetic.protocol()  # 24 cells

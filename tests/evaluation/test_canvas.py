@@ -4,7 +4,7 @@ import pytest
 
 from evaluation import canvas
 from evaluation.canvas import Target
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 
 def test_counts_and_order():

@@ -1,4 +1,4 @@
-"""What `python -m evaluation.canvas check` tells of copies of the data set with one fault each."""
+"""What `python -m evaluation.check` tells of copies of the data set with one fault each."""
 
 import shutil
 import subprocess
@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import canvas, check, mini_canvas
-from evaluation.check_images import damage
-from evaluation.errors import UserError
+from evaluation import canvas, check
+from evaluation.core.errors import UserError
+from evaluation.data.damage import damage
+from evaluation.mini import dataset as mini
 from tests.evaluation.test_images_parquet import ROWS, jpeg, write_shards
 
 DISAGREE = "numbers of photos and paintings seem to disagree, look at some"
@@ -22,8 +23,8 @@ def whole(tmp_path_factory):
     root, noise = tmp_path_factory.mktemp("mini"), np.random.default_rng(0)
     picture = tmp_path_factory.mktemp("picture") / "picture.jpg"
     Image.fromarray(noise.integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(picture)
-    for theme in mini_canvas.THEMES:
-        for obj in mini_canvas.OBJECTS:
+    for theme in mini.THEMES:
+        for obj in mini.OBJECTS:
             (root / theme / obj).mkdir(parents=True)
             for number in range(1, 21):
                 (root / theme / obj / f"{number}.jpg").hardlink_to(picture)
@@ -35,13 +36,13 @@ def copy(whole, tmp_path):
     """A copy to damage; its files are of its own."""
     for path in ("Rust", canvas.PHOTO):
         shutil.copytree(whole / path, tmp_path / "data" / path)
-    for theme in {*mini_canvas.THEMES} - {"Rust", canvas.PHOTO}:
+    for theme in {*mini.THEMES} - {"Rust", canvas.PHOTO}:
         (tmp_path / "data" / theme).symlink_to(whole / theme)
     return tmp_path / "data"
 
 
 def test_a_whole_copy(whole, capsys):
-    canvas.main(["check", str(whole)])
+    check.main([str(whole)])
     assert "2200 images of the miniature's 11 themes x 10 objects" in capsys.readouterr().out
     assert not any(check.check(whole)[1].values())
 
@@ -139,21 +140,21 @@ def test_the_benchmarks_own_names(tmp_path):
     assert f"Rust/Waterfalls: {', '.join(map(str, range(1, 21)))}" in problems["missing images"]
 
 
-@pytest.mark.parametrize("name", ["check", "external", "prepare", "generators"])
+@pytest.mark.parametrize("name", ["check", "prepare", "generators"])
 def test_starts_without_what_it_does_not_need(name):
-    slow = {"check": "torch", "external": "torch", "prepare": "datasets", "generators": "torch"}[name]
+    slow = {"check": "torch", "prepare": "datasets", "generators": "torch"}[name]
     code = f"import sys, evaluation.{name}; sys.exit({slow!r} in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 
 def test_command_line(copy, capsys):
     for number in range(1, 13):
-        (copy / "Rust" / mini_canvas.OBJECTS[number % 10] / f"{number}.jpg").unlink()
+        (copy / "Rust" / mini.OBJECTS[number % 10] / f"{number}.jpg").unlink()
     with pytest.raises(SystemExit) as exit:
-        canvas.main(["check", str(copy)])
+        check.main([str(copy)])
     out, err = capsys.readouterr()
     assert exit.value.code == 2 and "missing images (10)" in out and "10 problems, listed above" in err
-    canvas.main(["check", "mini"])
+    check.main(["mini"])
     assert "nothing to check" in capsys.readouterr().out
 
 
@@ -175,7 +176,7 @@ def test_paintings_whose_numbers_are_not_their_photos(form, tmp_path):
 
 def test_the_miniatures_numbers_agree(tmp_path):
     for theme in (canvas.PHOTO, "Rust", "Warm_Love"):
-        mini_canvas.write_cell(tmp_path, theme, "Cats", 20, seed=0)
+        mini.write_cell(tmp_path, theme, "Cats", 20, seed=0)
     assert DISAGREE not in check.check(tmp_path)[1]
 
 

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from evaluation import canvas, classifier_data, train_classifier
-from evaluation.classifier import ALL_THEMES, Classifier, load_classifier, metadata
-from evaluation.errors import UserError
+from evaluation import canvas, train_classifier
+from evaluation.core.errors import UserError
+from evaluation.judges import training_data
+from evaluation.judges.classifier import ALL_THEMES, Classifier, load_classifier, metadata
 
 TINY = {"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
 
@@ -120,28 +121,28 @@ def test_unfit_files_are_refused_in_one_sentence(tmp_path, capsys):
 
 
 def test_every_batch_of_a_pass_is_another(tmp_path):
-    first = list(itertools.islice(classifier_data.order(10, 3, seed=0), 7))
+    first = list(itertools.islice(training_data.order(10, 3, seed=0), 7))
     assert len({i for batch in first[:3] for i in batch}) == 9
     assert first[:3] != first[3:6]
     for start in range(1, 6):
-        resumed = classifier_data.order(10, 3, seed=0, start=start)
+        resumed = training_data.order(10, 3, seed=0, start=start)
         assert list(itertools.islice(resumed, 7 - start)) == first[start:]
 
 
 def test_augmentation(images):
-    chance = classifier_data.generator(0, 0)
-    same = classifier_data.augment(images, False, 0, 0, 0, chance)
+    chance = training_data.generator(0, 0)
+    same = training_data.augment(images, False, 0, 0, 0, chance)
     torch.testing.assert_close(same, images)
     many = images[:1].expand(40, -1, -1, -1)
-    mirrored = classifier_data.augment(many, True, 0, 0, 0, chance)
+    mirrored = training_data.augment(many, True, 0, 0, 0, chance)
     flipped = [torch.allclose(image, images[0].flip(2), atol=1e-5) for image in mirrored]
     kept = [torch.allclose(image, images[0], atol=1e-5) for image in mirrored]
     assert sum(flipped) + sum(kept) == 40 and 8 < sum(flipped) < 32
     ramp = torch.linspace(0, 1, 64).expand(40, 3, 64, 64)
-    moved = classifier_data.augment(ramp, False, 0.1, 0, 0, chance)[:, 0, 32, 32] - ramp[0, 0, 32, 32]
+    moved = training_data.augment(ramp, False, 0.1, 0, 0, chance)[:, 0, 32, 32] - ramp[0, 0, 32, 32]
     assert 0.05 < moved.abs().max() <= 0.105
     noise = torch.rand(40, 3, 64, 64, generator=chance)
-    kept = classifier_data.augment(noise, False, 0, 0, 0.9, chance).var((1, 2, 3)) / noise.var((1, 2, 3))
+    kept = training_data.augment(noise, False, 0, 0, 0.9, chance).var((1, 2, 3)) / noise.var((1, 2, 3))
     assert kept.min() < 0.2 and 8 < (kept > 0.9999).sum() < 32  # half of the images stay sharp
 
 

@@ -7,11 +7,12 @@ import torch
 from PIL import Image
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
-from evaluation import canvas, clip_score, generators, mini_canvas
+from evaluation import canvas, clip_score, generators
 from evaluation.clip_score import Clip, similarities
-from evaluation.errors import UserError
-from evaluation.files import write_json
-from evaluation.images import to_tensor
+from evaluation.core.errors import UserError
+from evaluation.core.files import write_json
+from evaluation.data.images import to_tensor
+from evaluation.mini import dataset as mini
 from tests import synthetic
 
 CELLS = [("Rust", "Cats"), ("Rust", "Sea"), ("Sketch", "Cats"), ("Sketch", "Sea")]
@@ -45,7 +46,7 @@ def answers(tmp_path):
     """Edits of photos 19 and 20 of the miniature: its own paintings of them."""
     for theme, obj in CELLS:
         for number in (19, 20):
-            mini_canvas.image(theme, obj, number).save(tmp_path / canvas.answer_name(theme, obj, number))
+            mini.image(theme, obj, number).save(tmp_path / canvas.answer_name(theme, obj, number))
     return tmp_path
 
 
@@ -87,7 +88,7 @@ def test_an_answer_set_of_edits(clip_folder, answers, capsys, monkeypatch):
     clip, expected = Clip(clip_folder, "cpu"), []
     for theme, obj in CELLS[:2]:
         for number in (19, 20):
-            pictures = [to_tensor(mini_canvas.image(t, obj, number))[None] for t in (theme, canvas.PHOTO)]
+            pictures = [to_tensor(mini.image(t, obj, number))[None] for t in (theme, canvas.PHOTO)]
             (i1, i0), (t1, t0) = (
                 torch.cat([clip.images(picture) for picture in pictures]),
                 clip.texts([f"A {obj} image in {name} style." for name in ("Rust", "Photo")]),

@@ -1,8 +1,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation.config import override
-from evaluation.errors import UserError
+from evaluation.core.config import override
+from evaluation.core.errors import UserError
 
 DEFAULTS = {"precision": "fp16", "flip": True, "steps": 4, "min_snr": None}
 

@@ -3,7 +3,7 @@ from PIL import Image, ImageColor
 
 from evaluation import canvas, contact_sheet
 from evaluation import protocol as protocols
-from evaluation.answers import grid
+from evaluation.answers.answer_set import grid
 from evaluation.canvas import parse_targets
 from tests import synthetic
 

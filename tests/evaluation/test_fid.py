@@ -10,11 +10,12 @@ import torchvision
 from PIL import Image
 from torch_fidelity import feature_extractor_inceptionv3, metric_fid
 
-from evaluation import canvas, features, fid
+from evaluation import canvas, fid
 from evaluation import protocol as protocols
-from evaluation.answers import grid
-from evaluation.classifier import Classifier
-from evaluation.errors import UserError
+from evaluation.answers.answer_set import grid
+from evaluation.core.errors import UserError
+from evaluation.judges import features
+from evaluation.judges.classifier import Classifier
 from tests import synthetic
 
 

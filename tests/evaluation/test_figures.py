@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import became, figures
-from evaluation.figure_style import COLOURS, MARKERS
-from evaluation.files import write_json
-from evaluation.results import collect
-from evaluation.table_rows import grouped
+from evaluation import figures
+from evaluation.core.files import write_json
+from evaluation.reporting import became
+from evaluation.reporting.collect import collect
+from evaluation.reporting.look import COLOURS, MARKERS
+from evaluation.reporting.rows import grouped
 from tests import synthetic
 
 PROTOCOL = synthetic.protocol()

@@ -5,9 +5,9 @@ import os
 import pytest
 from safetensors.torch import save_file
 
-from evaluation.errors import UserError
-from evaluation.files import UMASK, atomic
-from evaluation.records import PREDICTIONS, Prediction, read_predictions, write_predictions
+from evaluation.answers.predictions import PREDICTIONS, Prediction, read_predictions, write_predictions
+from evaluation.core.errors import UserError
+from evaluation.core.files import UMASK, atomic
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):

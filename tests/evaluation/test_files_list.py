@@ -1,4 +1,4 @@
-"""The list of files that others publish, and what `python -m evaluation.canvas files` says of a folder."""
+"""The list of files that others publish, and what `python -m evaluation.check --files` says of a folder."""
 
 import ast
 import hashlib
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import canvas, external, fid, predict
+from evaluation import check, fid, predict
+from evaluation.data import external
 
 ROOT = Path(__file__).parent.parent.parent
 METHODS = sorted(ROOT.glob("style_transfer/*/model.py"))
@@ -71,12 +72,12 @@ def test_states_of_a_folder(tmp_path):
 
 def test_command_line(tmp_path, capsys):
     (tmp_path / "style50.pth").write_bytes(CONTENT)
-    canvas.main(["files", str(tmp_path), "--hash"])
+    check.main(["--files", str(tmp_path), "--hash"])
     out = capsys.readouterr().out
     assert re.search(r"^present +style50\.pth ", out, re.M) and f"{SHA}  style50.pth" in out
     assert re.search(r"^missing +style50_cls\.pth .*evaluation\.predict", out, re.M)
     assert f"1 present, {len(listed()) - 1} missing, 0 wrong" in out
     (tmp_path / "inception_v3_google-0cc3c7bd.pth").write_bytes(CONTENT)
     with pytest.raises(SystemExit) as exit:
-        canvas.main(["files", str(tmp_path)])
+        check.main(["--files", str(tmp_path)])
     assert exit.value.code == 2 and "1 files are not what they should be" in capsys.readouterr().err

@@ -5,9 +5,10 @@ import shutil
 
 import pytest
 
-from evaluation import gallery, report
-from evaluation.records import read_predictions, write_predictions
-from evaluation.results import collect
+from evaluation import report
+from evaluation.answers.predictions import read_predictions, write_predictions
+from evaluation.reporting import gallery
+from evaluation.reporting.collect import collect
 from tests import synthetic
 
 PROTOCOL = synthetic.protocol()

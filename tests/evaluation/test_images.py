@@ -5,9 +5,10 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import canvas, mini_canvas
-from evaluation.errors import UserError
-from evaluation.images import CanvasImages, open_image, square, to_tensor
+from evaluation import canvas
+from evaluation.core.errors import UserError
+from evaluation.data.images import CanvasImages, open_image, square, to_tensor
+from evaluation.mini import dataset as mini
 
 CELLS = [("Rust", "Cats"), ("Sketch", "Sea")]
 
@@ -35,7 +36,7 @@ def test_rows_of_a_folder(tmp_path):
 def test_drawn_images_are_those_of_the_miniature():
     images = CanvasImages("mini:3", CELLS, (4,), 64)
     assert images.drawn
-    picture = np.asarray(square(mini_canvas.image("Sketch", "Sea", 4, seed=3), 64))
+    picture = np.asarray(square(mini.image("Sketch", "Sea", 4, seed=3), 64))
     assert torch.equal(images[1]["image"], to_tensor(Image.fromarray(picture)))
     assert not torch.equal(images[1]["image"], CanvasImages("mini", CELLS, (4,), 64)[1]["image"])
 

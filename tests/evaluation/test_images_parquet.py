@@ -11,11 +11,12 @@ from datasets import Image as Encoded
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from evaluation import canvas, parquet
-from evaluation.classifier_data import Labelled
-from evaluation.errors import UserError
-from evaluation.features import real_features
-from evaluation.images import CanvasImages
+from evaluation import canvas
+from evaluation.core.errors import UserError
+from evaluation.data import parquet
+from evaluation.data.images import CanvasImages
+from evaluation.judges.features import real_features
+from evaluation.judges.training_data import Labelled
 from tests import synthetic
 
 CELLS = [("Rust", "Cats"), ("Van_Gogh", "Cats"), (canvas.PHOTO, "Cats")]

@@ -2,8 +2,8 @@ import csv
 
 import pytest
 
-from evaluation import interference
-from evaluation.results import collect
+from evaluation.reporting import interference
+from evaluation.reporting.collect import collect
 from tests import synthetic
 
 PROTOCOL = synthetic.protocol()

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evaluation import jobs
+from scripts.sweep import jobs
 from tests import slurm_node
 
 REPOSITORY = Path(__file__).parent.parent.parent

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import canvas, mini_canvas, mini_objects
-from evaluation.mini_canvas import OBJECTS, STYLES, THEMES, image
+from evaluation import canvas, mini_canvas
+from evaluation.mini import dataset as mini
+from evaluation.mini import objects
+from evaluation.mini.dataset import OBJECTS, STYLES, THEMES, image
 
 CELLS = [(theme, obj) for theme in THEMES for obj in OBJECTS]
 
@@ -85,9 +87,9 @@ def test_index_and_seed_change_the_image(theme, obj):
 @pytest.mark.parametrize("style", STYLES)
 def test_a_style_repaints_the_photograph_of_its_index(style, monkeypatch):
     photos = {index: image(canvas.PHOTO, "Cats", index) for index in (1, 2)}
-    expected = mini_canvas.stylise(photos[2], style, mini_canvas.stream(0, style, "Cats", 2))
+    expected = mini.stylise(photos[2], style, mini.stream(0, style, "Cats", 2))
     assert image(style, "Cats", 2).tobytes() == expected.tobytes()
-    monkeypatch.setitem(mini_objects.DRAWINGS, "Cats", lambda rng: photos[1].resize((256, 256)))
+    monkeypatch.setitem(objects.DRAWINGS, "Cats", lambda rng: photos[1].resize((256, 256)))
     assert image(style, "Cats", 2).tobytes() != expected.tobytes()
 
 
@@ -112,11 +114,11 @@ def test_write_lays_out_the_benchmarks_folders(tmp_path):
 
 
 def test_write_resumes_and_keeps_what_is_there(tmp_path):
-    mini_canvas.write(tmp_path, per_object=1)
+    mini.write(tmp_path, per_object=1)
     kept, lost = (tmp_path / canvas.PHOTO / obj / "1.jpg" for obj in ("Cats", "Sea"))
     before = lost.read_bytes()
     kept.write_bytes(b"already here")
     lost.unlink()
-    mini_canvas.write(tmp_path, per_object=1)
+    mini.write(tmp_path, per_object=1)
     assert kept.read_bytes() == b"already here"
     assert lost.read_bytes() == before

@@ -10,12 +10,12 @@ import yaml
 from PIL import Image
 
 from evaluation import canvas, predict
-from evaluation.answers import AnswerSet, Cell, grid, protocol_of
-from evaluation.classifier import Classifier
-from evaluation.errors import UserError
-from evaluation.files import file_digest
+from evaluation.answers.answer_set import AnswerSet, Cell, grid, protocol_of
+from evaluation.answers.predictions import PREDICTIONS, read_predictions
+from evaluation.core.errors import UserError
+from evaluation.core.files import file_digest
+from evaluation.judges.classifier import Classifier
 from evaluation.protocol import Protocol
-from evaluation.records import PREDICTIONS, read_predictions
 
 THEMES, OBJECTS = ["Rust", "Sketch", "Van_Gogh"], ["Bears", "Cats", "Dogs"]
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from evaluation import canvas, prepare
-from evaluation.errors import UserError
-from evaluation.images import CanvasImages
+from evaluation.core.errors import UserError
+from evaluation.data.images import CanvasImages
 from tests.evaluation.test_images_parquet import CELLS, ROWS, cache, write_shards  # noqa: F401
 
 CELL = [("Rust", "Cats"), (canvas.PHOTO, "Cats")]

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from evaluation import canvas, protocol
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 
 SHIPPED = sorted(path.stem for path in protocol.FOLDER.glob("*.yaml"))
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from evaluation import reduced
-from evaluation.accuracy import target_figures
-from evaluation.answers import Cell, grid
+from evaluation.answers.answer_set import Cell, grid
+from evaluation.answers.predictions import read_predictions
 from evaluation.canvas import PHOTO, parse_targets
-from evaluation.records import read_predictions
-from evaluation.results import collect
+from evaluation.metrics.figures import target_figures
+from evaluation.reporting.collect import collect
 from tests import synthetic
 
 PROTOCOL = synthetic.protocol(

@@ -10,13 +10,15 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from evaluation import gallery, report
-from evaluation.interference import matrices
-from evaluation.results import collect
-from evaluation.table_formats import cell, printed
-from evaluation.table_rows import main_rows
+from evaluation import report
+from evaluation.reporting import gallery
+from evaluation.reporting.collect import collect
+from evaluation.reporting.formats import cell, printed
+from evaluation.reporting.interference import matrices
+from evaluation.reporting.rows import main_rows
+from style_transfer import table
 from tests import synthetic
-from tests.evaluation.test_transfer_table import about
+from tests.style_transfer.test_table import about
 
 PROTOCOL = synthetic.protocol()
 VOID = {"meta", "link", "br", "input", "img"}
@@ -235,6 +237,7 @@ def test_style_transfer_is_a_section_of_its_own(runs, tmp_path):
         (tmp_path / name).mkdir()
         (tmp_path / name / "losses.json").write_text(json.dumps(about(name, *losses)))
     Image.new("RGB", (40, 30), "red").save(tmp_path / "sheet.png")
+    table.main([str(tmp_path)])
     plain, with_it = (report.render(*collect([runs]), root) for root in (None, tmp_path))
     assert "transfer" not in Page(plain).ids
     rows = Page(with_it).rows["transfer"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from evaluation.errors import Finished, UserError, command
-from evaluation.records import read_record
-from evaluation.run import Run
+from evaluation.core.errors import Finished, UserError, command
+from evaluation.core.record import read_record
+from evaluation.core.run import Run
 
 
 def arguments(out, **changes):

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from evaluation import sharing
-from evaluation.errors import UserError
+from evaluation.answers import claims
+from evaluation.core.errors import UserError
 
 WORKERS = 6
 
@@ -26,7 +26,7 @@ def gone() -> str:
 def make_all(folder, blocks, started):
     random.seed(os.getpid())
     started.wait()
-    for key, block in sharing.share(folder, blocks, lambda block: (folder / f"{block}.made").exists()):
+    for key, block in claims.share(folder, blocks, lambda block: (folder / f"{block}.made").exists()):
         with open(folder / "log", "a") as log:
             log.write(f"{key}\n")
         time.sleep(0.01)
@@ -35,17 +35,17 @@ def make_all(folder, blocks, started):
 
 def test_claims_of_a_killed_pool_are_taken_over_by_one_worker_each(tmp_path, monkeypatch):
     """All workers find the same dead claims at the same time, and act on what they saw a moment later."""
-    look = sharing._abandoned
+    look = claims._abandoned
 
     def slowly(path):
         seen = look(path)
         time.sleep(random.random() / 200)
         return seen
 
-    monkeypatch.setattr(sharing, "_abandoned", slowly)
+    monkeypatch.setattr(claims, "_abandoned", slowly)
     processes = multiprocessing.get_context("fork")
     blocks, claim, started = [(n, n) for n in range(60)], gone(), processes.Event()
-    sharing.agree(tmp_path, {}, "blocks")
+    claims.agree(tmp_path, {}, "blocks")
     for key, _ in blocks:
         (tmp_path / f".claim-{key}").write_text(claim)
     pool = [processes.Process(target=make_all, args=(tmp_path, blocks, started)) for _ in range(WORKERS)]
@@ -62,16 +62,16 @@ def test_claims_of_a_killed_pool_are_taken_over_by_one_worker_each(tmp_path, mon
 
 def test_of_two_processes_the_first_decides(tmp_path, monkeypatch):
     """Both find no manifest."""
-    late = sharing._write_first
+    late = claims._write_first
 
     def after_another(path, content):
         late(path, content | {"block": 5})
         late(path, content)
 
-    monkeypatch.setattr(sharing, "_write_first", after_another)
-    assert sharing.agree(tmp_path, {"run": "a"}, "answers", block=2) == {"run": "a", "block": 5}
+    monkeypatch.setattr(claims, "_write_first", after_another)
+    assert claims.agree(tmp_path, {"run": "a"}, "answers", block=2) == {"run": "a", "block": 5}
     with pytest.raises(UserError, match="answers of another run"):
-        sharing.agree(tmp_path, {"run": "b"}, "answers", block=2)
+        claims.agree(tmp_path, {"run": "b"}, "answers", block=2)
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]
 
 
@@ -80,5 +80,5 @@ def test_a_file_system_without_hard_links_will_do(tmp_path, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "link", link)
-    assert sharing.agree(tmp_path, {"run": "a"}, "answers") == {"run": "a"}
+    assert claims.agree(tmp_path, {"run": "a"}, "answers") == {"run": "a"}
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.json"]

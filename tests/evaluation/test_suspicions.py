@@ -2,7 +2,8 @@ import pytest
 
 from evaluation import accuracy
 from evaluation.canvas import parse_targets
-from evaluation.suspicions import suspicions
+from evaluation.metrics import figures
+from evaluation.metrics.suspicions import suspicions
 from tests import synthetic
 
 PROTOCOL = synthetic.protocol()
@@ -16,7 +17,7 @@ def look(see=synthetic.right, files="run", base=synthetic.right, target="Sketch"
         return [row._replace(sha256=f"{files}{i}") for i, row in enumerate(found)]
 
     ours, its, targets = rows(see, files), rows(base, "base"), parse_targets(target)
-    result = accuracy.score(ours, PROTOCOL, targets) | {"base": accuracy.score(its, PROTOCOL, targets)}
+    result = figures.score(ours, PROTOCOL, targets) | {"base": figures.score(its, PROTOCOL, targets)}
     return suspicions(ours, result, its)
 
 
@@ -59,7 +60,7 @@ def test_each_is_said(arguments, sentences):
 
 def test_one_file_over_and_over():
     rows = synthetic.predictions(PROTOCOL)  # all of one hash
-    (said,) = suspicions(rows, accuracy.score(rows, PROTOCOL, []))
+    (said,) = suspicions(rows, figures.score(rows, PROTOCOL, []))
     assert said.startswith("23 of 24 images are byte for byte the same")
 
 

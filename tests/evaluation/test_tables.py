@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from evaluation import intervals, tables
 from evaluation import protocol as protocols
-from evaluation.explain import explain
-from evaluation.files import write_json
-from evaluation.records import read_predictions, write_predictions
-from evaluation.results import collect
+from evaluation import tables
+from evaluation.answers.predictions import read_predictions, write_predictions
+from evaluation.core.files import write_json
+from evaluation.metrics import bootstrap
+from evaluation.metrics.explain import explain
+from evaluation.reporting.collect import collect
 from tests import synthetic
 
 RIGHT = synthetic.right
@@ -205,23 +206,23 @@ def test_interval_over_one_axis_is_the_textbook_bootstrap():
     draw = {"method": "percentile", "n_resamples": 20_000, "rng": 2}
     theirs = scipy.stats.bootstrap((values,), np.mean, **draw).confidence_interval
     for table in (values[:, None], values[None]):  # targets, or seeds
-        ours = intervals.interval(table)
+        ours = bootstrap.interval(table)
         assert ours == pytest.approx(tuple(theirs), abs=1.5)
-        assert intervals.interval(table) == ours  # nothing but the table decides
+        assert bootstrap.interval(table) == ours  # nothing but the table decides
 
 
 def test_interval_sees_targets_and_seeds():
-    assert intervals.interval(np.array([[3.0]])) is None
-    assert intervals.interval(np.full((3, 2), 7.0)) == (7, 7)
-    assert intervals.interval(np.array([[0.0, 100.0]] * 5)) == (0, 100)  # all targets share two seeds
-    low, high = intervals.interval(np.array([[0.0, 0.0], [100.0, 100.0]] * 10))
+    assert bootstrap.interval(np.array([[3.0]])) is None
+    assert bootstrap.interval(np.full((3, 2), 7.0)) == (7, 7)
+    assert bootstrap.interval(np.array([[0.0, 100.0]] * 5)) == (0, 100)  # all targets share two seeds
+    low, high = bootstrap.interval(np.array([[0.0, 0.0], [100.0, 100.0]] * 10))
     assert 20 < low < 40 and 60 < high < 80  # sd of a mean of 20 halves: 11
 
 
 def test_figures_of_seeds_average_to_those_of_the_target(runs):
     synthetic.run_folder(runs, "toy", "Monet,Cats", synthetic.protocol(), lost("Monet", "Sea", seeds=(2,)))
     for one in collect([runs])[0]:
-        seeds = intervals.by_seed(one)
+        seeds = bootstrap.by_seed(one)
         assert {k: 100 * v for k, v in one.figures.items()} == pytest.approx(
             {k: v.mean() for k, v in seeds.items()}
         )

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from evaluation import canvas
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.ca import train as ca
 from machine_unlearning.ca.prompts import CAPTIONS, caption_rows
 from machine_unlearning.core import cli, embeddings, params

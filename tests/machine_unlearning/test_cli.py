@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from evaluation import canvas
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import cli, concepts
 
 CONFIG = """

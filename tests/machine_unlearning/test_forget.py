@@ -10,8 +10,8 @@ import torch
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import protocol
 from evaluation.canvas import PHOTO, parse_targets
-from evaluation.errors import UserError
-from evaluation.images import CanvasImages
+from evaluation.core.errors import UserError
+from evaluation.data.images import CanvasImages
 from machine_unlearning.core import cli, concepts, embeddings, forget, params
 from machine_unlearning.salun import train as salun
 

@@ -5,7 +5,7 @@ import torch
 from omegaconf import OmegaConf
 
 from diffusion_model_finetuning.core.sd import load_sd
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import embeddings, generated
 from tests import tiny
 

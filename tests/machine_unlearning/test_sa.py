@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from evaluation import canvas
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import cli, embeddings, params
 from machine_unlearning.sa import fisher
 from machine_unlearning.sa import train as sa

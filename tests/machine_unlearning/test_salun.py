@@ -7,7 +7,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from diffusion_model_finetuning.core.sd import load_sd
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import embeddings, params
 from machine_unlearning.core.forget import Batch
 from machine_unlearning.salun import mask as pre_pass

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import load_sd
-from evaluation import cost
+from evaluation.core import cost
 from machine_unlearning.core import embeddings
 from machine_unlearning.core.weights import intervenes
 from machine_unlearning.sample import sampler

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps, load_sd, noise_of, sample
 from evaluation import canvas
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import attention
 from machine_unlearning.esd import train as esd
 from machine_unlearning.sample import sampler

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import ddim_grid, eps, load_sd, sample
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.esd import train as esd
 from machine_unlearning.sample import sampler
 from machine_unlearning.spm import adapters, intervene, train

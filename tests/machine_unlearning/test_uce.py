@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from diffusion_model_finetuning.core.sd import load_sd
-from evaluation import canvas, mini_canvas
+from evaluation import canvas
+from evaluation.mini import dataset as mini
 from machine_unlearning.core import cli, embeddings
 from machine_unlearning.uce import train
 from machine_unlearning.uce.train import Pair, align, edit_prompts, gram, last_content, uce_solve, values
@@ -111,6 +112,6 @@ def test_target_s_own_prompts_are_not_preserved(tiny_sd, tmp_path, monkeypatch):
     train.main(words(tiny_sd, "Sketch", tmp_path / "run"))
     kept = [
         "",
-        *(canvas.prompt(t, o) for t in mini_canvas.THEMES for o in mini_canvas.OBJECTS if t != "Sketch"),
+        *(canvas.prompt(t, o) for t in mini.THEMES for o in mini.OBJECTS if t != "Sketch"),
     ]
     torch.testing.assert_close(seen[0], load_sd(tiny_sd).embed(kept).flatten(0, 1))

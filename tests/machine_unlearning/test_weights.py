@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from diffusion_model_finetuning.core.sd import load_sd
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from machine_unlearning.core import params
 from machine_unlearning.core.weights import load_run
 from machine_unlearning.esd import train as esd

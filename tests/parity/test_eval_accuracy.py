@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from PIL import Image
 
 from evaluation import canvas
-from evaluation.answers import grid
+from evaluation.answers.answer_set import grid
 from evaluation.canvas import answer_name
-from evaluation.classifier import load_classifier
+from evaluation.judges.classifier import load_classifier
 from evaluation.predict import judge
 from evaluation.protocol import Protocol
 from tests.seeded_weights import seeded_input, seeded_state_dict

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from evaluation.fid import frechet, moments
+from evaluation.metrics.frechet import frechet, moments
 from tests.seeded_weights import seeded_input
 
 

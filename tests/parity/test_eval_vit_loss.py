@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from evaluation.classifier import load_classifier
+from evaluation.judges.classifier import load_classifier
 from style_transfer.core import losses
 from tests.seeded_weights import seeded_input, seeded_state_dict
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.scratch import train_tokenizer
-from evaluation import cost
-from evaluation.errors import UserError
+from evaluation.core import cost
+from evaluation.core.errors import UserError
 from style_transfer.blip import model
 from style_transfer.blip.edges import canny
 from tests.seeded_weights import seeded_input

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.cast.model import CAST, FILES, load
 from style_transfer.core import vgg
 from tests.style_transfer import narrow

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import mini_canvas
 from evaluation.canvas import PHOTO
+from evaluation.mini import dataset as mini
 from style_transfer import trivial
 from style_transfer.core import costs
 from tests.style_transfer import toy
@@ -53,7 +53,7 @@ def test_seconds_of_the_network_are_the_networks(paint, monkeypatch):
 
     for name in ("encode_content", "decode"):
         monkeypatch.setattr(toy.Toy, name, slow(getattr(toy.Toy, name), 0.05))
-    monkeypatch.setattr(mini_canvas, "image", slow(mini_canvas.image, 0.1))
+    monkeypatch.setattr(mini, "image", slow(mini.image, 0.1))
     _, (line,) = paint("--data", "mini", "--styles", "Rust", "--objects", "Cats")
     assert 0.1 < line["seconds_network"] < line["seconds"] - 0.15
 
@@ -95,7 +95,7 @@ def test_trivial(name, tmp_path):
     trivial.main([name, *FEW, "--out", str(tmp_path)])
     made = np.asarray(Image.open(tmp_path / "Rust" / "Sea_test20_ref3.png")).astype(float)
     photo, style = (
-        np.asarray(mini_canvas.image(*row)).astype(float) for row in ((PHOTO, "Sea", 20), ("Rust", "Sea", 3))
+        np.asarray(mini.image(*row)).astype(float) for row in ((PHOTO, "Sea", 20), ("Rust", "Sea", 3))
     )
     assert len(list(tmp_path.glob("*/*.png"))) == 24
     if name == "content":

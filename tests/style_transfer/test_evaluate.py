@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import mini_canvas
 from evaluation.canvas import PHOTO, UNUSED_STYLES
-from evaluation.classifier import Classifier
+from evaluation.judges.classifier import Classifier
+from evaluation.mini import dataset as mini
 from evaluation.predict import MINI
 from style_transfer import evaluate
 from style_transfer.core import losses, statistics, vgg
@@ -191,7 +191,7 @@ def write(folder, source, suffix=".png", cells=CELLS):
     for style, obj, content, reference in cells:
         path = folder / style / f"{obj}_test{content}_ref{reference}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
-        mini_canvas.image(*source(style, obj, content, reference)).save(path)
+        mini.image(*source(style, obj, content, reference)).save(path)
     return folder
 
 
@@ -245,9 +245,7 @@ def test_rows_are_the_losses_of_their_images(run, encoder, tmp_path):
     rows = {"output": ("Sketch", "Sea", 5), "truth": ("Sketch", "Sea", 20)}
     rows |= {"reference": ("Sketch", "Sea", 2), "photo": (PHOTO, "Sea", 20)}
     looks = {
-        role: losses.seen(
-            encoder(torch.from_numpy(np.array(mini_canvas.image(*row))).permute(2, 0, 1)[None] / 255)
-        )
+        role: losses.seen(encoder(torch.from_numpy(np.array(mini.image(*row))).permute(2, 0, 1)[None] / 255))
         for role, row in rows.items()
     }
     row = cells["Sketch", "Sea", 20, 2]

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.core.blocks import TwoScales
 from style_transfer.ie_contrast.model import FILES, IEContraAST, load
 from style_transfer.stytr2.transformer import Transformer

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.adaattn import model as adaattn
 from style_transfer.artflow import model as artflow
 from style_transfer.artflow.flow import InvertibleConvolution

@@ -9,10 +9,11 @@ from torch import nn
 from torchmetrics.functional.image.lpips import _LPIPS
 from torchvision.models import inception_v3
 
-from evaluation import fid, mini_canvas
 from evaluation.canvas import PHOTO
-from evaluation.errors import UserError
-from evaluation.features import load_extractor
+from evaluation.core.errors import UserError
+from evaluation.judges.features import load_extractor
+from evaluation.metrics.frechet import frechet
+from evaluation.mini import dataset as mini
 from evaluation.predict import MINI
 from style_transfer import evaluate
 from style_transfer.core import losses, perceptual, vgg
@@ -105,7 +106,7 @@ def judged(tmp_path):
         for obj in ("Cats", "Sea"):
             for content in (19, 20):
                 for reference in (1, 2, 3):
-                    picture = mini_canvas.image(*source(obj, content, reference))
+                    picture = mini.image(*source(obj, content, reference))
                     picture.save(out / f"{obj}_test{content}_ref{reference}.png")
         evaluate.main([*map(str, (tmp_path / "out", *FEW, *flags))])
         return json.loads((tmp_path / "out" / "losses.json").read_text())
@@ -125,10 +126,10 @@ def test_art_fid_of_the_miniature(judged, encoder):
     extract = load_extractor("classifier", MINI, "cpu")
     about = judged("--vgg", encoder)["perceptual"]
     assert list(about) == ["mini-perceptual", "mini-FID", "mini-ArtFID"]
-    photos = [mini_canvas.image(PHOTO, obj, n) for obj in ("Cats", "Sea") for n in (19, 20)] * 3
-    styles = [mini_canvas.image("Rust", obj, n) for obj in ("Cats", "Sea") for n in (1, 2, 3)]
+    photos = [mini.image(PHOTO, obj, n) for obj in ("Cats", "Sea") for n in (19, 20)] * 3
+    styles = [mini.image("Rust", obj, n) for obj in ("Cats", "Sea") for n in (1, 2, 3)]
     moments = [(x.mean(0), np.cov(x.T)) for x in (extract(each).astype(float) for each in (photos, styles))]
-    assert about["mini-FID"] == pytest.approx(fid.frechet(*moments[0], *moments[1]), rel=1e-4)
+    assert about["mini-FID"] == pytest.approx(frechet(*moments[0], *moments[1]), rel=1e-4)
     assert about["mini-perceptual"] == 0  # the photos themselves
     assert about["mini-ArtFID"] == pytest.approx(1 + about["mini-FID"])
     other = judged("--vgg", encoder, source=lambda obj, content, reference: ("Rust", obj, reference))

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation.errors import UserError
-from evaluation.images import to_tensor
+from evaluation.core.errors import UserError
+from evaluation.data.images import to_tensor
 from style_transfer.core import images
 
 RED, GREY = (200, 30, 60), (128, 128, 128)

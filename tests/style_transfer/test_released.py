@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.core import vgg, weights
 
 RELEASED = {"net_iter_500000.pth": "net", "latest_net_head.pth": "head"}

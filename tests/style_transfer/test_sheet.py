@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import mini_canvas
 from evaluation.canvas import PHOTO
 from evaluation.contact_sheet import GAP, LABELS, MARGIN
+from evaluation.mini import dataset as mini
 from style_transfer import sheet, trivial
 
 FEW = ["--styles", "Rust", "Sketch", "Winter", "--objects", "Cats", "Sea"]
@@ -36,7 +36,7 @@ def cells(path, side=64):
 
 
 def drawn(*row):
-    return np.asarray(mini_canvas.image(*row))[1:-1, 1:-1]
+    return np.asarray(mini.image(*row))[1:-1, 1:-1]
 
 
 def test_every_picture_in_its_place(root):
@@ -58,7 +58,7 @@ def test_missing_outputs_are_white_and_images_may_be_enlarged(root):
     sheet.main([str(root), *FEW, "--side", "128", "--out", str(root / "sheet.png")])
     found = cells(root / "sheet.png", 128)
     assert (found[0, 3] == 255).all() and not (found[1, 3] == 255).all()
-    twice = np.asarray(mini_canvas.image(PHOTO, "Cats", 19)).repeat(2, 0).repeat(2, 1)
+    twice = np.asarray(mini.image(PHOTO, "Cats", 19)).repeat(2, 0).repeat(2, 1)
     assert (found[0, 0] == twice[1:-1, 1:-1]).all()
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from evaluation.errors import UserError
+from evaluation.core.errors import UserError
 from style_transfer.core.blocks import TwoScales
 from style_transfer.stytr2.model import FILES, StyTr2, load
 from style_transfer.stytr2.transformer import HEADS, DecoderLayer, EncoderLayer, Transformer

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evaluation import checkpoint
+from evaluation.core import checkpoint
 from style_transfer import train_encoder
 from style_transfer.core import losses, vgg
 from tests.style_transfer import narrow
@@ -49,8 +49,8 @@ def test_the_decoder_takes_normalised_features():
 
 @pytest.fixture
 def flags(monkeypatch):
-    monkeypatch.setattr(train_encoder.mini_canvas, "THEMES", ["Rust", "Sketch"])
-    monkeypatch.setattr(train_encoder.mini_canvas, "OBJECTS", ["Cats", "Sea"])
+    monkeypatch.setattr(train_encoder.mini, "THEMES", ["Rust", "Sketch"])
+    monkeypatch.setattr(train_encoder.mini, "OBJECTS", ["Cats", "Sea"])
     monkeypatch.setattr(train_encoder, "CALIBRATION", 1)
     return ["--per-object", "4", "steps=3", "batch=8", "warmup=1", "width=0.0625", "--out"]
 

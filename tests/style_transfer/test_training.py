@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from evaluation import checkpoint
+from evaluation.core import checkpoint
 from style_transfer.core import losses, training, vgg
 from style_transfer.core.images import crops
 from style_transfer.core.training import Training, parse
@@ -32,9 +32,9 @@ def encoder(tmp_path_factory):
 @pytest.fixture
 def train(encoder, monkeypatch):
     """train(method, out, *settings) runs a method's command on few, small images."""
-    full = training.transfer_protocol.load("transfer-mini")
+    full = training.protocols.load("transfer-mini")
     small = dict(vars(full) | {"styles": ("Sketch", "Rust"), "objects": ("Cats", "Sea")})
-    monkeypatch.setattr(training.transfer_protocol, "load", lambda name: type(full)(**small))
+    monkeypatch.setattr(training.protocols, "load", lambda name: type(full)(**small))
 
     def run(method, out, *settings):
         module = importlib.import_module(f"style_transfer.{method}.train")

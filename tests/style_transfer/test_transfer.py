@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import canvas, mini_canvas, transfer_protocol
-from evaluation.errors import UserError
-from evaluation.images import square, to_tensor
+from evaluation import canvas
+from evaluation.core.errors import UserError
+from evaluation.data.images import square, to_tensor
+from evaluation.mini import dataset as mini
+from style_transfer import protocol as protocols
 from tests.style_transfer import toy
 
 ROOT = Path(__file__).parents[2]
@@ -64,22 +66,20 @@ def expected(content, style, size=64):
 
 
 def test_shipped_protocols():
-    full, published, mini = (
-        transfer_protocol.load(f"transfer{suffix}") for suffix in ("", "-published", "-mini")
-    )
+    full, published, small = (protocols.load(f"transfer{suffix}") for suffix in ("", "-published", "-mini"))
     for p in (full, published):
         count = len(p.styles) * len(p.objects) * len(p.contents) * len(p.references)
         assert count == 43_200 and p.size == 512
         assert set(p.contents) == set(canvas.TEST) and set(p.references) == set(canvas.TRAIN)
         assert canvas.PHOTO not in p.styles and list(p.styles) == sorted(p.styles)
     assert (full.format, published.format) == ("png", "jpg")
-    assert list(mini.styles) == mini_canvas.STYLES and list(mini.objects) == mini_canvas.OBJECTS
-    assert len({p.hash for p in (full, published, mini)}) == 3
+    assert list(small.styles) == mini.STYLES and list(small.objects) == mini.OBJECTS
+    assert len({p.hash for p in (full, published, small)}) == 3
 
 
 def test_own_protocols(own):
-    path, shipped = own(), transfer_protocol.load("transfer")
-    p = transfer_protocol.load(path)
+    path, shipped = own(), protocols.load("transfer")
+    p = protocols.load(path)
     for field in fields(p):
         value = getattr(p, field.name)
         other = {"pairs": "cross", "format": "jpg", "size": 49, "name": "other"}.get(field.name)
@@ -94,12 +94,12 @@ def test_own_protocols(own):
         ({"sise": 1}, "unknown setting 'sise'; did you mean size"),
     ):
         with pytest.raises(UserError, match=sentence):
-            transfer_protocol.load(own(**change))
-    assert transfer_protocol.load(own(styles="all", objects="all")).styles == tuple(shipped.styles)
+            protocols.load(own(**change))
+    assert protocols.load(own(styles="all", objects="all")).styles == tuple(shipped.styles)
 
 
 def test_pairs_of_different_objects():
-    same = transfer_protocol.load("transfer")
+    same = protocols.load("transfer")
     cross = replace(same, pairs="cross")
     assert {row.object for row in same.rows_of_references("Monet", "Cats")} == {"Cats"}
     used = [row for obj in cross.objects for row in cross.rows_of_references("Monet", obj)]
@@ -119,7 +119,7 @@ def test_outputs_of_the_miniature(run):
         for style in ("Sketch", "Rust") for obj in ("Cats", "Sea") for content in (19, 20)
         for reference in (1, 2, 3)
     }  # fmt: skip
-    wanted = expected(mini_canvas.image(canvas.PHOTO, "Sea", 20), mini_canvas.image("Rust", "Sea", 3))
+    wanted = expected(mini.image(canvas.PHOTO, "Sea", 20), mini.image("Rust", "Sea", 3))
     assert np.abs(pixels(made["Rust/Sea_test20_ref3.png"]) - wanted).max() <= 1
 
 
@@ -173,8 +173,8 @@ def test_cross_object(run):
     flags = ("--data", "mini", "--styles", "Sketch", "--objects", "Cats")
     code, made, _ = run(*flags, "--cross-object")
     assert code == 0 and set(made) == set(run(*flags, out="same")[1])
-    after_cats = mini_canvas.OBJECTS[mini_canvas.OBJECTS.index("Cats") + 2]
-    wanted = expected(mini_canvas.image(canvas.PHOTO, "Cats", 19), mini_canvas.image("Sketch", after_cats, 2))
+    after_cats = mini.OBJECTS[mini.OBJECTS.index("Cats") + 2]
+    wanted = expected(mini.image(canvas.PHOTO, "Cats", 19), mini.image("Sketch", after_cats, 2))
     assert np.abs(pixels(made["Sketch/Cats_test19_ref2.png"]) - wanted).max() <= 1
     code, _, said = run(*flags, out="out")  # the folder holds other pairs
     assert code == 2 and "holds outputs of another protocol" in said
@@ -388,7 +388,7 @@ def test_weights(run, weights, tmp_path, monkeypatch):
 def test_manifest(run, weights, pictures, tmp_path):
     run("--data", "mini", *FEW)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
-    assert manifest["protocol"]["hash"] == transfer_protocol.load("transfer-mini").hash
+    assert manifest["protocol"]["hash"] == protocols.load("transfer-mini").hash
     assert manifest["method"] == "toy" and manifest["options"] == {"shift": 0.0, "strength": 1.0, "steps": 1}
     before = outputs(tmp_path / "out")
     for flags, key in (

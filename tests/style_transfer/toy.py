@@ -6,7 +6,7 @@ import types
 import torch
 from torch import nn
 
-from evaluation.errors import UserError, command
+from evaluation.core.errors import UserError, command
 from style_transfer.core import cli
 
 FILES = {"toy_iter_100.pth": "scale"}

@@ -1,0 +1,87 @@
+"""An answer set: one image for every (theme, object, seed) of a protocol, and a manifest of what made them.
+
+Images are drawn in fixed blocks of the grid, so that a resumed or shared job feeds the network exactly the
+batches an uninterrupted one would. Several processes may fill one folder: each block is claimed by a file.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from evaluation import canvas
+from evaluation.answers.claims import agree, share
+from evaluation.core.errors import UserError
+from evaluation.core.record import RECORD
+from evaluation.protocol import Protocol, from_dict
+
+
+class Cell(NamedTuple):
+    theme: str
+    object: str
+    seed: int
+
+
+def grid(protocol: Protocol) -> list[Cell]:
+    """All cells, in the order they are sampled."""
+    return [Cell(t, o, s) for s in protocol.seeds for t in protocol.themes for o in protocol.objects]
+
+
+def read_manifest(folder: str | Path) -> dict:
+    path = Path(folder) / "manifest.json"
+    if not path.exists():
+        raise UserError(
+            f"{folder}: no manifest.json, so not an answer set; make one with machine_unlearning.sample"
+        )
+    return json.loads(path.read_text())
+
+
+class AnswerSet:
+    """The folder of an answer set. Opening it writes the manifest, or checks the one that is there."""
+
+    def __init__(
+        self,
+        folder: str | Path,
+        protocol: Protocol,
+        model: str | None,
+        run: dict | None = None,
+        block: int = 8,
+    ):
+        """`model`: the base model's fingerprint, `run`: the run's record, `block`: cells a batch."""
+        self.folder, self.protocol = Path(folder), protocol
+        wanted = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "model": model, "run": run}
+        manifest = agree(self.folder, wanted, "an answer set", block=block)
+        self.block = manifest["block"]  # the first process decides, so that every block stays the same
+
+    def path(self, cell: Cell) -> Path:
+        return self.folder / canvas.answer_name(*cell, suffix="." + self.protocol.format)
+
+    def missing(self) -> list[Cell]:
+        return [cell for cell in grid(self.protocol) if not self.path(cell).exists()]
+
+    def todo(self):
+        """Yields (number, cells) of blocks with a missing image that no other process is at work on."""
+        cells = grid(self.protocol)
+        blocks = [cells[start : start + self.block] for start in range(0, len(cells), self.block)]
+        return share(
+            self.folder, enumerate(blocks), lambda block: all(self.path(cell).exists() for cell in block)
+        )
+
+
+def protocol_of(folder: str | Path) -> Protocol:
+    """The protocol stored in an answer set's manifest."""
+    content = dict(read_manifest(folder)["protocol"])
+    content.pop("hash")
+    return from_dict(content, f"{folder}/manifest.json")
+
+
+def target_of(folder: str | Path, asked: str | None = None) -> str | None:
+    """The target of an answer set: that of the record beside it, which `asked` must not contradict."""
+    path = Path(folder).resolve().parent / RECORD
+    if not path.exists():
+        return asked
+    made = json.loads(path.read_text())["target"]
+    if asked and set(canvas.parse_targets(asked)) != set(canvas.parse_targets(made)):
+        raise UserError(
+            f"--target {asked}: {path} says that {made} was unlearned; leave --target out or correct it"
+        )
+    return made

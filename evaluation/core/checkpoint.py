@@ -1,0 +1,43 @@
+"""A training's state in a file, so that the same command, run again, goes on where it was stopped."""
+
+import time
+from pathlib import Path
+
+import torch
+
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic
+
+SECONDS = 120  # between saves, for trainings that count no steps
+
+
+class Checkpoint:
+    """`identity`: a digest of what makes a command the same; `parts`: all that has a `state_dict`."""
+
+    def __init__(self, path: Path, identity: str, **parts):
+        self.path, self.identity, self.parts = path, identity, parts
+        self.saved = time.monotonic()
+
+    def resume(self) -> dict:
+        """Fills the parts from the file; -> what was kept beside them, {} if there is no file. Raises
+        UserError if it is another command's."""
+        if not self.path.exists():
+            return {}
+        kept = torch.load(self.path, map_location="cpu", weights_only=True)
+        if kept["identity"] != self.identity:
+            raise UserError(
+                f"{self.path}: left by a training with other settings or data; remove it to start anew"
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(kept[name])
+        return kept
+
+    def due(self) -> bool:
+        return time.monotonic() - self.saved > SECONDS
+
+    def save(self, **numbers) -> None:
+        """The parts' states, and numbers beside them."""
+        self.saved = time.monotonic()
+        states = {name: part.state_dict() for name, part in self.parts.items()}
+        with atomic(self.path) as temporary:
+            torch.save({"identity": self.identity, **states, **numbers}, temporary)

@@ -1,0 +1,140 @@
+"""A run folder: seeds, progress bar, log, clocks and, when all went well, the record.
+
+    with Run(args, method="esd", model=fingerprint) as run:
+        for _ in run.steps(1000):
+            loss.backward()
+            run.step(optimizer, loss=loss)
+
+The record is written last. A run that fails or is stopped leaves no record and is simply done again.
+"""
+
+import json
+import math
+import random
+import subprocess
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from evaluation.core import cost
+from evaluation.core.errors import Finished, UserError
+from evaluation.core.record import RECORD, read_record, write_record
+
+
+class Run:
+    """`args` has target, out, seed, device, variant, settings, model, data, start (earlier run or None)."""
+
+    def __init__(self, args, method: str):
+        self.args, self.method = args, method
+        self.out, self.device = Path(args.out), torch.device(args.device)
+        self.asked = {
+            "method": method,
+            "target": args.target,
+            "variant": args.variant,
+            "settings": OmegaConf.to_container(args.settings),
+            "seed": args.seed,
+            "model_path": str(args.model),
+            "data": args.data,
+            "from": str(args.start) if args.start else None,
+        }
+        self._refuse_or_skip()
+        random.seed(args.seed)
+        np.random.seed(args.seed)  # noqa: NPY002  libraries draw from the global state
+        torch.manual_seed(args.seed)
+        self.generator = torch.Generator().manual_seed(
+            args.seed
+        )  # on the CPU: the same draws on every device
+
+    def _refuse_or_skip(self):
+        if not (self.out / RECORD).exists():
+            return
+        record = read_record(self.out)
+        differing = [key for key, value in self.asked.items() if record.get(key) != value]
+        if differing:
+            raise UserError(
+                f"--out {self.out}: holds a finished run with another {differing[0]}; "
+                "choose another folder or remove this one"
+            )
+        raise Finished(f"{self.out}: already finished")
+
+    def __enter__(self):
+        self.out.mkdir(parents=True, exist_ok=True)
+        self.log = open(self.out / "log.jsonl", "w", buffering=1)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        self.model = None  # fingerprint of the base model, set by whoever loads it
+        self.started, self.began = time.perf_counter(), None
+        return self
+
+    def begin(self) -> None:
+        """Set-up is over: what follows counts as unlearning."""
+        cost.synchronize(self.device)
+        self.began = time.perf_counter()
+
+    def steps(self, count: int):
+        """Begins, and yields 0 ... count - 1 with a progress bar."""
+        self.begin()
+        self.bar = tqdm(range(count), f"{self.method} {self.args.target}", disable=None)
+        yield from self.bar
+
+    def step(self, optimizer: torch.optim.Optimizer, **numbers) -> None:
+        """Steps the optimizer, clears the gradients, logs the numbers; a number not finite is a UserError."""
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self.note(**numbers)
+
+    def note(self, **numbers) -> None:
+        """One line of the log."""
+        line = {name: round(float(torch.as_tensor(value).detach()), 6) for name, value in numbers.items()}
+        self.log.write(json.dumps(line) + "\n")
+        for name, value in line.items():
+            if not math.isfinite(value):
+                raise UserError(f"{self.out}: {name} is {value}; lower lr, or train in float32")
+        if hasattr(self, "bar"):
+            self.bar.set_postfix(line, refresh=False)
+
+    def __exit__(self, kind, error, trace):
+        self.log.close()
+        if kind is not None:
+            return
+        cost.synchronize(self.device)
+        ended = time.perf_counter()
+        began = self.began or ended
+        write_record(
+            self.out,
+            self.asked
+            | {
+                "model": self.model,
+                "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
+                "peak_memory_bytes": cost.peak_memory(self.device),
+                "stored_bytes": cost.stored(self.out),
+                "device": device_name(self.device),
+                "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
+                "commit": commit(),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            },
+        )
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
+
+
+def commit() -> str | None:
+    """The code's git commit, with `+` if files differ from it; None outside a checkout."""
+    here = Path(__file__).parent
+
+    def git(*words):
+        return subprocess.run(
+            ["git", *words], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

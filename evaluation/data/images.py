@@ -1,0 +1,122 @@
+"""The data set as rows: style, object, index, image, and the photo of the same object and index."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from evaluation import canvas
+from evaluation.core.errors import UserError
+from evaluation.data import parquet
+from evaluation.mini import dataset as mini
+
+PREPARED = "prepared.json"  # what evaluation.prepare says of a folder that it wrote
+
+ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is an error, never half grey
+
+
+def open_image(path: str | Path, size: int | None = None, content=None) -> Image.Image:
+    """An RGB image, cropped to its central square and resized (bilinear, antialiased) if `size` is given.
+
+    `content`: a binary file to read instead of the one at `path`.
+    """
+    try:
+        image = Image.open(content or path).convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise UserError(
+            f"{path}: not a readable image ({error}); remove it and make or download it again"
+        ) from error
+    return image if size is None else square(image, size)
+
+
+def square(image: Image.Image, size: int, resample=Image.Resampling.BILINEAR) -> Image.Image:
+    """The central square at `size` pixels."""
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    # crop first: resize(box=...) would blend in pixels from outside the box
+    image = image.crop((left, top, left + side, top + side))
+    return image.resize((size, size), resample)
+
+
+def to_tensor(image: Image.Image) -> torch.Tensor:
+    """PIL RGB -> float32 [3,H,W] in [0,1]."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
+
+
+def check_prepared(root: str | Path, size: int) -> None:
+    """UserError if `root` holds copies, made by evaluation.prepare, that are smaller than `size`."""
+    card = Path(root) / PREPARED
+    if card.exists() and (prepared := json.loads(card.read_text())["size"]) < size:
+        raise UserError(
+            f"--data {root}: was prepared with {prepared} pixels and {size} are asked for; "
+            f"prepare another with --size {size}"
+        )
+
+
+class CanvasImages(torch.utils.data.Dataset):
+    """Images of the data set.
+
+    `root` is a folder `{theme}/{object}/{index}.jpg`, a folder of the published parquet shards, or `mini`,
+    `mini:SEED`: the miniature, drawn anew. `cells` lists the (theme, object) pairs wanted and `indices` the
+    images; rows run over both in order, whatever the source. Train on `canvas.TRAIN`, test on `canvas.TEST`.
+    An item is a dict: `theme`, `object`, `index`, and `image`, float32 [3,size,size] in [0,1].
+    """
+
+    def __init__(self, root: str | Path, cells, indices=canvas.TRAIN, size: int = 512):
+        self.root, self.size = str(root), size
+        self.rows = [(theme, obj, index) for theme, obj in cells for index in indices]
+        if not self.rows:
+            raise UserError(f"--data {root}: no images asked for")
+        files = [] if self.drawn else parquet.shard_files(root)
+        self.shards = parquet.Shards(files) if files else None
+        check_prepared(root, size)
+        if absent := [row for row in self.rows if not self.has(row)]:
+            raise UserError(
+                f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, "
+                f"first {canvas.image_path(root, *absent[0])}; "
+                "expected {style}/{object}/{number}.jpg, or 'mini' for the miniature; "
+                f"see python -m evaluation.check {root}"
+            )
+
+    @property
+    def drawn(self) -> bool:
+        return self.root.partition(":")[0] == "mini"
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the rows are read from."""
+        if self.drawn:
+            return []
+        return self.shards.files if self.shards else [canvas.image_path(self.root, *row) for row in self.rows]
+
+    def has(self, row) -> bool:
+        if self.shards:
+            return row in self.shards
+        return self.drawn or canvas.image_path(self.root, *row).exists()
+
+    def original(self, row) -> Image.Image:
+        """The PIL RGB image of a row (theme, object, index) in its own size."""
+        if self.drawn:
+            return mini.image(*row, seed=int(self.root.partition(":")[2] or 0))
+        path = canvas.image_path(self.root, *row)
+        return open_image(path, content=self.shards and self.shards.open(row))
+
+    def picture(self, row) -> Image.Image:
+        """The same, cropped to its central square and resized."""
+        return square(self.original(row), self.size)
+
+    def photo(self, i: int) -> torch.Tensor:
+        """The photo with the object and index of row `i`, float32 [3,size,size] in [0,1]."""
+        _, obj, index = self.rows[i]
+        return to_tensor(self.picture((canvas.PHOTO, obj, index)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, i: int) -> dict:
+        theme, obj, index = self.rows[i]
+        return {"theme": theme, "object": obj, "index": index, "image": to_tensor(self.picture(self.rows[i]))}

@@ -1,0 +1,203 @@
+"""The judges: a vision transformer that names the style, and one that names the object, of an image
+
+    logits = head(pool(ViT((image - mean) / std)))        image in [0,1], resized to a square, ratio not kept
+
+Two kinds of file are read: ours (safetensors, whose metadata says task, labels and architecture) and the
+published `.pth` files, whose labels follow from the number of outputs. Nothing is ever downloaded.
+"""
+
+import itertools
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import timm
+import torch
+from PIL import Image
+from timm.layers import PatchEmbed
+from torch import nn
+
+from evaluation import canvas
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic
+
+TASKS = ("style", "object")
+
+ALL_THEMES = sorted([*canvas.THEMES, *canvas.UNUSED_STYLES])
+ALL_THEMES.remove("Palette_Knife")  # the published list of 61 is alphabetical but for this name
+ALL_THEMES.insert(ALL_THEMES.index("Magic_Cube"), "Palette_Knife")
+
+PUBLISHED = {
+    "style": [canvas.THEMES, ALL_THEMES],
+    "object": [canvas.OBJECTS],
+}  # the number of outputs tells which
+
+
+class ConvStem(PatchEmbed):
+    """Patches of 8 pixels made by three strided convolutions: small networks learn shapes sooner."""
+
+    def __init__(self, *args, embed_dim: int, **kwargs):
+        super().__init__(*args, embed_dim=embed_dim, **kwargs)
+        if self.patch_size != (8, 8):
+            raise ValueError("a convolutional stem makes patches of 8 pixels")
+        layers = []
+        for inner, outer in itertools.pairwise((3, embed_dim // 4, embed_dim // 2, embed_dim)):
+            layers += [nn.Conv2d(inner, outer, 3, 2, 1, bias=False), nn.BatchNorm2d(outer), nn.GELU()]
+        self.proj = nn.Sequential(*layers, nn.Conv2d(embed_dim, embed_dim, 1))
+
+
+class Classifier(nn.Module):
+    """A timm vision transformer with its task, its labels and its own preprocessing.
+
+    `model` and `arguments` are timm's; the argument `embed_layer: conv` stands for `ConvStem`. `labels` are
+    in the order of the outputs; `mean` and `std` hold for all channels of images in [0,1].
+    """
+
+    def __init__(self, task: str, labels, model: str, arguments: dict, mean: float = 0.5, std: float = 0.5):
+        super().__init__()
+        self.task, self.labels = task, list(labels)
+        self.model, self.arguments = model, dict(arguments)
+        self.mean, self.std = mean, std
+        built = {k: ConvStem if (k, v) == ("embed_layer", "conv") else v for k, v in arguments.items()}
+        self.vit = timm.create_model(model, pretrained=False, num_classes=len(labels), **built)
+
+    @property
+    def size(self) -> int:
+        """Pixels of a side."""
+        return self.vit.patch_embed.img_size[0]
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """[B,3,size,size] in [0,1] -> [B,width]: pooled and normalised, what the head sees."""
+        tokens = self.vit.forward_features((images - self.mean) / self.std)
+        return self.vit.forward_head(tokens, pre_logits=True)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """[B,3,size,size] in [0,1] -> logits [B,len(labels)]."""
+        return self.vit.head(self.features(images))
+
+    def preprocess(self, image: Image.Image) -> torch.Tensor:
+        """A PIL image -> uint8 [3,size,size]; divide by 255 before `forward`."""
+        return preprocess(image, self.size)
+
+    def save(self, path: str | Path, half: bool = True, **extra) -> None:
+        """Writes a safetensors file, fp16 if `half`; `extra` are JSON-like values for its metadata."""
+        about = {"task": self.task, "labels": self.labels, "model": self.model, "arguments": self.arguments}
+        about |= {"mean": self.mean, "std": self.std, "size": self.size} | extra
+        weights = {k: v.detach().cpu().contiguous() for k, v in self.vit.state_dict().items()}
+        if half:
+            weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+        with atomic(path) as temporary:
+            temporary.write_bytes(safetensors.torch.save(weights, {"classifier": json.dumps(about)}))
+
+
+def preprocess(image: Image.Image, size: int) -> torch.Tensor:
+    """A PIL image -> uint8 [3,size,size], bilinear and antialiased; as for the published files, both sides
+    are resized and the ratio is not kept."""
+    image = image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def load_classifier(path: str | Path, task: str, labels=None, device="cpu", arguments=None) -> Classifier:
+    """The classifier of `task` ("style" or "object") in a file of ours or in a published `.pth`.
+
+    `labels`, if given, must be those of a file of ours, and name the outputs of a `.pth` (default: the
+    benchmark's). `arguments` are timm's, for what shapes in a `.pth` do not tell: `num_heads` is width / 64
+    unless given. Raises UserError if the file cannot be read or was made for something else.
+    """
+    if not Path(path).exists():
+        raise UserError(f"{path}: no such file; a classifier of the {task} task was expected")
+    if is_pickle(path):
+        about, weights = _read_published(path, task, labels, arguments or {})
+    else:
+        about, weights = _read_ours(path, task, labels)
+    try:
+        classifier = Classifier(**about)
+        classifier.vit.load_state_dict(weights)
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise UserError(
+            f"{path}: its weights do not fit the network they are said to be of ({reason})"
+        ) from error
+    return classifier.eval().requires_grad_(False).to(device)
+
+
+def load_backbone(classifier: Classifier, path: str) -> None:
+    """Fills all but the head from a file with timm's names, safetensors or `.pth`; raises UserError."""
+    weights = torch.load(path, weights_only=True) if is_pickle(path) else safetensors.torch.load_file(path)
+    weights = weights.get("model_state_dict", weights)
+    weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
+    expected = {name for name in classifier.vit.state_dict() if not name.startswith("head.")}
+    if odd := sorted(expected ^ set(weights)):
+        raise UserError(
+            f"init={path}: not a {classifier.model}; {len(odd)} weights do not match, first {odd[0]}"
+        )
+    classifier.vit.load_state_dict({**classifier.vit.state_dict(), **weights})  # the head stays as it is
+
+
+def is_pickle(path: str | Path) -> bool:
+    return str(path).endswith((".pth", ".pt"))
+
+
+def metadata(path: str | Path) -> dict:
+    """What a file of ours says of itself: task, labels, architecture, the `extra` of `Classifier.save`."""
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            return json.loads(file.metadata()["classifier"])
+    except (safetensors.SafetensorError, KeyError, TypeError, OSError) as error:
+        raise UserError(
+            f"{path}: not a classifier; a safetensors file made by evaluation.train_classifier was expected, "
+            f"or a published .pth ({error})"
+        ) from error
+
+
+def _read_ours(path, task, labels):
+    about = metadata(path)
+    if about["task"] != task:
+        raise UserError(
+            f"{path}: a classifier of the {about['task']} task; one of the {task} task was expected"
+        )
+    if labels is not None and list(labels) != about["labels"]:
+        found, wanted = (f"{len(names)} ({', '.join(names[:3])} ...)" for names in (about["labels"], labels))
+        raise UserError(f"{path}: a classifier of other labels; it has {found}, expected {wanted}")
+    weights = safetensors.torch.load_file(path)
+    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
+    return {key: about[key] for key in ("task", "labels", "model", "arguments", "mean", "std")}, weights
+
+
+def _read_published(path, task, labels, arguments):
+    try:
+        weights = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
+        arguments = _architecture(weights) | arguments
+        outputs = len(weights["head.weight"])
+    except Exception as error:  # reading a foreign file can end in any way
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{path}: not a published classifier; expected a dictionary with a ViT's 'model_state_dict', "
+            f"readable without running code ({type(error).__name__}: {reason})"
+        ) from error
+    known = {len(names): names for names in ([labels] if labels else PUBLISHED[task])}
+    if outputs not in known:
+        wanted = " or ".join(map(str, known))
+        raise UserError(f"{path}: has {outputs} classes; one of the {task} task with {wanted} was expected")
+    return {
+        "task": task,
+        "labels": known[outputs],
+        "model": "vit_base_patch16_224",
+        "arguments": arguments,
+    }, weights
+
+
+def _architecture(weights: dict) -> dict:
+    """timm's arguments of a plain vision transformer with a class token, from the shapes of its weights."""
+    width, _, patch, _ = weights["patch_embed.proj.weight"].shape
+    return {
+        "img_size": patch * math.isqrt(weights["pos_embed"].shape[1] - 1),
+        "patch_size": patch,
+        "embed_dim": width,
+        "depth": len({name.split(".")[1] for name in weights if name.startswith("blocks.")}),
+        "num_heads": max(1, width // 64),
+        "mlp_ratio": len(weights["blocks.0.mlp.fc1.weight"]) / width,
+    }

@@ -1,0 +1,163 @@
+"""What a network sees in an image: the features whose distributions FID compares
+
+    inception    the network of the usual FID, TensorFlow's Inception of 2015, with its own resize
+    torchvision  ImageNet Inception as the official script uses it: resized twice, normalised twice
+    classifier   the miniature's style and object classifiers, side by side
+
+Each is a function from PIL RGB images to features [B,width]. Weights are local files, read safely. Features
+are computed once per image and kept on disk.
+"""
+
+import io
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import safetensors.numpy
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torchvision.models import inception_v3
+from tqdm import tqdm
+
+from evaluation import canvas, mini
+from evaluation.answers.answer_set import grid
+from evaluation.core.errors import UserError
+from evaluation.core.files import atomic, digest, file_digest
+from evaluation.data.images import CanvasImages, open_image
+from evaluation.judges.classifier import TASKS, load_classifier
+from evaluation.protocol import Protocol
+
+BATCH = 32
+
+
+def load_extractor(name: str, files: list[Path], device: str | None = None):
+    """-> function(list of B PIL RGB images) -> float32 array [B,width]; raises UserError for unfit files.
+
+    `device` None takes a GPU if there is one.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    loaders = {"inception": inception, "torchvision": torchvision, "classifier": classifier}
+    extract = loaders[name](*files, device=device)
+
+    def features(pictures) -> np.ndarray:
+        with torch.inference_mode():
+            return extract(pictures).float().cpu().numpy()
+
+    return features
+
+
+def pixels(pictures) -> torch.Tensor:
+    """PIL RGB images of one size -> uint8 [B,3,H,W]."""
+    return torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures])
+
+
+def read_weights(path: Path) -> dict:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"--weights {path}: not a file of PyTorch weights, or damaged; download it again"
+        ) from error
+
+
+def inception(path: Path, device: str):
+    """torch-fidelity's 2,048 features. It unpickles the file it is given, so it is given a clean copy."""
+    copy = io.BytesIO()
+    torch.save(read_weights(path), copy)
+    copy.seek(0)
+    try:
+        model = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=copy).to(
+            device
+        )
+    except RuntimeError as error:
+        raise UserError(f"--weights {path}: not the weights of torch-fidelity's Inception") from error
+    return lambda pictures: model(pixels(pictures).to(device))[0]
+
+
+def torchvision(path: Path, device: str):
+    """Global average of the last mixed block. `transform_input` normalises a second time after x * 2 - 1."""
+    model = inception_v3(weights=None, transform_input=True, init_weights=False)
+    try:
+        model.load_state_dict(read_weights(path))
+    except RuntimeError as error:
+        raise UserError(f"--weights {path}: not the weights of torchvision's Inception v3") from error
+    model.fc = nn.Identity()
+    model.eval().requires_grad_(False).to(device)
+    return lambda pictures: model(twice_resized(pictures).to(device) * 2 - 1)
+
+
+def twice_resized(pictures) -> torch.Tensor:
+    """Images -> [B,3,299,299] in [0,1]: to 512 pixels and whole grey levels, then 299, not antialiased."""
+    at_512 = [_resize(pixels([picture]).float(), 512).round() for picture in pictures]
+    return _resize(torch.cat(at_512) / 255, 299)
+
+
+def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
+    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+
+
+def classifier(*paths: Path, device: str):
+    """What the heads of both classifiers see; `paths` in the order of `TASKS`."""
+    judges = [load_classifier(path, task, device=device) for path, task in zip(paths, TASKS, strict=True)]
+
+    def extract(pictures):
+        inputs = [torch.stack([judge.preprocess(picture) for picture in pictures]) for judge in judges]
+        return torch.cat([judge.features(x.to(device) / 255) for judge, x in zip(judges, inputs)], dim=1)
+
+    return extract
+
+
+def generated_features(folder: Path, protocol: Protocol, weights: list[str], extractor) -> np.ndarray:
+    """Features of all cells in the order of the grid, kept in the answer set's folder.
+
+    `weights` are fingerprints of the extractor's files; `extractor()` returns the function of
+    `load_extractor` and is called only if there is something to compute.
+    """
+    paths = [folder / canvas.answer_name(*cell, suffix="." + protocol.format) for cell in grid(protocol)]
+    if missing := [path.name for path in paths if not path.exists()]:
+        raise UserError(
+            f"{folder}: {len(missing)} of {len(paths)} images are missing, first {missing[0]}; sample them"
+        )
+    key = digest({"weights": weights, "files": stamps(paths)})
+    return cached(
+        folder / f"features-{protocol.fid_extractor}.safetensors", key, paths, open_image, extractor
+    )
+
+
+def real_features(data: str, protocol: Protocol, weights: list[str], extractor, cache: Path):
+    """-> rows (theme, object, number) of the protocol's real images, and their features, kept in `cache`."""
+    cells = [(theme, obj) for theme in protocol.themes for obj in protocol.objects]
+    images = CanvasImages(data, cells, protocol.fid_images, protocol.size)
+    if images.drawn:  # by code that may change
+        source = [data, *map(file_digest, sorted(Path(mini.__file__).parent.glob("*.py")))]
+    else:
+        source = stamps(images.files)
+    key = digest({"weights": weights, "source": source, "rows": images.rows, "size": protocol.size})
+    as_is = protocol.fid_extractor == "torchvision" and not images.drawn  # it has a first resize of its own
+    load = images.original if as_is else images.picture
+    path = cache / f"real-{protocol.fid_extractor}-{key}.safetensors"
+    return images.rows, cached(path, key, images.rows, load, extractor)
+
+
+def stamps(paths) -> list:
+    """Name, size and time of files: changes when a file does."""
+    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+
+
+def cached(path: Path, key: str, items: list, load, extractor) -> np.ndarray:
+    """Features [N,width] of the pictures `load(item)`; read from `path` if it was written for this `key`."""
+    if path.exists():
+        with safetensors.safe_open(path, "np") as file:
+            if file.metadata()["key"] == key:
+                return file.get_tensor("features")
+    extract, parts = extractor(), []
+    with ThreadPoolExecutor() as pool:
+        for start in tqdm(range(0, len(items), BATCH), desc=path.stem, disable=None):
+            parts.append(extract(list(pool.map(load, items[start : start + BATCH]))))
+    features = np.concatenate(parts)
+    with atomic(path) as temporary:
+        safetensors.numpy.save_file({"features": features}, temporary, {"key": key})
+    return features

@@ -1,0 +1,102 @@
+"""Rows of `evaluation.tables` as Markdown, as LaTeX with booktabs, or as CSV"""
+
+import csv
+import sys
+
+from evaluation.metrics.figures import FIGURES
+
+KINDS = ("style", "object", "pair", "several")  # of targets: their figures are different things
+COSTS = {"FID": 2, "seconds": 1, "memory_GB": 2, "storage_MB": 1}  # decimals; GB and MB are powers of 1000
+STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
+TEXTS = ("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst", "grid")  # set left
+
+
+def columns(rows: list[dict]) -> list[str]:
+    """The names that occur in any row, in reading order."""
+    groups = [
+        list(FIGURES),
+        *([f"{kind}_{name}" for name in (*FIGURES, "targets")] for kind in KINDS),
+        list(COSTS),
+    ]
+    names = ["method", "target"]
+    for name in (name for group in groups for name in group):
+        names += [name, *(f"{name}_{statistic}" for statistic in STATISTICS)]
+    return [name for name in names if any(name in row for row in rows)]
+
+
+def printed(rows: list[dict]) -> list[str]:
+    """The columns of a table to read; statistics, and CRA_kept of the means, are left to csv and json."""
+    return [
+        name for name in columns(rows) if not name.endswith((*map("_{}".format, STATISTICS), "_CRA_kept"))
+    ]
+
+
+def cell(row: dict, name: str, intervals: bool = False) -> str:
+    """`90.00 ±5.8`, or with the interval in place of the standard deviation `90.00 [84.1, 95.9]`."""
+    value = row.get(name, "-")
+    if isinstance(value, list):
+        return ", ".join(value)
+    if not isinstance(value, float):
+        return str(value)
+    spread = ""
+    if intervals and name + "_low" in row:
+        spread = f" [{row[name + '_low']:.1f}, {row[name + '_high']:.1f}]"
+    elif not intervals and name + "_sd" in row and name not in COSTS:
+        spread = f" ±{row[name + '_sd']:.1f}"
+    return f"{value:.{COSTS.get(name, 2)}f}{spread}"
+
+
+def markdown(rows: list[dict], names: list[str], intervals: bool = False) -> str:
+    """A table that also reads well as plain text."""
+    table = [
+        [name.replace("_", " ") for name in names],
+        *([cell(row, name, intervals) for name in names] for row in rows),
+    ]
+    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
+    table.insert(1, ["-" * w if name in TEXTS else "-" * (w - 1) + ":" for name, w in zip(names, widths)])
+    aligned = [
+        [x.ljust(w) if n in TEXTS else x.rjust(w) for n, x, w in zip(names, line, widths)] for line in table
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
+
+
+def latex(rows: list[dict], names: list[str], intervals: bool = False) -> str:
+    """A tabular for booktabs; figures of one kind of target stand below its name."""
+    heads = [next((kind for kind in KINDS if name.startswith(kind + "_")), "") for name in names]
+    top, rules, start = [], [], 0
+    while start < len(names):
+        end = start + 1
+        while end < len(names) and heads[start] and heads[end] == heads[start]:
+            end += 1
+        top.append(
+            f"\\multicolumn{{{end - start}}}{{c}}{{{heads[start].capitalize()}}}" if heads[start] else ""
+        )
+        rules += [f"\\cmidrule(lr){{{start + 1}-{end}}}"] if heads[start] else []
+        start = end
+    titles = [escaped(name.removeprefix(head + "_").replace("_", " ")) for name, head in zip(names, heads)]
+    body = [[escaped(cell(row, name, intervals)) for name in names] for row in rows]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"\\begin{{tabular}}{{{''.join('l' if name in TEXTS else 'r' for name in names)}}}",
+        "\\toprule",
+        *([" & ".join(top) + " \\\\", " ".join(rules)] if rules else []),
+        " & ".join(titles) + " \\\\",
+        "\\midrule",
+        *(" & ".join(line) + " \\\\" for line in body),
+        "\\bottomrule",
+        "\\end{tabular}",
+    ]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    for plain, command in (("_", "\\_"), ("%", "\\%"), ("&", "\\&"), ("#", "\\#"), ("±", "$\\pm$\\,")):
+        text = text.replace(plain, command)
+    return text if text != "-" else "--"
+
+
+def print_csv(rows: list[dict], names: list[str]) -> None:
+    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({k: "; ".join(v) if isinstance(v, list) else v for k, v in row.items()})

@@ -1,0 +1,64 @@
+"""How all figures look: fonts, colours and marks that colour-blind readers tell apart, and files that repeat
+
+Same input, same bytes: no date in the files, and the identifiers inside an SVG come from a fixed salt.
+"""
+
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from evaluation.core.files import atomic
+
+INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"  # as on contact sheets
+COLOURS = (  # Paul Tol's muted scheme and black: https://personal.sron.nl/~pault
+    "#332288 #cc6677 #117733 #88ccee #882255 #44aa99 #999933 #aa4499 #ddcc77 #000000"
+).split()
+MARKERS = "osD^v<>phP"
+STYLE = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "grid.color": EDGE,
+    "grid.linewidth": 0.6,
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "svg.hashsalt": "unlearncanvas",
+    "savefig.dpi": 120,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.15,
+}
+
+
+def page(
+    width: float, height: float, rows: int = 1, columns: int = 1, **options
+) -> tuple[Figure, list[Axes]]:
+    """A figure of that many inches, and its axes row by row; to be made and saved within `styled()`."""
+    figure = Figure((width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
+def styled():
+    return mpl.rc_context(STYLE)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes `path`.svg and `path`.png."""
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("svg", "png")]
+    with atomic(paths[0]) as temporary:
+        figure.savefig(temporary, metadata={"Date": None})
+    with atomic(paths[1]) as temporary:
+        figure.savefig(temporary, metadata={"Software": None}, pil_kwargs={"optimize": True})
+    return paths

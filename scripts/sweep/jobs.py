@@ -1,0 +1,174 @@
+"""Commands as jobs, each in a fresh process: on this machine or on a SLURM cluster, through submitit.
+
+    Job(folder, [("sample", "machine_unlearning.sample", ["--out", "runs/base/answers"]), ...])
+
+A job is judged by the files its commands leave. It is at work while `squeue` or the process table lists it:
+SLURM's accounting, which submitit asks, may be switched off, and does not know of jobs that were killed.
+"""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+from submitit import LocalExecutor, SlurmExecutor
+from submitit.helpers import DelayedSubmission
+
+from evaluation.core.errors import UserError
+from evaluation.core.files import write_json
+
+JOB, SECONDS, LOGS = "job.json", "seconds.json", "logs"
+A_YEAR = 365 * 24 * 60  # minutes: jobs on this machine have no time limit
+AT_ONCE = 1000  # clusters limit the size of an array, usually to 1001
+
+
+class Job:
+    """Commands of this project that run one after another in one process; each skips what is done.
+
+    `folder` is the job's own: who works on it (`job.json`) and what each stage took (`seconds.json`).
+    `commands`: (stage, module, arguments of its main). `clear`: claims here are of an attempt that is over.
+    """
+
+    def __init__(self, folder: Path, commands: list[tuple[str, str, list[str]]], clear: Path):
+        self.folder, self.commands, self.clear, self.gpu = folder, commands, clear, None
+
+    def __call__(self) -> None:
+        if self.gpu is not None:
+            os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # before torch is imported, by the first command
+        for claim in self.clear.glob(".claim-*"):
+            claim.unlink(missing_ok=True)
+        seconds = {}
+        for stage, module, arguments in self.commands:
+            began = time.perf_counter()
+            importlib.import_module(module).main(arguments)
+            seconds[stage] = seconds.get(stage, 0) + round(time.perf_counter() - began, 3)
+        write_json(self.folder / SECONDS, seconds)
+
+    def checkpoint(self) -> DelayedSubmission:
+        """Called by submitit on USR2, before time is up or the job is preempted: the same again, later."""
+        return DelayedSubmission(self)
+
+
+class Local:
+    """Jobs on this machine, one at a time in each of `workers` slots, which share the GPUs in turn."""
+
+    name, capacity, pause = "local", 1, 0.5
+
+    def __init__(self, logs: Path, workers: int, gpus: list[str]):
+        self.slots = workers
+        self.gpus, self.submitit = gpus, LocalExecutor(logs)
+        self.submitit.update_parameters(timeout_min=A_YEAR)
+
+    def submit(self, jobs: list[Job], slot: int) -> list[str]:
+        for job in jobs:
+            job.gpu = self.gpus[slot % len(self.gpus)] if self.gpus else None
+        return [self.submitit.submit(job).job_id for job in jobs]
+
+    @staticmethod
+    def alive(ids: set[str]) -> set[str]:
+        return {pid for pid in ids if Local._runs(int(pid))}
+
+    @staticmethod
+    def _runs(pid: int) -> bool:
+        try:
+            process = psutil.Process(pid)
+            # a number may have passed to another process since
+            return process.status() != psutil.STATUS_ZOMBIE and "submitit" in " ".join(process.cmdline())
+        except psutil.Error:
+            return False
+
+
+class Slurm:
+    """Jobs of a SLURM cluster, in arrays. `parameters` are submitit's: time (minutes), partition, ..."""
+
+    name, slots, capacity, pause = "slurm", 1, 10**9, 10.0
+
+    def __init__(self, logs: Path, **parameters):
+        try:
+            self.submitit = SlurmExecutor(logs, max_num_timeout=10)
+        except RuntimeError as error:
+            raise UserError(
+                "--executor slurm: no srun here; run this on a login node of the cluster"
+            ) from error
+        self.submitit.update_parameters(**parameters)
+
+    def submit(self, jobs: list[Job], slot: int) -> list[str]:
+        parts = [jobs[start : start + AT_ONCE] for start in range(0, len(jobs), AT_ONCE)]
+        return [one.job_id for part in parts for one in self.submitit.submit_array(part)]
+
+    @staticmethod
+    def alive(ids: set[str]) -> set[str]:
+        """All of them while the controller does not answer."""
+        listing = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True)
+        return ids & set(listing.stdout.split()) if listing.returncode == 0 else ids
+
+
+EXECUTORS = {each.name: each for each in (Local, Slurm)}
+
+
+def last(folder: Path) -> dict | None:
+    """What `job.json` says of the folder's latest job: executor, id, slot, log."""
+    path = folder / JOB
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def alive(folders) -> set[Path]:
+    """Those whose latest job, of this or an earlier sweep, still waits or runs."""
+    jobs = {folder: job for folder in folders if (job := last(folder))}
+    living = set()
+    for name, executor in EXECUTORS.items():
+        if ids := {job["id"] for job in jobs.values() if job["executor"] == name}:
+            living |= {(name, one) for one in executor.alive(ids)}
+    return {folder for folder, job in jobs.items() if (job["executor"], job["id"]) in living}
+
+
+def run(jobs: list[Job], executor: Local | Slurm, running: set[Path]):
+    """Runs the jobs and waits for the `running` ones too; yields the folder of each when it has ended."""
+    waiting, running = list(jobs), set(running)
+    while waiting or running:
+        for slot in range(executor.slots):
+            latest = [last(folder) for folder in running]
+            busy = sum((job["executor"], job["slot"]) == (executor.name, slot) for job in latest)
+            batch = waiting[: max(0, executor.capacity - busy)]
+            del waiting[: len(batch)]
+            if not batch:
+                continue
+            for job, number in zip(batch, executor.submit(batch, slot), strict=True):
+                log = str(executor.submitit.folder / f"{number}_0_log.err")
+                write_json(
+                    job.folder / JOB, {"executor": executor.name, "id": number, "slot": slot, "log": log}
+                )
+                running.add(job.folder)
+        time.sleep(executor.pause)
+        for folder in sorted(running - alive(running)):
+            running.remove(folder)
+            yield folder
+
+
+def extrapolate(module: str, arguments: list[str], progress, total: int, limit: float = 60) -> float | None:
+    """Seconds that a command would take, from `limit` seconds of its work; None if it got nowhere.
+
+    `progress()` counts what it has done of `total`. Loading the model may take four times `limit` more. It is
+    stopped as by Ctrl-C.
+    """
+    began, start, marks = time.monotonic(), progress(), []  # marks: (seconds, count) whenever more is done
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([sys.executable, "-m", module, *arguments], **quiet) as process:
+        while process.poll() is None and time.monotonic() - began < limit + (
+            marks[0][0] if marks else 4 * limit
+        ):
+            time.sleep(0.1)
+            if (count := progress() - start) > (marks[-1][1] if marks else 0):
+                marks.append((time.monotonic() - began, count))
+        if process.poll() is not None:
+            return time.monotonic() - began if process.returncode == 0 and not start else None
+        process.send_signal(signal.SIGINT)
+    if len(marks) < 2:
+        return None
+    (first, few), (then, more) = marks[0], marks[-1]
+    return first + (total - few) * (then - first) / (more - few)

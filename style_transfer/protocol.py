@@ -1,0 +1,80 @@
+"""Protocols of style transfer: which photo is painted after which reference, and how the pixels are treated
+
+    {style}/{object}_test{content}_ref{reference}.png        the outputs, one folder a method
+
+A content is photo 19 or 20 of an object, a reference one of images 1 to 18 of the same object in the style;
+what the data set's authors made of the content in that style is the ground truth. The YAML files are in
+`style_transfer/protocols/`; the hash leaves out the name alone.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from evaluation import canvas, protocol
+from evaluation.core.errors import UserError, closest
+from evaluation.core.files import digest
+
+FOLDER = Path(__file__).parent / "protocols"
+EVERYTHING = {"styles": sorted(canvas.STYLES + canvas.UNUSED_STYLES), "objects": canvas.OBJECTS}
+
+
+class Row(NamedTuple):
+    """One image of the data set."""
+
+    theme: str
+    object: str
+    index: int
+
+
+@dataclass(frozen=True)
+class TransferProtocol:
+    name: str
+    styles: tuple[str, ...]
+    objects: tuple[str, ...]
+    contents: tuple[int, ...]  # numbers of the photos
+    references: tuple[int, ...]  # numbers of the style images
+    pairs: str  # same: a reference shows the content's object; cross: another, its neighbours in turn
+    size: int  # pixels: the central square of every image is resized to it, antialiased
+    bicubic: tuple[str, ...]  # methods whose images are resized so; the others' bilinear
+    truncated: tuple[str, ...]  # methods whose 8-bit values are cut off; the others' are rounded
+    format: str  # png, or jpg at Pillow's default quality, 75
+
+    def __post_init__(self):
+        for key, known in (("pairs", ("same", "cross")), ("format", ("png", "jpg"))):
+            if getattr(self, key) not in known:
+                raise UserError(f"{self.name}: {key} is {getattr(self, key)!r}; {closest('', known)}")
+        if self.pairs == "cross" and len(self.objects) < 2:
+            raise UserError(f"{self.name}: pairs of different objects need two objects at least")
+
+    @property
+    def hash(self) -> str:
+        return digest({k: v for k, v in asdict(self).items() if k != "name"})
+
+    def rows_of_contents(self, obj: str) -> list[Row]:
+        """The photos of an object that are painted."""
+        return [Row(canvas.PHOTO, obj, index) for index in self.contents]
+
+    def rows_of_references(self, style: str, obj: str) -> list[Row]:
+        """The style images for the contents of an object.
+
+        Cross: the n-th is of the n-th next object in the list, so every style image is still used once and no
+        object is paired with itself.
+        """
+        if self.pairs == "same":
+            return [Row(style, obj, index) for index in self.references]
+        place, count = self.objects.index(obj), len(self.objects)
+        return [
+            Row(style, self.objects[(place + 1 + n % (count - 1)) % count], index)
+            for n, index in enumerate(self.references)
+        ]
+
+    def output_path(self, content: Row, reference: Row) -> Path:
+        """Where the output of a pair lies in a method's folder."""
+        name = f"{content.object}_test{content.index}_ref{reference.index}.{self.format}"
+        return Path(reference.theme) / name
+
+
+def load(name: str | Path) -> TransferProtocol:
+    """The protocol of that name, or the one in that YAML file; raises UserError."""
+    return protocol.load(name, FOLDER, TransferProtocol, EVERYTHING)

@@ -1,0 +1,196 @@
+"""The table of style transfer: what `style_transfer.evaluate` left in every folder of outputs
+
+    python -m style_transfer.table runs/style_transfer [--format markdown|latex|csv|json]
+
+Losses: lower is better; `std` columns are deviations of vgg_style_truth within a style, an object, a content
+image. The trivial rows come first (`content`: left as it is; `statistics`: its colours given the style's mean
+and deviation); `beats_trivial` names the style losses against the ground truth in which a method is below
+both. The paper's table follows: it was measured by another protocol, so its numbers do not compare. Both are
+left in ROOT/table.json, for evaluation.report.
+"""
+
+import argparse
+import csv
+import json
+import sys
+from pathlib import Path
+
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import write_json
+from evaluation.reporting.formats import latex, markdown, print_csv
+
+LOSSES = "losses.json"
+PUBLISHED = Path(__file__).parent / "published.csv"
+TRIVIAL = ("content", "statistics")
+JUDGED_BY = {"vgg": "vgg_style_truth", "vit": "vit_style_truth"}  # what a method should beat them in
+PERCEPTUAL = ("LPIPS", "FID", "ArtFID", "mini-perceptual", "mini-FID", "mini-ArtFID")
+DECIMALS = {"style_accuracy": 1, "object_accuracy": 1, "FID": 1, "ArtFID": 1, "mini-FID": 2, "mini-ArtFID": 2}
+DECIMALS |= {"seconds_network": 4, "seconds": 4, "memory_GB": 2, "storage_MB": 1}  # others: 3
+PAPER = {"storage_MB": 0}, 2  # decimals of the paper's
+NOTE = (
+    "The paper's table (v1, Table A3), measured by another protocol: the released networks at 512 pixels, "
+    "judged by the official scripts; for orientation, not comparison."
+)
+
+
+def read(roots: list[Path]) -> dict[str, dict]:
+    """Name of a folder -> what is in its losses.json. Raises UserError for folders that do not compare."""
+    paths = sorted(path for root in roots for path in root.glob(f"*/{LOSSES}"))
+    if not paths:
+        raise UserError(
+            f"{roots[0]}: no folder with a {LOSSES}; run python -m style_transfer.evaluate on them"
+        )
+    judged = {path.parent.name: json.loads(path.read_text()) for path in paths}
+    if len(judged) < len(paths):
+        raise UserError(f"{' '.join(map(str, roots))}: two folders have one name; rename one")
+    first, *others = judged
+    for name in others:
+        for what, of in (
+            ("protocol", lambda about: about["protocol"]["hash"]),
+            ("data", lambda about: about["data"]),
+        ):
+            if of(judged[first]) != of(judged[name]):
+                raise UserError(
+                    f"{name}: was judged under another {what} than {first}; tables do not mix them, "
+                    "so keep them in different folders"
+                )
+    for judge in dict.fromkeys(judge for about in judged.values() for judge in about["judges"]):
+        if len({about["judges"].get(judge) for about in judged.values()} - {None}) > 1:
+            raise UserError(f"{judge}: not the same file for all folders; judge them again with one")
+    return judged
+
+
+def row(name: str, about: dict) -> dict:
+    """The row of a folder: losses, accuracies in percent, costs of an output."""
+    summary, cost = about["summary"], about.get("cost")
+    made = {"method": name}
+    if style := summary.get("vgg_style_truth"):
+        made["vgg_style_truth"] = style["mean"]
+        made |= {f"std_{grain}": style[f"std_{grain}"] for grain in ("style", "object", "content")}
+    for column in ("vgg_content_photo", "vit_style_truth", "vit_content_photo"):
+        if column in summary:
+            made[column] = summary[column]["mean"]
+    for task in ("style", "object"):
+        if task in about["accuracy"]:
+            made[f"{task}_accuracy"] = 100 * about["accuracy"][task]
+    made |= {key: value for key, value in about.get("perceptual", {}).items() if key in PERCEPTUAL}
+    if cost:
+        made |= {key: cost[key] for key in ("seconds_network", "seconds")}
+        made |= {"memory_GB": cost["peak_memory"] / 1e9, "storage_MB": cost["stored_bytes"] / 1e6}
+    return made
+
+
+def rows(judged: dict[str, dict]) -> list[dict]:
+    """One for every folder, the trivial ones first; the others say whether they beat both."""
+    methods = {name: about["made"]["method"] for name, about in judged.items()}
+    floor = {methods[name]: row(name, about) for name, about in judged.items() if methods[name] in TRIVIAL}
+    table = [floor[method] for method in TRIVIAL if method in floor]
+    for name, about in judged.items():
+        if methods[name] in TRIVIAL:
+            continue
+        table.append(row(name, about))
+        if len(floor) == len(TRIVIAL):
+            table[-1]["beats_trivial"] = beaten(table[-1], list(floor.values()))
+    return table
+
+
+def beaten(method: dict, trivial: list[dict]) -> str:
+    """`vgg, vit`, one of them, or `neither`: the losses in which a row is below all trivial ones."""
+    known = {judge: column for judge, column in JUDGED_BY.items() if column in method}
+    below = [judge for judge, c in known.items() if all(c in row and method[c] < row[c] for row in trivial)]
+    return ", ".join(below) or "neither"
+
+
+def published_rows() -> list[dict]:
+    """The paper's, in the units of ours."""
+    table = []
+    with open(PUBLISHED, newline="") as file:
+        for line in csv.DictReader(file):
+            name, _ = line.pop("method"), line.pop("source")
+            made = {"method": f"{name} (published)"} | {key: float(value) for key, value in line.items()}
+            memory, storage = made.pop("memory_GB"), made.pop("storage_GB")
+            made["seconds"] = made.pop("time_s_per_image")
+            made |= {"memory_GB": memory, "storage_MB": 1000 * storage}
+            table.append({key.replace("_over", ""): value for key, value in made.items()})
+    return table
+
+
+def notes(judged: dict[str, dict]) -> list[str]:
+    """What must be known to read the table."""
+    about = next(iter(judged.values()))
+    lines = [f"Protocol {about['protocol']['name']} ({about['protocol']['hash']}), data {about['data']}."]
+    for name, each in judged.items():
+        others = any(set(each[grain]) != set(about[grain]) for grain in ("styles", "objects"))
+        if each["outputs"] < each["of"] or others:
+            shown = f"{len(each['styles'])} styles and {len(each['objects'])} objects"
+            lines.append(f"{name}: judged by {each['outputs']} outputs, of {shown}.")
+        if each["made"]["method"] and not each.get("cost"):
+            lines.append(f"{name}: no record of its costs.")
+    if missing := set(TRIVIAL) - {each["made"]["method"] for each in judged.values()}:
+        lines.append(f"Trivial rows missing: {', '.join(sorted(missing))}; beats_trivial needs both.")
+    devices = {device for each in judged.values() for device in each.get("cost", {}).get("devices", [])}
+    if devices:
+        lines.append(
+            f"Seconds an output on {', '.join(sorted(devices))}; network: encoding and decoding alone."
+        )
+    return lines
+
+
+def columns(table: list[dict]) -> list[str]:
+    """In reading order: those of the fullest row first."""
+    return list(dict.fromkeys(name for each in sorted(table, key=len)[::-1] for name in each))
+
+
+def rounded(table: list[dict], decimals: dict[str, int] = DECIMALS, otherwise: int = 3) -> list[dict]:
+    """Figures as texts; by default ours."""
+    return [
+        {k: f"{v:.{decimals.get(k, otherwise)}f}" if isinstance(v, float) else v for k, v in each.items()}
+        for each in table
+    ]
+
+
+def texts(table: list[dict], *decimals) -> dict:
+    """A table as evaluation.report shows it: for every cell its text, and the value to sort by."""
+    names = columns(table)
+    lines = [
+        [(text.get(name, "-"), row.get(name, "")) for name in names]
+        for row, text in zip(table, rounded(table, *decimals))
+    ]
+    return {"names": names, "texts": ["method", "beats_trivial"], "rows": lines}
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m style_transfer.table",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folder of folders of outputs")
+    parser.add_argument("--format", choices=("markdown", "latex", "csv", "json"), default="markdown")
+    args = parser.parse_args(argv)
+    judged = read(args.roots)
+    table, paper, below = rows(judged), published_rows(), notes(judged)
+    write_json(
+        args.roots[0] / "table.json",
+        {"tables": [texts(table), texts(paper, *PAPER)], "notes": [*below, NOTE]},
+    )
+    if args.format == "json":
+        print(json.dumps({"rows": table, "published": paper, "notes": [*below, NOTE]}, indent=1))
+    elif args.format == "csv":
+        print_csv(table + paper, list(dict.fromkeys(columns(table) + columns(paper))))
+        print(*below, NOTE, sep="\n", file=sys.stderr)
+    else:
+        draw, mark = (latex, "% ") if args.format == "latex" else (markdown, "")
+        print(
+            draw(rounded(table), columns(table)),
+            "",
+            *(mark + line for line in below),
+            "",
+            sep="\n",
+        )
+        print(mark + NOTE, "", draw(rounded(paper, *PAPER), columns(paper)), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
