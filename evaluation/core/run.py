@@ -11,9 +11,7 @@ The record is written last. A run that fails or is stopped leaves no record and 
 import json
 import math
 import random
-import subprocess
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from evaluation.core import cost
+from evaluation.core.environment import made_with
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.record import RECORD, read_record, write_record
 
@@ -113,28 +112,7 @@ class Run:
                 "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
                 "peak_memory_bytes": cost.peak_memory(self.device),
                 "stored_bytes": cost.stored(self.out),
-                "device": device_name(self.device),
-                "versions": {name: version(name) for name in ("torch", "diffusers", "transformers")},
-                "commit": commit(),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            },
+            }
+            | made_with(self.device),
         )
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu x {torch.get_num_threads()}"
-
-
-def commit() -> str | None:
-    """The code's git commit, with `+` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-
-    def git(*words):
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -29,10 +29,10 @@ from evaluation import canvas
 from evaluation.core import cost
 from evaluation.core.checkpoint import Checkpoint
 from evaluation.core.config import override
+from evaluation.core.environment import commit, device_name
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import digest, file_digest
 from evaluation.core.record import RECORD, read_record, write_record
-from evaluation.core.run import commit, device_name
 from evaluation.data.images import CanvasImages
 from evaluation.judges.training_data import Labelled, batches, generator, in_memory, order
 from style_transfer import protocol as protocols
