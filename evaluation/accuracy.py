@@ -1,30 +1,48 @@
-"""UA, IRA and CRA of an answer set"""
+"""UA, IRA and CRA of one answer set, beside the base model's
+
+    python -m evaluation.accuracy runs/esd/Sketch/answers --target Sketch --base runs/base/answers
+
+Left in the answer set as accuracy.json. What the figures are: `evaluation.metrics.figures`.
+"""
 
 import argparse
 from pathlib import Path
 from statistics import fmean
 
-from evaluation.answers.answer_set import protocol_of, read_manifest, target_of
-from evaluation.answers.predictions import Origin, origin, read_predictions
+from evaluation import canvas
+from evaluation.answers.answer_set import target_of
+from evaluation.answers.predictions import JudgedAnswers, Origin
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import write_json
 from evaluation.metrics.figures import FIGURES, score
-from evaluation.metrics.suspicions import suspicions
-from evaluation.reporting.collect import score_folder
+from evaluation.metrics.suspicions import suspicions, weak_base
+
+SCORES = "accuracy.json"
 
 
-def compare(result: dict, folder: str | Path, base: str | Path) -> dict:
-    """The base model's row: the same figures of its own answer set, which must be of the same origin.
+def score_answers(answers: JudgedAnswers, target: str, base: JudgedAnswers | None = None) -> dict:
+    """`score` with the target and the judges it was read with; under `base` the same of the base model's."""
+    result = {"target": target, "judged": answers.source}
+    result |= score(answers.predictions, answers.protocol, canvas.parse_targets(target))
+    if base:
+        check_base(answers, base)
+        result["base"] = score_answers(base, target)
+    return result
+
+
+def check_base(answers: JudgedAnswers, base: JudgedAnswers) -> None:
+    """UserError unless `base` is of the same origin, and of a model that nothing was unlearned from.
 
     Answers that no run of ours made come from a whole model of their own, so theirs may be another.
     """
-    if read_manifest(base)["run"] is not None:
-        raise UserError(f"--base {base}: answers of an unlearned model; name the base model's answer set")
-    foreign = read_manifest(folder)["run"] is None
-    for what, ours, its in zip(Origin._fields, origin(folder), origin(base)):
+    if base.manifest["run"] is not None:
+        raise UserError(
+            f"--base {base.folder}: answers of an unlearned model; name the base model's answer set"
+        )
+    foreign = answers.manifest["run"] is None
+    for what, ours, its in zip(Origin._fields, answers.origin, base.origin):
         if ours != its and not (foreign and what == "model"):
-            raise UserError(f"--base {base}: has {what} {its}, but {folder} has {ours}; they do not compare")
-    return score_folder(base, result["target"])
+            raise UserError(f"--base {base.folder}: has {what} {its}, but {answers.folder} has {ours}")
 
 
 def summary(result: dict) -> str:
@@ -33,29 +51,33 @@ def summary(result: dict) -> str:
     lines = [
         f"{result['target']}: protocol {protocol['name']} ({protocol['hash']}), {result['images']} images"
     ]
-    for name, each in result["targets"].items():
+    for name, figures in result["targets"].items():
         if len(result["targets"]) > 1:
             lines.append(name)
         for figure in FIGURES:
-            if not each.get(figure):
+            if figure not in figures:
                 continue
-            line = f"  {figure:9}{100 * each[figure]['value']:7.2f} %  of {each[figure]['images']} images"
+            line = (
+                f"  {figure:9}{100 * figures[figure]['value']:7.2f} %  of {figures[figure]['images']} images"
+            )
             if "base" in result:
                 line += f"; base model {100 * result['base']['targets'][name][figure]['value']:.2f} %"
             lines.append(line)
-        for domain, seen in each["became"].items():
+        for domain, seen in figures["became"].items():
             labels = ", ".join(f"{label} {100 * part:.0f} %" for label, part in seen["seen"].items())
             lines.append(f"  its {domain} is seen as {labels}; unsure {100 * seen['unsure']:.0f} %")
     return "\n".join(lines)
 
 
-def accuracies(result: dict) -> str:
+def recognised(result: dict) -> str:
     """How well every theme and every object of an answer set is recognised, in percent."""
     lines = []
-    for domain, each in result["accuracy"].items():
-        shares = {name: 100 * figure["value"] for name, figure in each.items()}
-        lines.append(f"{domain} accuracy {fmean(shares.values()):.1f} %, lowest {min(shares.values()):.1f} %")
-        lines += [f"  {name:24}{share:6.1f} %" for name, share in shares.items()]
+    for domain, accuracies in result["accuracy"].items():
+        percent = {name: 100 * accuracy["value"] for name, accuracy in accuracies.items()}
+        lines.append(
+            f"{domain} accuracy {fmean(percent.values()):.1f} %, lowest {min(percent.values()):.1f} %"
+        )
+        lines += [f"  {name:24}{value:6.1f} %" for name, value in percent.items()]
     return "\n".join(lines)
 
 
@@ -71,19 +93,19 @@ def main(argv=None):
     )
     parser.add_argument("--base", type=Path, help="answer set of the base model, to compare with")
     args = parser.parse_args(argv)
-    target = target_of(args.answers, args.target)
-    (rows, _), base_rows = read_predictions(args.answers), None
+    target, answers = target_of(args.answers, args.target), JudgedAnswers(args.answers)
     if target is None:  # the base model: nothing was forgotten
-        result = score(rows, protocol_of(args.answers), [])
-        print(accuracies(result))
+        print(recognised(score(answers.predictions, answers.protocol, [])))
+        odd = suspicions(answers.predictions, answers.protocol)
     else:
-        result = score_folder(args.answers, target)
-        if args.base:
-            result["base"] = compare(result, args.answers, args.base)
-            base_rows, _ = read_predictions(args.base)
-        write_json(args.answers / "accuracy.json", result)
+        base = JudgedAnswers(args.base) if args.base else None
+        result = score_answers(answers, target, base)
+        write_json(args.answers / SCORES, result)
         print(summary(result))
-    for sentence in suspicions(rows, result, base_rows):
+        targets = tuple(canvas.parse_targets(target))
+        odd = suspicions(answers.predictions, answers.protocol, targets, base and base.predictions)
+        odd += weak_base(base.predictions, base.protocol) if base else []
+    for sentence in odd:
         print(f"note: {sentence}")
 
 

@@ -19,16 +19,7 @@ from evaluation.answers.answer_set import grid, protocol_of, target_of
 from evaluation.core.errors import command
 from evaluation.core.files import file_digest, write_json
 from evaluation.metrics.figures import check_targets
-from evaluation.metrics.frechet import FID, frechet, moments
-
-WEIGHTS = {  # extractor -> where its weights are looked for
-    "inception": ["checkpoints/weights-inception-2015-12-05-6726825d.pth"],
-    "torchvision": ["checkpoints/inception_v3_google-0cc3c7bd.pth"],
-    "classifier": [
-        "checkpoints/mini/style_classifier.safetensors",
-        "checkpoints/mini/object_classifier.safetensors",
-    ],
-}
+from evaluation.metrics.frechet import FID, WEIGHTS, frechet, moments
 
 
 def kept(cells, targets: list[canvas.Target]) -> np.ndarray:

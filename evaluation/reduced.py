@@ -22,12 +22,12 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation import protocol
-from evaluation.answers.predictions import read_predictions
+from evaluation.answers.predictions import DOMAINS
 from evaluation.core.errors import UserError, command
 from evaluation.metrics.bootstrap import LEVEL, REPLICATES
-from evaluation.metrics.figures import right
+from evaluation.metrics.figures import counted
 from evaluation.protocol import Protocol
-from evaluation.reporting.collect import BASE, Judged, collect
+from evaluation.reporting.collect import BASE, Result, collect, read_all
 from evaluation.reporting.formats import markdown
 from evaluation.reporting.rows import grouped
 
@@ -94,16 +94,13 @@ def drawn(axis: int, count: int, keep: int, always: int | None = None) -> np.nda
     return counts / counts.sum(1, keepdims=True)
 
 
-def read(one: Judged) -> Hits:
-    axes = (one.protocol.counted, one.protocol.objects, one.protocol.seeds)
-    seen = np.zeros((2, *map(len, axes)))
-    for row in read_predictions(one.path / "answers")[0]:
-        if row.theme in one.protocol.counted:
-            cell = tuple(names.index(name) for names, name in zip(axes, row[:3]))
-            seen[(slice(None), *cell)] = right(row, "theme"), right(row, "object")
-    if one.kind == "style":
-        return Hits(*seen, at=axes[0].index(one.target))
-    return Hits(*seen[::-1].swapaxes(1, 2), at=axes[1].index(one.target))
+def hits_of(result: Result) -> Hits:
+    seen = [result.predictions.labels(domain).right.transpose(1, 2, 0) for domain in DOMAINS]
+    seen = [right[counted(result.protocol)[:, 0]].astype(float) for right in seen]
+    if result.kind == "style":
+        return Hits(*seen, at=result.protocol.counted.index(result.target))
+    themes, objects = (right.swapaxes(0, 1) for right in seen)
+    return Hits(objects, themes, at=result.protocol.objects.index(result.target))
 
 
 def figures(hits: Hits, classes: np.ndarray, others: np.ndarray, seeds: np.ndarray) -> np.ndarray:
@@ -117,9 +114,9 @@ def figures(hits: Hits, classes: np.ndarray, others: np.ndarray, seeds: np.ndarr
     return np.stack([1 - own[:, hits.at], (rest * own).sum(1), (classes * other).sum(1)])
 
 
-def grid_figures(one: Judged, hits: Hits, grid: Grid) -> np.ndarray:
+def grid_figures(result: Result, hits: Hits, grid: Grid) -> np.ndarray:
     """[3, draws]"""
-    own, other = (THEMES, OBJECTS) if one.kind == "style" else (OBJECTS, THEMES)
+    own, other = (THEMES, OBJECTS) if result.kind == "style" else (OBJECTS, THEMES)
     keep, (n, m, s) = grid[1:4], hits.own.shape
     return figures(
         hits,
@@ -129,28 +126,28 @@ def grid_figures(one: Judged, hits: Hits, grid: Grid) -> np.ndarray:
     )
 
 
-def widths(group: list[tuple[Judged, Hits]], grid: Grid) -> list[float]:
+def widths(group: list[tuple[Result, Hits]], grid: Grid) -> list[float]:
     """Of UA, IRA and CRA, in points, of one method's targets of one kind."""
-    values = np.stack([grid_figures(one, hits, grid) for one, hits in group], 2)  # [3, draws, targets]
+    values = np.stack([grid_figures(result, hits, grid) for result, hits in group], 2)  # [3, draws, targets]
     if grid.targets:
         values = values * drawn(TARGETS, len(group), grid.targets) * len(group)
     low, high = np.percentile(100 * values.mean(2), [50 - LEVEL / 2, 50 + LEVEL / 2], axis=1)
     return ((high - low) / 2).tolist()
 
 
-def table(judged: list[Judged]) -> list[dict[str, str]]:
-    """One row for each grid, means over methods; `judged` are runs of single styles and objects."""
+def table(results: list[Result]) -> list[dict[str, str]]:
+    """One row for each grid, means over methods; `results` are runs of single styles and objects."""
     groups = {kind: [] for kind in KINDS}
-    for group in grouped(judged).values():
+    for group in grouped(results).values():
         for kind in KINDS:
-            if chosen := [(one, read(one)) for one in group if one.kind == kind]:
+            if chosen := [(result, hits_of(result)) for result in group if result.kind == kind]:
                 groups[kind].append(chosen)
     rows = []
-    for grid in grids(judged[0].protocol):
+    for grid in grids(results[0].protocol):
         size = " x ".join(map(str, grid[1:4]))
         rows.append({"grid": grid.name, "size": size, "targets": str(grid.targets or "as they are")})
-        for kind, each in groups.items():
-            columns = zip(*(widths(group, grid) for group in each))
+        for kind, methods in groups.items():
+            columns = zip(*(widths(group, grid) for group in methods))
             rows[-1] |= {f"{kind}_{name}": f"{fmean(column):.1f}" for name, column in zip(FIGURES, columns)}
     return rows
 
@@ -162,10 +159,11 @@ def main(argv=None):
     )
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder with METHOD/TARGET runs")
     root = parser.parse_args(argv).root
-    judged = [one for one in collect([root])[0] if one.method != BASE and one.kind in KINDS]
-    if not judged:
+    results = [r for r in collect([root])[0] if r.method != BASE and r.kind in KINDS]
+    if not results:
         raise UserError(f"{root}: no run has a style or an object as its target; unlearn one first")
-    rows = table(judged)
+    read_all(results)
+    rows = table(results)
     print(markdown(rows, [name for name in COLUMNS if name in rows[0]]))
 
 

@@ -8,121 +8,12 @@ model and record behind every number stand in the same file.
 """
 
 import argparse
-import base64
-import io
-import json
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
-
-from evaluation.core.errors import UserError, command
+from evaluation.core.errors import command
 from evaluation.core.files import atomic
-from evaluation.core.record import read_record
-from evaluation.protocol import Protocol
-from evaluation.reporting.collect import BASE, Judged, collect
-from evaluation.reporting.formats import TEXTS, cell, printed
-from evaluation.reporting.gallery import gallery
-from evaluation.reporting.heat_map import Matrix, shown
-from evaluation.reporting.interference import matrices
-from evaluation.reporting.rows import grouped, main_rows, target_rows, with_differences
-from evaluation.tables import STATISTICS_NOTE, notes
-
-WORST = 5  # collateral cells named for each method
-MADE_BY = ("seed", "commit", "finished", "device", "data", "versions", "settings")  # shown of a record
-
-
-def table(rows: list[dict], names: list[str], intervals: bool = False) -> dict:
-    """Heads, and for every row its cells: the text, and the value to sort by."""
-    lines = [[(cell(row, name, intervals), row.get(name, "")) for name in names] for row in rows]
-    return {"names": names, "texts": TEXTS, "rows": lines}
-
-
-def provenance(judged: list[Judged]) -> dict:
-    """Every run's own figures, and what its record says of how it was made."""
-    rows = target_rows(judged)
-    names = [name for name in printed(rows) if name != "CRA_kept"]
-    for one, row in zip(judged, rows):
-        record = {} if one.method == BASE else read_record(one.path)
-        for key in MADE_BY:
-            value = record.get(key, "-")
-            row[key] = value if isinstance(value, str) else json.dumps(value)
-        row |= {"base_model": one.origin.model, "judges": one.origin.judges, "path": one.path.as_posix()}
-    return table(rows, [*names, *MADE_BY, "base_model", "judges", "path"])
-
-
-def images_behind(protocol: Protocol, column: int) -> int:
-    """Images in a cell of the matrix; `column` counts themes first, as its columns do."""
-    others = protocol.objects if column < len(protocol.themes) else protocol.counted
-    return len(others) * len(protocol.seeds)
-
-
-def panel(matrix: Matrix, protocol: Protocol) -> dict:
-    """A matrix's rows of cells: value, images, the base model's value or None, whether it is the target."""
-    base = list(matrix.values[0]) if matrix.rows[0] == BASE else [None] * len(matrix.columns)
-    rows = []
-    for target, values, own in zip(matrix.rows, matrix.values, matrix.marked):
-        cells = [
-            (value, images_behind(protocol, i), base[i], name in own)
-            for i, (name, value) in enumerate(zip(matrix.columns, values))
-        ]
-        rows.append((target, cells))
-    return {"title": matrix.title, "columns": matrix.columns, "split": matrix.split, "rows": rows}
-
-
-def collateral(label: str, matrix: Matrix) -> list[dict]:
-    """The cells, the targets' own aside, that lost most against the base model."""
-    if matrix.rows[0] != BASE:
-        return []
-    lost = matrix.values[0] - matrix.values
-    cells = [
-        {"method": label, "target": target, "name": name, "lost": lost[y, x], "value": matrix.values[y, x]}
-        | {"base": matrix.values[0, x], "domain": "theme" if x < matrix.split else "object"}
-        for y, target in enumerate(matrix.rows)
-        for x, name in enumerate(matrix.columns)
-        if lost[y, x] > 0 and name not in matrix.marked[y]
-    ]
-    return sorted(cells, key=lambda each: -each["lost"])[:WORST]
-
-
-def style_transfer(root: Path | None) -> dict:
-    """What `style_transfer.table` and `style_transfer.sheet` left in `root`; {} without one."""
-    if root is None:
-        return {}
-    if not (root / "table.json").exists():
-        raise UserError(f"--style-transfer {root}: no table.json; run python -m style_transfer.table on it")
-    picture = ""
-    if (root / "sheet.png").exists():
-        content = io.BytesIO()
-        Image.open(root / "sheet.png").save(content, "WEBP", quality=80)
-        picture = base64.b64encode(content.getvalue()).decode()
-    return json.loads((root / "table.json").read_text()) | {"picture": picture}
-
-
-def render(judged: list[Judged], idle: list[Path], transfer: Path | None = None) -> str:
-    rows, each = main_rows(judged), matrices(judged)
-    protocols = {one.origin: one.protocol for one in judged}
-    groups = grouped(judged)
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"spoken": shown, "plain": lambda name: name.replace("_", " ")}
-    return environment.get_template("report.html.j2").render(
-        main=table(rows, printed(rows)),
-        intervals=table(with_differences(rows), printed(rows), intervals=True),
-        runs=provenance(judged),
-        panels={label: panel(matrix, groups[label][0].protocol) for label, matrix in each.items()},
-        worst=[cell for label, matrix in each.items() for cell in collateral(label, matrix)],
-        gallery=gallery(judged),
-        transfer=style_transfer(transfer),
-        statistics_note=STATISTICS_NOTE,
-        notes=notes(judged, idle, rows),
-        protocols=[(origin, protocol.__dict__) for origin, protocol in protocols.items()],
-    )
+from evaluation.reporting.collect import collect, read_all
+from evaluation.reporting.page import render
 
 
 @command
@@ -136,7 +27,9 @@ def main(argv=None):
     parser.add_argument("--any-protocol", action="store_true", help="allow different protocols or models")
     args = parser.parse_args(argv)
     path = args.out / "report.html"
-    page = render(*collect(args.roots, args.any_protocol), args.style_transfer)
+    results, idle = collect(args.roots, args.any_protocol)
+    read_all(results)
+    page = render(results, idle, args.style_transfer)
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -6,9 +6,17 @@ from PIL import Image
 
 from evaluation import protocol as protocols
 from evaluation.answers.answer_set import AnswerSet, Cell, grid
-from evaluation.answers.predictions import Prediction, write_predictions
+from evaluation.answers.predictions import (
+    JudgedAnswers,
+    Prediction,
+    Predictions,
+    from_rows,
+    write_predictions,
+)
 from evaluation.canvas import PHOTO
+from evaluation.core.files import write_json
 from evaluation.core.record import write_record
+from evaluation.metrics.frechet import FID
 
 MODEL = "0123456789abcdef"
 
@@ -33,13 +41,17 @@ def predictions(protocol, see=lambda cell: (cell.theme, cell.object), sure=0.9):
     return [Prediction(*cell, *see(cell), 0.5, 0.5, sure, sure, "0" * 16) for cell in grid(protocol)]
 
 
+def seen(protocol, see=lambda cell: (cell.theme, cell.object)) -> Predictions:
+    return from_rows(predictions(protocol, see), protocol)
+
+
 def answer_set(folder, protocol, run=None, see=None, model=MODEL, images=False, judge="a" * 16):
     """A folder with a manifest, predictions unless `see` is None, and images of one colour each if wanted."""
     answers = AnswerSet(folder, protocol, model, run)
     if see:
-        write_predictions(
-            folder, predictions(protocol, see), {"style_classifier": judge, "object_classifier": judge}
-        )
+        source = {"protocol": {"name": protocol.name, "hash": protocol.hash}, "model": model, "run": run}
+        source |= {"style_classifier": judge, "object_classifier": judge}
+        write_predictions(folder, predictions(protocol, see), source)
     for i, cell in enumerate(grid(protocol) if images else []):
         colour = (7 * i % 256, 31 * i % 256, 255 if run else 0)
         Image.new("RGB", (protocol.size, protocol.size), colour).save(answers.path(cell))
@@ -55,6 +67,8 @@ def run_folder(
         "variant": "canvas",
         "settings": {"lr": 1e-5},
         "seed": 0,
+        "data": "mini",
+        "from": None,
         "model": model,
         "model_path": "checkpoints/mini",
         "seconds": {"setup": 2.0, "unlearn": 8.0},
@@ -69,3 +83,12 @@ def run_folder(
 
 def right(cell: Cell):
     return cell.theme, cell.object
+
+
+def distances(run, values: dict[str, float], answers=None, **changes):
+    """The fid.json of a run (or of `answers`): FID with each target left out."""
+    answers = JudgedAnswers(answers or run / "answers")
+    origin = {"extractor": "classifier", "weights": ["a" * 16], "data": "mini", "data_digest": "d" * 16}
+    origin |= {"protocol": answers.protocol.hash, "images": answers.predictions.images} | changes
+    values = {target: {"fid": value, "kid": value / 100, "kid_std": 0.1} for target, value in values.items()}
+    write_json(answers.folder / FID, {"origin": origin, "values": values})

@@ -1,18 +1,30 @@
-"""The two files every number comes from: a run's `record.json` and an answer set's `predictions.csv.gz`."""
+"""What two classifiers say of every image of an answer set: `predictions.csv.gz`, a row an image
+
+Written as rows, read as arrays over the grid [seeds, themes, objects]: every figure is arithmetic on them.
+"""
 
 import csv
 import gzip
 import io
 import json
 import zlib
+from collections import Counter
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluation.answers.answer_set import read_manifest
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from evaluation.answers.answer_set import Cell, grid, protocol_of, read_manifest
+from evaluation.canvas import answer_name
 from evaluation.core.errors import UserError
-from evaluation.core.files import atomic
+from evaluation.core.files import atomic, digest
+from evaluation.protocol import Protocol
 
 PREDICTIONS = "predictions.csv.gz"
+DOMAINS = ("theme", "object")
 
 
 class Prediction(NamedTuple):
@@ -30,6 +42,37 @@ class Prediction(NamedTuple):
     sha256: str  # of the image file, 16 digits
 
 
+class Labels(NamedTuple):
+    """What one classifier sees, beside what was asked for; arrays are [seeds, themes, objects]."""
+
+    names: list[str]  # the protocol's themes or objects, then whatever else was seen
+    asked: np.ndarray  # numbers of names
+    seen: np.ndarray
+    prob: np.ndarray  # float32: of the name asked for
+    seen_prob: np.ndarray  # of the name seen
+
+    @property
+    def right(self) -> np.ndarray:
+        return self.asked == self.seen
+
+
+class Predictions(NamedTuple):
+    """Both classifiers on a whole answer set."""
+
+    theme: Labels
+    object: Labels
+    sha256: np.ndarray  # [seeds, themes, objects], 16 bytes: of the image files
+
+    def labels(self, domain: str) -> Labels:
+        """`domain` is "theme" or "object"."""
+        return getattr(self, domain)
+
+    @property
+    def images(self) -> str:
+        """Stands for the image files, in the order of the grid."""
+        return digest([sha.decode() for sha in self.sha256.flat])
+
+
 def write_predictions(folder: str | Path, rows: list[Prediction], source: dict) -> None:
     """`source` says what was judged and by whom; it becomes the file's first line. Same rows, same bytes."""
     text = io.StringIO()
@@ -42,34 +85,151 @@ def write_predictions(folder: str | Path, rows: list[Prediction], source: dict) 
         temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 
 
-def read_predictions(folder: str | Path) -> tuple[list[Prediction], dict]:
-    """-> rows, source."""
+def predictions_file(folder: str | Path) -> Path:
     path = Path(folder) / PREDICTIONS
     if not path.exists():
         raise UserError(f"{folder}: no {PREDICTIONS}; make it with: python -m evaluation.predict {folder}")
-    kinds = Prediction.__annotations__.values()
+    return path
+
+
+def read_source(folder: str | Path) -> dict:
+    """The first line of the predictions: what was judged, and by whom."""
+    path = predictions_file(folder)
     try:
-        lines = gzip.decompress(path.read_bytes()).decode().splitlines()
-        source = json.loads(lines[0][2:])
-        rows = [
-            Prediction(*(kind(value) for kind, value in zip(kinds, row, strict=True)))
-            for row in csv.reader(lines[2:])
-        ]
-    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
-        raise UserError(f"{path}: damaged ({error}); remove it and repeat evaluation.predict") from error
-    return rows, source
+        with gzip.open(path) as file:
+            return json.loads(file.readline()[2:])
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise damaged(path, error) from error
+
+
+def read_table(folder: str | Path) -> pa.Table:
+    """All rows, a column for every field of `Prediction`; probabilities are float32 in [0,1]."""
+    path, names = predictions_file(folder), pa.dictionary(pa.int32(), pa.string())
+    kinds = {str: names, int: pa.int64(), float: pa.float32()}
+    types = {name: kinds[kind] for name, kind in Prediction.__annotations__.items()} | {"sha256": pa.string()}
+    options = {
+        "read_options": arrow_csv.ReadOptions(use_threads=False),
+        "convert_options": arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
+    }
+    try:
+        _, _, rows = gzip.decompress(path.read_bytes()).partition(b"\n")
+        table = arrow_csv.read_csv(pa.py_buffer(rows), **options)
+        if table.column_names != list(types) or any(column.null_count for column in table.columns):
+            raise ValueError("not the columns of a file of predictions, or empty cells in them")
+        for name in table.column_names[5:9]:
+            if not ((probs := table[name].to_numpy()) >= 0).all() or (probs > 1).any():
+                raise ValueError(f"{name} is no probability in [0,1]")
+    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
+        raise damaged(path, error) from error
+    return table
+
+
+def damaged(path: Path, error: Exception) -> UserError:
+    reason = str(error).splitlines()[0]
+    return UserError(f"{path}: damaged ({reason}); remove it and repeat evaluation.predict")
+
+
+def read_predictions(folder: str | Path) -> tuple[list[Prediction], dict]:
+    """-> rows, source."""
+    return [Prediction(**row) for row in read_table(folder).to_pylist()], read_source(folder)
+
+
+def arrays(table: pa.Table, protocol: Protocol, where: str = "") -> Predictions:
+    """Rows in any order -> arrays over the grid; a UserError (`where` begins it) unless they are that."""
+    table, shape = (
+        table.unify_dictionaries(),
+        (len(protocol.seeds), len(protocol.themes), len(protocol.objects)),
+    )
+    axes = np.broadcast_arrays(*np.meshgrid(*map(np.arange, shape), indexing="ij", sparse=True))
+    asked = dict(zip(("seed", *DOMAINS), axes))
+    names = {"theme": protocol.themes, "object": protocol.objects}
+    in_order = len(table) == asked["seed"].size and (
+        (table["seed"].to_numpy() == np.array(protocol.seeds)[asked["seed"].ravel()]).all()
+        and all((numbers(table[domain], names[domain]) == asked[domain].ravel()).all() for domain in DOMAINS)
+    )
+    if not in_order:
+        table = sorted_rows(table, protocol, where)
+
+    def labels(domain: str) -> Labels:
+        column = table[f"{domain}_seen"]
+        known = [*names[domain], *sorted({*column.unique().to_pylist()} - {*names[domain]})]
+        probs = (table[f"{domain}{suffix}"].to_numpy().reshape(shape) for suffix in ("_prob", "_seen_prob"))
+        return Labels(known, asked[domain].astype(np.int16), numbers(column, known).reshape(shape), *probs)
+
+    return Predictions(
+        labels("theme"), labels("object"), np.array(table["sha256"].to_pylist(), "S16").reshape(shape)
+    )
+
+
+def numbers(column: pa.ChunkedArray, names) -> np.ndarray:
+    """Places of a column's texts in `names`, int16; -1 for others."""
+    column = column.combine_chunks()
+    place = {name: i for i, name in enumerate(names)}
+    codes = np.array([place.get(text, -1) for text in column.dictionary.to_pylist()], np.int16)
+    return codes[column.indices.to_numpy()]
+
+
+def from_rows(rows: list[Prediction], protocol: Protocol) -> Predictions:
+    """Predictions that lie in no file; raises UserError unless they are the protocol's grid."""
+    columns = {name: pa.array([getattr(row, name) for row in rows]) for name in Prediction._fields}
+    for domain in DOMAINS:
+        columns |= {name: columns[name].dictionary_encode() for name in (domain, f"{domain}_seen")}
+    return arrays(pa.table(columns), protocol)
+
+
+def sorted_rows(table: pa.Table, protocol: Protocol, where: str) -> pa.Table:
+    """The rows as the grid has them; a UserError names the first that is missing, doubled or unknown."""
+    wanted = grid(protocol)
+    cells = list(map(Cell, *(table[name].to_pylist() for name in Cell._fields)))
+    count, known = Counter(cells), set(wanted)
+    faults = {
+        "is judged twice": [cell for cell, times in count.items() if times > 1],
+        "has no prediction": [cell for cell in wanted if cell not in count],
+        "does not belong to the protocol": [cell for cell in count if cell not in known],
+    }
+    for fault, at_fault in faults.items():
+        if at_fault:
+            raise UserError(
+                f"{where}predictions: {answer_name(*at_fault[0])} {fault} ({len(at_fault)} such; "
+                f"{len(wanted)} images in protocol {protocol.name}); complete the answer set and repeat "
+                "evaluation.predict"
+            )
+    place = {cell: row for row, cell in enumerate(cells)}
+    return table.take([place[cell] for cell in wanted])
 
 
 class Origin(NamedTuple):
     """What answer sets must have in common for their figures to be compared."""
 
     protocol: str  # hash
-    model: str  # fingerprint of the base model
+    model: str | None  # fingerprint of the base model
     judges: str  # fingerprints of both classifiers
 
 
-def origin(folder: str | Path) -> Origin:
-    """Of an answer set with predictions."""
-    manifest, (_, source) = read_manifest(folder), read_predictions(folder)
-    judges = f"{source['style_classifier']}+{source['object_classifier']}"
-    return Origin(manifest["protocol"]["hash"], manifest["model"], judges)
+class JudgedAnswers:
+    """An answer set with predictions: its manifest at once, the predictions when they are asked for.
+
+    Raises UserError if the predictions are of another model, run or protocol than the manifest states.
+    """
+
+    def __init__(self, folder: str | Path):
+        self.folder, self.manifest, self.source = Path(folder), read_manifest(folder), read_source(folder)
+        self.protocol = protocol_of(folder)
+        for key in ("protocol", "model", "run"):
+            judged, stated = (content.get(key) for content in (self.source, self.manifest))
+            if key == "protocol":
+                judged, stated = (content and content["hash"] for content in (judged, stated))
+            if judged != stated:
+                raise UserError(
+                    f"{folder}: its predictions are of another {key} than its manifest.json states; "
+                    f"judge it again: python -m evaluation.predict {folder}"
+                )
+
+    @property
+    def origin(self) -> Origin:
+        judges = f"{self.source['style_classifier']}+{self.source['object_classifier']}"
+        return Origin(self.manifest["protocol"]["hash"], self.manifest["model"], judges)
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        return arrays(read_table(self.folder), self.protocol, f"{self.folder}: ")

@@ -10,38 +10,29 @@ and seeds agree, not that others would. The draws depend on the shape of the tab
 for every method and on every machine.
 """
 
-from statistics import fmean
+from functools import cache
 
 import numpy as np
 
-from evaluation import canvas
-from evaluation.answers.predictions import read_predictions
-from evaluation.metrics.figures import target_figures
-from evaluation.reporting.collect import Judged
-
 REPLICATES = 2000
 LEVEL = 95  # percent
+
+
+@cache
+def draws(targets: int, seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each replicate drew every target [REPLICATES, targets] and every seed [REPLICATES, seeds]."""
+    generator, times = np.random.default_rng(0), []
+    for count in (targets, seeds):
+        drawn = generator.integers(count, size=(REPLICATES, count))
+        times.append((drawn[:, :, None] == np.arange(count)).sum(1))
+    return tuple(times)
 
 
 def interval(values: np.ndarray) -> tuple[float, float] | None:
     """Of the mean of [targets, seeds]; None for a single value, which has no spread."""
     if values.size < 2:
         return None
-    generator, (targets, seeds) = np.random.default_rng(0), values.shape
-    rows = generator.integers(targets, size=(REPLICATES, targets, 1))
-    columns = generator.integers(seeds, size=(REPLICATES, 1, seeds))
-    low, high = np.percentile(values[rows, columns].mean((1, 2)), [50 - LEVEL / 2, 50 + LEVEL / 2])
+    rows, columns = draws(*values.shape)
+    means = np.einsum("rt,ts,rs->r", rows, values, columns, optimize=True) / values.size
+    low, high = np.percentile(means, [50 - LEVEL / 2, 50 + LEVEL / 2])
     return float(low), float(high)
-
-
-def by_seed(one: Judged) -> dict[str, np.ndarray]:
-    """Figure -> [seeds], percent, in the protocol's order of seeds; read from the predictions."""
-    rows, _ = read_predictions(one.path / "answers")
-    targets = canvas.parse_targets(one.target)
-    values = {figure: [] for figure in one.figures}
-    for seed in one.protocol.seeds:
-        chosen = [row for row in rows if row.seed == seed and row.theme in one.protocol.counted]
-        figures = [target_figures(chosen, target, targets) for target in targets]
-        for name, each in values.items():
-            each.append(100 * fmean(figure[name]["value"] for figure in figures if figure.get(name)))
-    return {name: np.array(each) for name, each in values.items()}

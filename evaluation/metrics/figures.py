@@ -1,4 +1,4 @@
-"""From what two classifiers saw to UA, IRA and CRA: arithmetic on the rows of `predictions.csv.gz`
+"""From what two classifiers saw to UA, IRA and CRA
 
     UA  = share of the images that should show the target and are not recognised as it
     IRA = mean accuracy of the other classes of the target's own domain (style or object)
@@ -8,143 +8,195 @@ A pair (one object in one style) counts as unlearned unless both classifiers sti
 that neither does. Around it, SC is the style's accuracy on other objects, OC the object's in other styles,
 and UP the accuracy of both classifiers where neither is asked for.
 
-    python -m evaluation.accuracy runs/esd/Sketch/answers --target Sketch --base runs/base/answers
+`select` alone defines which images a figure counts: scores, intervals, explanations and tables all ask it.
 """
 
-from collections import Counter, defaultdict
-from statistics import fmean
+from functools import cache
+from typing import NamedTuple
 
-from evaluation import canvas
-from evaluation.answers.answer_set import Cell, grid
-from evaluation.answers.predictions import Prediction
+import numpy as np
+
+from evaluation.answers.predictions import DOMAINS, Labels, Predictions
 from evaluation.canvas import Target
 from evaluation.core.errors import UserError
 from evaluation.protocol import Protocol
 
 FIGURES = ("UA", "UA_both", "IRA", "CRA", "CRA_kept", "SC", "OC", "UP")
 UNSURE = 0.5  # a label seen with less than this probability is a guess
+OTHER = "other"  # in tables and figures: any label that the protocol does not sample
 
 
-def score(rows: list[Prediction], protocol: Protocol, targets: list[Target]) -> dict:
+class Selection(NamedTuple):
+    """The images that a figure counts, the same for every seed, and the domains it looks at."""
+
+    weights: np.ndarray  # [themes, objects]: how much an image counts in the mean over a seed's images
+    domains: tuple[str, ...]
+    classes: int | None  # how many classes' accuracies the mean is of, each counting the same; else None
+
+    @property
+    def images(self) -> np.ndarray:
+        return self.weights > 0
+
+
+@cache
+def counted(protocol: Protocol) -> np.ndarray:
+    """[themes, 1]: whether a theme's images count."""
+    return np.array([[theme in protocol.counted] for theme in protocol.themes])
+
+
+def shows(target: Target, protocol: Protocol) -> np.ndarray:
+    """[themes, objects]: whether an image of that theme and object shows the target."""
+    return np.array([[target.covers(theme, obj) for obj in protocol.objects] for theme in protocol.themes])
+
+
+@cache
+def select(figure: str, target: Target, targets: tuple[Target, ...], protocol: Protocol) -> Selection | None:
+    """What `figure` of `target` counts, with all `targets` forgotten at once; None if it does not apply.
+
+    None of the targets counts in the retention of another.
+    """
+    shown, kept = shows(target, protocol), ~np.any([shows(gone, protocol) for gone in targets], 0)
+    style, obj = (
+        np.array([name in target for name in names]) for names in (protocol.themes, protocol.objects)
+    )
+    if target.kind == "pair":
+        chosen = {
+            "UA": (shown, DOMAINS),
+            "UA_both": (shown, DOMAINS),
+            "SC": (kept & style[:, None], ("theme",)),
+            "OC": (kept & obj, ("object",)),
+            "UP": (kept & ~style[:, None] & ~obj, DOMAINS),
+        }
+    else:
+        own, other = DOMAINS if target.kind == "style" else DOMAINS[::-1]
+        remaining = {domain: ~forgotten(domain, targets, protocol) for domain in DOMAINS}
+        chosen = {
+            "UA": (shown, (own,)),
+            "IRA": (remaining[own], (own,)),
+            "CRA": (remaining[other], (other,)),
+            "CRA_kept": (kept & remaining[other], (other,)),
+        }
+    images, domains = chosen.get(figure, (np.zeros_like(shown), ()))
+    images = np.broadcast_to(images & counted(protocol), shown.shape)
+    if not images.any():
+        return None
+    if figure not in ("IRA", "CRA", "CRA_kept"):
+        return Selection(images.astype(float), domains, None)
+    of_class = images.sum(1 if domains == ("theme",) else 0, keepdims=True)
+    weights = images * of_class.max() / np.maximum(of_class, 1)  # every class counts the same
+    return Selection(weights, domains, int((of_class > 0).sum()))
+
+
+def forgotten(domain: str, targets: tuple[Target, ...], protocol: Protocol) -> np.ndarray:
+    """[themes, 1] or [1, objects]: the classes of a domain that are targets themselves; pairs forget none."""
+    names = {name for target in targets if target.kind != "pair" for name in target}
+    if domain == "theme":
+        return np.array([[theme in names] for theme in protocol.themes])
+    return np.array([[obj in names for obj in protocol.objects]])
+
+
+def flags(figure: str, domains: tuple[str, ...], predictions: Predictions) -> np.ndarray:
+    """What every image adds to a figure, [seeds, themes, objects] in [0,1]; for UP the mean of two labels."""
+    right = np.stack([predictions.labels(domain).right for domain in domains])
+    if figure == "UA":
+        return ~right.all(0)
+    return ~right.any(0) if figure == "UA_both" else right.mean(0)
+
+
+def by_seed(
+    figure: str, target: Target, targets: tuple[Target, ...], predictions: Predictions, protocol: Protocol
+) -> np.ndarray | None:
+    """A figure of each seed's images, [seeds] in [0,1]; their mean is the figure. None: does not apply."""
+    selection = select(figure, target, targets, protocol)
+    if selection is None:
+        return None
+    weights = selection.weights
+    return (flags(figure, selection.domains, predictions) * weights).sum((1, 2)) / weights.sum()
+
+
+def score(predictions: Predictions, protocol: Protocol, targets: list[Target]) -> dict:
     """All figures of one answer set, as fractions in [0,1] beside the number of images they come from.
 
     `targets` holds figures and `became` for each target; `mean` their unweighted means over the targets, a
-    figure that does not apply being absent. Several targets are forgotten at once, so none of them counts in
-    the retention of another. `accuracy` (of every theme, and of every object in the themes that count) and
-    `confusion` (asked -> seen -> images, the photo theme included) concern the answer set as a whole.
-
-    Raises UserError if the rows are not exactly the protocol's grid, or a target is not in it.
+    figure that does not apply being absent. `accuracy` (of every theme, and of every object in the themes
+    that count) and `confusion` (asked -> seen -> images, the photo theme included) concern the answer set as
+    a whole. Raises UserError for a target that is not in the protocol.
     """
-    check_complete(rows, protocol)
     check_targets(targets, protocol)
-    counted = [row for row in rows if row.theme in protocol.counted]
-    figures = {str(target): target_figures(counted, target, targets) for target in targets}
+    targets = tuple(targets)
+    per_target = {str(target): target_figures(predictions, target, targets, protocol) for target in targets}
     mean = {}
     for name in FIGURES:
-        if values := [each[name]["value"] for each in figures.values() if each.get(name)]:
-            mean[name] = fmean(values)
+        if values := [figures[name]["value"] for figures in per_target.values() if name in figures]:
+            mean[name] = float(np.mean(values))
     return {
         "protocol": {"name": protocol.name, "hash": protocol.hash},
-        "images": len(rows),
+        "images": predictions.sha256.size,
         "mean": mean,
-        "targets": {str(t): figures[str(t)] | {"became": became(counted, t)} for t in targets},
-        "accuracy": {"theme": accuracy_by(rows, "theme"), "object": accuracy_by(counted, "object")},
-        "confusion": {"theme": confusion(rows, "theme"), "object": confusion(rows, "object")},
+        "targets": {
+            str(target): per_target[str(target)] | {"became": became(predictions, target, protocol)}
+            for target in targets
+        },
+        "accuracy": accuracy(predictions, protocol),
+        "confusion": {domain: confusion(predictions.labels(domain)) for domain in DOMAINS},
     }
 
 
-def check_complete(rows: list[Prediction], protocol: Protocol) -> None:
-    """Every cell of the grid once and nothing else, or a UserError that names the first cell at fault."""
-    found, wanted = Counter(Cell(*row[:3]) for row in rows), set(grid(protocol))
-    faults = {
-        "is judged twice": [cell for cell, n in found.items() if n > 1],
-        "has no prediction": [cell for cell in grid(protocol) if cell not in found],
-        "does not belong to the protocol": [cell for cell in found if cell not in wanted],
-    }
-    for what, cells in faults.items():
-        if cells:
-            raise UserError(
-                f"predictions: {canvas.answer_name(*cells[0])} {what} ({len(cells)} such; {len(wanted)} "
-                f"images in protocol {protocol.name}); complete the answer set and repeat evaluation.predict"
-            )
-
-
-def check_targets(targets: list[Target], protocol: Protocol) -> None:
+def check_targets(targets, protocol: Protocol) -> None:
     for target in targets:
         if target.style not in (None, *protocol.themes) or target.object not in (None, *protocol.objects):
             raise UserError(f"--target {target}: protocol {protocol.name} has no such images")
 
 
-def right(row: Prediction, domain: str) -> bool:
-    """Whether the image shows what it was asked to; `domain` is "theme" or "object"."""
-    return getattr(row, domain) == getattr(row, domain + "_seen")
+def target_figures(predictions: Predictions, target: Target, targets, protocol: Protocol) -> dict[str, dict]:
+    """Figure -> its value, images and, where it is a mean over classes, their number."""
+    figures = {}
+    for name in FIGURES:
+        values = by_seed(name, target, targets, predictions, protocol)
+        if values is not None:
+            selection = select(name, target, targets, protocol)
+            images = int(selection.images.sum()) * len(protocol.seeds)
+            figures[name] = {"value": float(values.mean()), "images": images}
+            figures[name] |= {"classes": selection.classes} if selection.classes else {}
+    return figures
 
 
-def share(flags) -> dict | None:
-    """Fraction of true flags, one flag per image; None without images."""
-    flags = list(flags)
-    return {"value": sum(flags) / len(flags), "images": len(flags)} if flags else None
-
-
-def accuracy_by(rows: list[Prediction], domain: str) -> dict[str, dict]:
-    flags = defaultdict(list)
-    for row in rows:
-        flags[getattr(row, domain)].append(right(row, domain))
-    return {name: share(each) for name, each in flags.items()}
-
-
-def retained(rows: list[Prediction], domain: str, targets: list[Target]) -> dict | None:
-    """Mean accuracy of the classes of a domain that are not targets; None if none is left."""
-    forgotten = {t.style if domain == "theme" else t.object for t in targets if t.kind != "pair"}
-    kept = [each for name, each in accuracy_by(rows, domain).items() if name not in forgotten]
-    if not kept:
-        return None
-    value = fmean(each["value"] for each in kept)
-    return {"value": value, "images": sum(each["images"] for each in kept), "classes": len(kept)}
-
-
-def target_figures(rows: list[Prediction], target: Target, targets: list[Target]) -> dict:
-    """One target's figures; `rows` are those of themes that count, `targets` everything forgotten at once."""
-    shown = [row for row in rows if target.covers(row.theme, row.object)]
-    kept = [row for row in rows if not any(t.covers(row.theme, row.object) for t in targets)]
-    if target.kind == "pair":
-        same_style = [row for row in kept if row.theme == target.style]
-        same_object = [row for row in kept if row.object == target.object]
-        rest = [row for row in kept if row.theme != target.style and row.object != target.object]
-        both = share(flag for row in rest for flag in (right(row, "theme"), right(row, "object")))
-        return {
-            "UA": share(not (right(row, "theme") and right(row, "object")) for row in shown),
-            "UA_both": share(not right(row, "theme") and not right(row, "object") for row in shown),
-            "SC": share(right(row, "theme") for row in same_style),
-            "OC": share(right(row, "object") for row in same_object),
-            "UP": both and both | {"images": len(rest)},  # two flags per image
-        }
-    own, other = ("theme", "object") if target.kind == "style" else ("object", "theme")
+def accuracy(predictions: Predictions, protocol: Protocol) -> dict[str, dict[str, dict]]:
+    """ "theme" and "object" -> name -> value and images; an object's are those of themes that count."""
+    themes, objects = (predictions.labels(domain).right for domain in DOMAINS)
+    objects = objects[:, counted(protocol)[:, 0]]
     return {
-        "UA": share(not right(row, own) for row in shown),
-        "IRA": retained(rows, own, targets),
-        "CRA": retained(rows, other, targets),
-        "CRA_kept": retained(kept, other, targets),
+        domain: {
+            name: {"value": float(right.mean()), "images": right.size}
+            for name, right in zip(names, np.moveaxis(rights, axis, 0))
+        }
+        for domain, names, rights, axis in (
+            ("theme", protocol.themes, themes, 1),
+            ("object", protocol.objects, objects, 2),
+        )
     }
 
 
-def became(rows: list[Prediction], target: Target, top: int = 5) -> dict:
+def became(predictions: Predictions, target: Target, protocol: Protocol, top: int = 5) -> dict:
     """What the target's images are taken for: a high UA with unsure labels is a broken generator."""
-    shown, result = [row for row in rows if target.covers(row.theme, row.object)], {}
-    for domain in ("theme", "object"):
-        seen = Counter(getattr(row, domain + "_seen") for row in shown)
+    shown, result = shows(target, protocol) & counted(protocol), {}
+    for domain in DOMAINS:
+        labels = predictions.labels(domain)
+        count = np.bincount(labels.seen[:, shown].ravel(), minlength=len(labels.names))
+        most = sorted(zip(-count, labels.names))[:top]
         result[domain] = {
-            "seen": {
-                name: n / len(shown) for name, n in sorted(seen.items(), key=lambda x: (-x[1], x[0]))[:top]
-            },
-            "unsure": share(getattr(row, domain + "_seen_prob") < UNSURE for row in shown)["value"],
+            "seen": {name: float(-minus / count.sum()) for minus, name in most if minus},
+            "unsure": float((labels.seen_prob[:, shown] < UNSURE).mean()),
         }
     return result
 
 
-def confusion(rows: list[Prediction], domain: str) -> dict[str, dict[str, int]]:
+def confusion(labels: Labels) -> dict[str, dict[str, int]]:
     """asked -> seen -> number of images, the diagonal included."""
-    counts = defaultdict(Counter)
-    for row in rows:
-        counts[getattr(row, domain)][getattr(row, domain + "_seen")] += 1
-    return {asked: dict(sorted(seen.items())) for asked, seen in counts.items()}
+    pairs, count = np.unique(
+        np.stack([labels.asked.ravel(), labels.seen.ravel()]), axis=1, return_counts=True
+    )
+    result = {}
+    for (asked, seen), number in zip(pairs.T.tolist(), count.tolist()):
+        result.setdefault(labels.names[asked], {})[labels.names[seen]] = number
+    return {asked: dict(sorted(seen.items())) for asked, seen in result.items()}

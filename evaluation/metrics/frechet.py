@@ -5,9 +5,25 @@
 in float64; the symmetric form needs no complex numbers.
 """
 
+import json
+from pathlib import Path
+
 import numpy as np
 
 FID = "fid.json"  # what evaluation.fid leaves in an answer set
+WEIGHTS = {  # extractor -> where its weights are looked for
+    "inception": ["checkpoints/weights-inception-2015-12-05-6726825d.pth"],
+    "torchvision": ["checkpoints/inception_v3_google-0cc3c7bd.pth"],
+    "classifier": [
+        "checkpoints/mini/style_classifier.safetensors",
+        "checkpoints/mini/object_classifier.safetensors",
+    ],
+}
+
+
+def read_distances(folder: str | Path) -> dict | None:
+    path = Path(folder) / FID
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 class Moments:

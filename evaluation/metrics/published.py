@@ -5,22 +5,22 @@ They were measured at full size under the official protocol, so they stand besid
 
 import csv
 from pathlib import Path
-from statistics import StatisticsError, correlation
+
+from scipy.stats import spearmanr
 
 from evaluation import canvas
 
-PUBLISHED = Path(__file__).parent / "published" / "mu_main.csv"
+FILE = Path(__file__).parent / "published" / "mu_main.csv"
+MARK = "(published)"  # ends the name of a row of the paper's
 
 
 def published_rows() -> dict[str, dict]:
-    """Lower-case method -> a row with the names and units of `tables.means`."""
+    """Lower-case method -> a row with the names and units of `reporting.rows`."""
     rows = {}
-    with open(PUBLISHED, newline="") as file:
+    with open(FILE, newline="") as file:
         for line in csv.DictReader(file):
             name, _ = line.pop("method"), line.pop("source")
-            row = {"method": f"{name} (published)"} | {
-                key: float(value) for key, value in line.items() if value
-            }
+            row = {"method": f"{name} {MARK}"} | {key: float(value) for key, value in line.items() if value}
             row["seconds"], row["storage_MB"] = row.pop("time_s"), 1000 * row.pop("storage_GB")
             row |= {"style_targets": len(canvas.STYLES), "object_targets": len(canvas.OBJECTS)}
             rows[name.lower()] = row
@@ -30,7 +30,7 @@ def published_rows() -> dict[str, dict]:
 def spelled(label: str) -> str:
     """A row's label with the method's name as the paper writes it: `salun (mini)` -> `SalUn (mini)`."""
     name, *marks = label.split(" ", 1)
-    paper = published_rows().get(name, {"method": name.upper()})["method"].removesuffix(" (published)")
+    paper = published_rows().get(name, {"method": name.upper()})["method"].removesuffix(f" {MARK}")
     return " ".join([paper if name != "base" else "base model", *marks])
 
 
@@ -41,19 +41,14 @@ def differences(ours: dict, paper: dict) -> dict[str, float]:
 
 
 def agreement(pairs: list[tuple[dict, dict]]) -> dict[str, float]:
-    """Spearman's rank correlation of every figure that all pairs of rows (ours, published) have."""
-    shared = [name for name in pairs[0][1] if all(name in row for pair in pairs for row in pair)]
+    """Spearman's rank correlation of every figure and cost that all pairs of rows (ours, published) have.
+
+    Where all of ours are alike there is no order to compare, and no correlation.
+    """
     result = {}
-    for name in shared:
-        if name.endswith("_targets") or name == "method":
-            continue
-        try:
-            result[name] = correlation(*(ranks([pair[i][name] for pair in pairs]) for i in (0, 1)))
-        except StatisticsError:  # all alike: no order to compare
-            continue
+    for name, value in pairs[0][1].items():
+        columns = [[row.get(name) for row in rows] for rows in zip(*pairs)]
+        alike = any(None in column or len(set(column)) == 1 for column in columns)
+        if isinstance(value, float) and not alike:
+            result[name] = float(spearmanr(*columns).statistic)
     return result
-
-
-def ranks(values: list[float]) -> list[float]:
-    """1 for the smallest; equal values share the mean of their ranks."""
-    return [(sum(v < x for v in values) + sum(v <= x for v in values) + 1) / 2 for x in values]

@@ -1,13 +1,15 @@
-"""Results that look like a fault rather than a finding, each in one sentence, from rows and figures alone
+"""Results that look like a fault rather than a finding, each in one sentence, from predictions alone
 
 A number is never changed or withheld for them. An answer set with fewer images than its protocol asks for is
 not among them: evaluation.predict and evaluation.accuracy refuse it.
 """
 
-from collections import Counter
-from statistics import fmean
+import numpy as np
 
-from evaluation.answers.predictions import Prediction
+from evaluation.answers.predictions import Predictions
+from evaluation.canvas import Target
+from evaluation.metrics.figures import by_seed, counted
+from evaluation.protocol import Protocol
 
 BASE_ACCURACY = 0.9  # what the published base models reach with ease
 KEPT = 0.5  # share of the base model's retention below which it has collapsed
@@ -15,26 +17,26 @@ SAME_FILES = 0.05  # images of different noise are never equal in every byte
 SAME_LABELS = 0.5  # of one style and one object, where the protocol asks for all alike
 
 
-def suspicions(rows: list[Prediction], result: dict, base_rows: list[Prediction] | None = None) -> list[str]:
+def suspicions(
+    ours: Predictions, protocol: Protocol, targets: tuple[Target, ...] = (), base: Predictions | None = None
+) -> list[str]:
     """One sentence for everything odd in an answer set; [] if all looks well.
 
-    `result` is `accuracy.score` of `rows`, with that of `base_rows` as `result["base"]` if there are any.
-    Without targets the rows are the base model's own.
+    Without targets the predictions are the base model's own. What is odd about a `base` is not repeated.
     """
-    base = result.get("base") or (None if result["targets"] else result)
-    found = constant(rows)
-    if base:
-        found += weak_base(base["accuracy"])
-    if base_rows:
-        found += unchanged(rows, base_rows)
-        for target, figures in result["targets"].items():
-            found += collapse(target, figures, base["targets"][target])
-    return found
+    if not targets:
+        return constant(ours) + weak_base(ours, protocol)
+    sentences = constant(ours)
+    if base is not None:
+        sentences += unchanged(ours, base)
+        for target in targets:
+            sentences += collapse(target, targets, ours, base, protocol)
+    return sentences
 
 
-def weak_base(accuracy: dict[str, dict]) -> list[str]:
-    """Too few of the base model's own images are recognised; `accuracy` is that of `accuracy.score`."""
-    means = {domain: fmean(each["value"] for each in names.values()) for domain, names in accuracy.items()}
+def weak_base(base: Predictions, protocol: Protocol) -> list[str]:
+    """Too few of the base model's own images are recognised."""
+    means = {"theme": base.theme.right.mean(), "object": base.object.right[:, counted(protocol)[:, 0]].mean()}
     return [
         f"the base model's {domain}s are recognised in only {mean:.1%} of its images, below "
         f"{BASE_ACCURACY:.0%}: figures of models made from it say little; check model, protocol and judges"
@@ -43,42 +45,44 @@ def weak_base(accuracy: dict[str, dict]) -> list[str]:
     ]
 
 
-def constant(rows: list[Prediction]) -> list[str]:
+def constant(ours: Predictions) -> list[str]:
     """Images that are one file over and over, or that all look like one thing."""
-    repeated = len(rows) - len({row.sha256 for row in rows})
-    if repeated > SAME_FILES * len(rows):
+    images = ours.sha256.size
+    repeated = images - len(set(ours.sha256.ravel().tolist()))
+    if repeated > SAME_FILES * images:
         return [
-            f"{repeated} of {len(rows)} images are byte for byte the same as another: the generator is "
+            f"{repeated} of {images} images are byte for byte the same as another: the generator is "
             "broken (black images of a NaN, or one seed for all); look at them"
         ]
-    (theme, obj), count = Counter((row.theme_seen, row.object_seen) for row in rows).most_common(1)[0]
-    asked = Counter(row[:2] for row in rows).most_common(1)[0][1]
-    if count > SAME_LABELS * len(rows) and count > asked:
+    pairs = ours.theme.seen.astype(int) * len(ours.object.names) + ours.object.seen
+    count = np.bincount(pairs.ravel())
+    theme, obj = divmod(int(count.argmax()), len(ours.object.names))
+    if count.max() > SAME_LABELS * images and count.max() > len(ours.sha256):
         return [
-            f"{count} of {len(rows)} images are taken for {obj} in {theme}, whatever was asked for: they "
+            f"{count.max()} of {images} images are taken for {ours.object.names[obj]} in "
+            f"{ours.theme.names[theme]}, whatever was asked for: they "
             "may be nearly constant; look at them"
         ]
     return []
 
 
-def unchanged(rows: list[Prediction], base_rows: list[Prediction]) -> list[str]:
+def unchanged(ours: Predictions, base: Predictions) -> list[str]:
     """Nothing was unlearned: no weight differs from the base model's, or the run was not loaded."""
-    base = {row[:3]: row.sha256 for row in base_rows}
-    if any(base.get(row[:3]) != row.sha256 for row in rows):
+    if (ours.sha256 != base.sha256).any():
         return []
     return [
-        f"all {len(rows)} images are the base model's, byte for byte: unlearning changed nothing; "
+        f"all {ours.sha256.size} images are the base model's, byte for byte: unlearning changed nothing; "
         "check the run's weights and settings"
     ]
 
 
-def collapse(target: str, figures: dict, base: dict) -> list[str]:
-    """Little is kept: `figures` of one target and the base model's, name -> {"value": share} or None."""
-    fallen = [
-        f"{name} fell to {figures[name]['value']:.1%} from the base model's {base[name]['value']:.1%}"
-        for name in ("IRA", "CRA_kept")
-        if figures.get(name) and figures[name]["value"] < KEPT * base[name]["value"]
-    ]
+def collapse(target: Target, targets, ours: Predictions, base: Predictions, protocol: Protocol) -> list[str]:
+    """Little is kept, compared with the base model."""
+    fallen = []
+    for name in ("IRA", "CRA_kept"):
+        now, before = (by_seed(name, target, targets, seen, protocol) for seen in (ours, base))
+        if now is not None and now.mean() < KEPT * before.mean():
+            fallen.append(f"{name} fell to {now.mean():.1%} from the base model's {before.mean():.1%}")
     if not fallen:
         return []
     return [

@@ -1,41 +1,83 @@
-"""What folders of runs hold: one `Judged` for every run and target, computed from its predictions
+"""What folders of runs hold: one `Result` for every run, and for the base model one for every target
 
 {root}/base/answers            the base model's answer set
 {root}/{method}/{target}       record.json, and answers/ with predictions and fid.json
+
+Manifests and records are read at once, predictions when a figure is first asked for.
 """
 
-import json
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+
+import numpy as np
 
 from evaluation import canvas
-from evaluation.answers.answer_set import protocol_of, read_manifest
-from evaluation.answers.predictions import PREDICTIONS, Origin, origin, read_predictions
+from evaluation.answers.predictions import PREDICTIONS, JudgedAnswers, Origin, Predictions
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD, read_record
-from evaluation.metrics.figures import score
-from evaluation.metrics.frechet import FID
+from evaluation.metrics.figures import FIGURES, by_seed, check_targets
+from evaluation.metrics.frechet import read_distances
 from evaluation.protocol import Protocol
 
 BASE = "base"  # the folder, and the method's name in tables, of the model that nothing was unlearned from
+FOREIGN = "foreign"  # the variant of what no training of ours made
+REFERENCE = ("extractor", "weights", "data_digest")  # what FIDs must have in common to be compared
+ONE_RUN = ("method", "target", "settings", "seed")  # what a record and its answers' manifest must agree in
 
 
-class Judged(NamedTuple):
-    """One answer set's figures for one target, in [0,1], and its costs; what was not measured is absent."""
+@dataclass(eq=False)
+class Result:
+    """One answer set's figures for one target, and what they cost."""
 
-    path: Path
+    path: Path  # of the run
     method: str
     variant: str
-    target: str
-    kind: str  # of target: style, object, pair, or several
-    protocol: Protocol
+    targets: tuple[canvas.Target, ...]  # forgotten at once
+    answers: JudgedAnswers
     origin: Origin
-    figures: dict[str, float]
-    costs: dict[str, float]  # FID, seconds, memory_GB, storage_MB
-    extractor: str | None  # of FID
+    settings: dict = field(default_factory=dict)  # what else sets a run apart from others of its variant
+    seed: int | None = None  # of the training
+    costs: dict[str, float] = field(default_factory=dict)  # FID, KID, seconds, memory_GB, storage_MB
+    reference: dict | None = None  # the origin of FID and KID: with what, against what
+
+    @property
+    def target(self) -> str:
+        return ",".join(map(str, self.targets))
+
+    @property
+    def kind(self) -> str:
+        """Of target: style, object, pair, or several."""
+        return self.targets[0].kind if len(self.targets) == 1 else "several"
+
+    @property
+    def protocol(self) -> Protocol:
+        return self.answers.protocol
+
+    @property
+    def predictions(self) -> Predictions:
+        return self.answers.predictions
+
+    @cached_property
+    def seeds(self) -> dict[str, np.ndarray]:
+        """Figure -> [seeds] in [0,1], a mean over targets forgotten at once; absent if not applicable."""
+        values = {}
+        for name in FIGURES:
+            of_target = [
+                by_seed(name, t, self.targets, self.predictions, self.protocol) for t in self.targets
+            ]
+            if of_target := [seeds for seeds in of_target if seeds is not None]:
+                values[name] = np.mean(of_target, 0)
+        return values
+
+    @cached_property
+    def figures(self) -> dict[str, float]:
+        return {name: float(values.mean()) for name, values in self.seeds.items()}
 
 
-def collect(roots: list[Path], mixed: bool = False) -> tuple[list[Judged], list[Path]]:
+def collect(roots: list[Path], mixed: bool = False) -> tuple[list[Result], list[Path]]:
     """-> the base model (once for every target of its runs) and the runs; and runs without predictions.
 
     Raises UserError if `roots` hold no runs, or what must not be compared (`mixed` allows that).
@@ -45,23 +87,76 @@ def collect(roots: list[Path], mixed: bool = False) -> tuple[list[Judged], list[
         raise UserError(f"{', '.join(map(str, roots))}: no runs; expected METHOD/TARGET/{RECORD} inside")
     done = [path for path in paths if (path / "answers" / PREDICTIONS).exists()]
     bases = [root / BASE for root in roots if (root / BASE / "answers" / PREDICTIONS).exists()]
-    origins = {path: origin(path / "answers") for path in [*bases, *done]}
-    check_same(origins, mixed)
-    runs, judged = [read_run(path) for path in done], {}
-    for path in bases:
-        for target in dict.fromkeys(run.target for run in runs if run.origin == origins[path]):
-            judged[origins[path], target] = judge(path, BASE, "", target, {})
-    for run in runs:
-        key = (run.method, run.variant, run.target, run.origin)
-        if key in judged:
-            raise UserError(f"{judged[key].path} and {run.path} are of one method and target; leave one out")
-        judged[key] = run
-    return list(judged.values()), [path for path in paths if path not in done]
+    bases = {path: JudgedAnswers(path / "answers") for path in bases}
+    runs = [read_run(path, bases) for path in done]
+    check_same(
+        {path: answers.origin for path, answers in bases.items()} | {r.path: r.origin for r in runs}, mixed
+    )
+    results = []
+    for path, answers in bases.items():
+        targets = dict.fromkeys(run.targets for run in runs if run.origin == answers.origin)
+        results += [with_distances(Result(path, BASE, "", t, answers, answers.origin)) for t in targets]
+    check_reference(results + runs, mixed)
+    check_twice(results + runs)
+    return results + runs, [path for path in paths if path not in done]
+
+
+def read_run(path: Path, bases: dict[Path, JudgedAnswers]) -> Result:
+    record, answers = read_record(path), JudgedAnswers(path / "answers")
+    made_by, origin = answers.manifest["run"] or {}, answers.origin
+    for key in ONE_RUN:
+        if key in made_by and made_by[key] != record[key]:
+            raise UserError(
+                f"{path}/answers: made by a run of another {key} than {RECORD} says; sample it again"
+            )
+    if (
+        record["variant"] == FOREIGN
+    ):  # answers of a model of its own, made from the base model it names, if any
+        only = next(iter(bases.values())).origin.model if bases else None
+        origin = origin._replace(model=record["model"] or only)
+    costs = {}
+    if record["seconds"]:
+        costs["seconds"] = sum(record["seconds"].values())
+    if record["peak_memory_bytes"]:
+        costs["memory_GB"] = record["peak_memory_bytes"] / 1e9
+    if record["stored_bytes"] is not None:
+        costs["storage_MB"] = record["stored_bytes"] / 1e6
+    targets = tuple(canvas.parse_targets(record["target"]))
+    check_targets(targets, answers.protocol)
+    settings = record["settings"] | {"data": record.get("data"), "continued": bool(record.get("from"))}
+    shape = (path, record["method"], record["variant"], targets, answers, origin)
+    return with_distances(Result(*shape, settings, record["seed"], costs))
+
+
+def with_distances(result: Result) -> Result:
+    """Adds FID and KID, measured without the images of the result's own targets."""
+    distances = read_distances(result.answers.folder)
+    values = distances and distances["values"].get(result.target)
+    if values:
+        names = {"fid": "FID", "kid": "KID"}
+        result.costs |= {names[key]: values[key] for key in names if values.get(key) is not None}
+        result.reference = distances["origin"]
+    return result
+
+
+def read_all(results: list[Result]) -> None:
+    """Reads all predictions, several files at a time; UserError if a FID is of other images than they are."""
+    answers = {result.answers.folder: result.answers for result in results}
+    with ThreadPoolExecutor() as pool:
+        images = dict(zip(answers, pool.map(lambda judged: judged.predictions.images, answers.values())))
+    for result in results:
+        folder, reference = result.answers.folder, result.reference
+        wanted = {"images": images[folder], "protocol": result.answers.origin.protocol}
+        if reference and any(reference[key] != value for key, value in wanted.items()):
+            raise UserError(
+                f"{folder}: fid.json is of other images than the predictions; "
+                f"measure it again: python -m evaluation.fid {folder} --data {reference['data']}"
+            )
 
 
 def check_same(origins: dict[Path, Origin], mixed: bool) -> None:
-    for path in origins:
-        first = next(iter(origins))
+    first, *others = origins
+    for path in others:
         for what, its, ours in zip(Origin._fields, origins[first], origins[path]):
             if ours != its and not mixed:
                 raise UserError(
@@ -70,35 +165,26 @@ def check_same(origins: dict[Path, Origin], mixed: bool) -> None:
                 )
 
 
-def read_run(path: Path) -> Judged:
-    record, made_by = read_record(path), read_manifest(path / "answers")["run"] or {}
-    for key in ("method", "target", "settings", "seed"):
-        if key in made_by and made_by[key] != record[key]:
+def check_reference(results: list[Result], mixed: bool) -> None:
+    """FIDs are averaged and compared only if they were measured alike."""
+    measured = [result for result in results if result.reference]
+    for result, what in itertools.product(measured, REFERENCE):
+        if result.reference[what] != measured[0].reference[what] and not mixed:
             raise UserError(
-                f"{path}/answers: made by a run of another {key} than {RECORD} says; sample it again"
+                f"{measured[0].path} and {result.path}: their FIDs are of another {what}, so they do not "
+                "compare; repeat evaluation.fid with the same, or add --any-protocol, which marks the rows"
             )
-    costs = {"seconds": sum(record["seconds"].values()), "storage_MB": record["stored_bytes"] / 1e6}
-    if record["peak_memory_bytes"]:
-        costs["memory_GB"] = record["peak_memory_bytes"] / 1e9
-    return judge(path, record["method"], record["variant"], record["target"], costs)
 
 
-def judge(path: Path, method: str, variant: str, target: str, costs: dict[str, float]) -> Judged:
-    """The figures of `path`/answers for a target as typed."""
-    answers, targets = path / "answers", canvas.parse_targets(target)
-    fid = json.loads((answers / FID).read_text()) if (answers / FID).exists() else None
-    return Judged(
-        path=path,
-        method=method,
-        variant=variant,
-        target=",".join(map(str, targets)),
-        kind=targets[0].kind if len(targets) == 1 else "several",
-        protocol=protocol_of(answers),
-        origin=origin(answers),
-        figures=score_folder(answers, target)["mean"],
-        costs=costs | ({"FID": fid["fid"]} if fid else {}),
-        extractor=fid["extractor"] if fid else None,
-    )
+def check_twice(results: list[Result]) -> None:
+    def identity(result: Result):
+        settings = tuple(sorted((key, str(value)) for key, value in result.settings.items()))
+        return result.method, result.variant, result.target, result.origin, result.seed, settings
+
+    for _, same in itertools.groupby(sorted(results, key=lambda r: str(identity(r))), key=identity):
+        first, *others = same
+        if others:
+            raise UserError(f"{first.path} and {others[0].path} are of one method and target; leave one out")
 
 
 def next_command(path: Path) -> str:
@@ -108,13 +194,3 @@ def next_command(path: Path) -> str:
         return f"python -m evaluation.predict {answers}"
     model = read_record(path)["model_path"]
     return f"python -m machine_unlearning.sample --model {model} --run {path} --protocol NAME --out {answers}"
-
-
-def score_folder(folder: str | Path, target: str) -> dict:
-    """`score` of an answer set on disk, with the target and the judges it was read with."""
-    rows, source = read_predictions(folder)
-    try:
-        result = score(rows, protocol_of(folder), canvas.parse_targets(target))
-    except UserError as error:
-        raise UserError(f"{folder}: {error}") from error
-    return {"target": target, "judged": source} | result

@@ -6,29 +6,28 @@ import sys
 from evaluation.metrics.figures import FIGURES
 
 KINDS = ("style", "object", "pair", "several")  # of targets: their figures are different things
-COSTS = {"FID": 2, "seconds": 1, "memory_GB": 2, "storage_MB": 1}  # decimals; GB and MB are powers of 1000
+COSTS = {
+    "FID": 2,
+    "KID": 4,
+    "seconds": 1,
+    "memory_GB": 2,
+    "storage_MB": 1,
+}  # decimals; GB and MB are powers of 1000
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
 TEXTS = ("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst", "grid")  # set left
 
 
-def columns(rows: list[dict]) -> list[str]:
-    """The names that occur in any row, in reading order."""
-    groups = [
-        list(FIGURES),
-        *([f"{kind}_{name}" for name in (*FIGURES, "targets")] for kind in KINDS),
-        list(COSTS),
-    ]
-    names = ["method", "target"]
-    for name in (name for group in groups for name in group):
-        names += [name, *(f"{name}_{statistic}" for statistic in STATISTICS)]
+def columns(rows: list[dict], statistics: bool = True) -> list[str]:
+    """The names that occur in any row, in reading order; without `statistics` figures and costs alone."""
+    figures = [*FIGURES, *(f"{kind}_{name}" for kind in KINDS for name in (*FIGURES, "targets")), *COSTS]
+    suffixes = ("", *map("_{}".format, STATISTICS)) if statistics else ("",)
+    names = ["method", "target", *(name + suffix for name in figures for suffix in suffixes)]
     return [name for name in names if any(name in row for row in rows)]
 
 
 def printed(rows: list[dict]) -> list[str]:
-    """The columns of a table to read; statistics, and CRA_kept of the means, are left to csv and json."""
-    return [
-        name for name in columns(rows) if not name.endswith((*map("_{}".format, STATISTICS), "_CRA_kept"))
-    ]
+    """The columns of a table to read: statistics, and CRA_kept of the means, are left to csv and json."""
+    return [name for name in columns(rows, statistics=False) if not name.endswith("_CRA_kept")]
 
 
 def cell(row: dict, name: str, intervals: bool = False) -> str:

@@ -1,168 +1,199 @@
 """Gallery of a report: images of the base and the unlearned model, of the same prompt and noise
 
-Images are embedded as WebP sprites, one for each answer set; where there are too many, evenly spread cells of
-the grid. `answers/sprite.webp` stands for images that are absent, so that a gallery can be made without them.
-It names the predictions it belongs to, and is passed over beside any others.
-
-    python -m evaluation.gallery runs --out results      # the sprites of runs, beside results' predictions
+A run shows a sample of its own: images of its target first, evenly spread, then those of the worst damage
+beside it. It depends on this run and the base model alone. A small grid is shown whole, and the base model's
+always. Images are kept as one WebP sprite in the answer set, which then stands for them; it names the
+predictions it belongs to, and is made anew beside any others.
 """
 
-import argparse
 import base64
+import contextlib
 import io
+import math
 from concurrent.futures import ThreadPoolExecutor
-from math import gcd
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from evaluation import canvas
 from evaluation.answers.answer_set import Cell, grid
-from evaluation.answers.predictions import PREDICTIONS, read_predictions
-from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic, digest
 from evaluation.core.record import read_record
-from evaluation.protocol import Protocol
-from evaluation.reporting.collect import BASE, Judged, collect
-from evaluation.reporting.rows import grouped
+from evaluation.metrics.figures import shows
+from evaluation.reporting.collect import BASE, Result
+from evaluation.reporting.matrices import accuracies
+from evaluation.reporting.rows import labels
 
 SPRITE = "sprite.webp"
-SIDE, ACROSS, QUALITY = 64, 20, 50  # pixels of a thumbnail, thumbnails in a row, WebP quality
-IMAGES = 40_000  # thumbnails in a report, at about 0.7 kB each
+SIDE, ACROSS = 64, 20  # pixels of a thumbnail; thumbnails in a row, at least
+WHOLE = 250  # images of a grid that is shown whole
+TARGET, COLLATERAL = 40, 20  # images of a larger one: of the target, and of what was lost beside it
+QUALITIES, BYTES = (50, 35, 20, 10), 700  # WebP: the first that needs at most so many bytes a thumbnail
 DESCRIPTION = 0x010E  # Exif's ImageDescription
 
 
-def gallery(judged: list[Judged]) -> dict:
+class Sheet(NamedTuple):
+    """The images of an answer set that a gallery shows."""
+
+    result: Result
+    places: list[int]  # in the grid
+    key: str  # stands for the images judged in these places, and for their order
+
+    @property
+    def path(self) -> Path:
+        return self.result.answers.folder / SPRITE
+
+    @property
+    def cells(self) -> list[Cell]:
+        cells = grid(self.result.protocol)
+        return [cells[place] for place in self.places]
+
+
+def gallery(results: list[Result]) -> dict:
     """Runs whose images, and the base model's, are there; and the commands that draw what is not.
 
-    `data`: `runs` with the numbers of their `grid` and of both answer sets, `grids` of cells, and for every
-    answer set what is `seen` in each cell; `sprites`: for every answer set a WebP file in base64.
+    `data`: `runs` with the numbers of both answer sets and of their `grid`; `sets`, for every answer set the
+    places of its images in the grid and what is seen in each; `grids` of cells. `sprites`: WebP, base64.
     """
-    bases = {one.origin: one for one in judged if one.method == BASE}
-    unique = {one.path: one for one in judged}
-    cells = {one.origin: spread(one.protocol, len(unique)) for one in judged}
-    there = sprites(unique, cells)
-    sets, runs = [], []  # paths of answer sets in use
-    for label, one in ((label, one) for label, group in grouped(judged).items() for one in group):
-        base = bases.get(one.origin)
-        if one.method == BASE or not base or not {base.path, one.path} <= there.keys():
+    made, sheets_of = {}, sheets(results)
+    with ThreadPoolExecutor() as pool:
+        for sheet, content in zip(sheets_of, pool.map(sprite, sheets_of)):
+            if content:
+                made[sheet.path] = sheet, content
+    bases = {result.origin: result for result in results if result.method == BASE}
+    origins, used, runs = list(bases), {}, []
+    for result, label in zip(results, labels(results)):
+        base = bases.get(result.origin)
+        paths = [r.answers.folder / SPRITE for r in (base, result) if r]
+        if result.method == BASE or not base or not {*paths} <= made.keys():
             continue
-        sets += [path for path in (base.path, one.path) if path not in sets]
-        targets = canvas.parse_targets(one.target)
+        numbers = [used.setdefault(path, len(used)) for path in paths]
+        sheet = made[paths[1]][0]
+        covers = [any(t.covers(cell.theme, cell.object) for t in result.targets) for cell in sheet.cells]
         runs.append(
-            {
-                "method": label,
-                "target": one.target,
-                "grid": list(cells).index(one.origin),
-                "base": sets.index(base.path),
-                "own": sets.index(one.path),
-                "covers": [any(t.covers(c.theme, c.object) for t in targets) for c in cells[one.origin]],
-            }
+            {"method": label, "target": result.target, "base": numbers[0], "own": numbers[1]}
+            | {"grid": origins.index(result.origin), "covers": [int(covered) for covered in covers]}
         )
-    found = [seen(unique[path], cells[unique[path].origin]) for path in sets]
+    shown = [made[path] for path in used]
     return {
-        "data": {"runs": runs, "grids": list(cells.values()), "seen": found, "across": ACROSS},
-        "sprites": [base64.b64encode(there[path]).decode() for path in sets],
-        "commands": [sampling(one, judged) for path, one in unique.items() if path not in there],
+        "data": {
+            "runs": runs,
+            "sets": [described(sheet) for sheet, _ in shown],
+            "grids": [grid(base.protocol) for base in bases.values()],
+        },
+        "sprites": [base64.b64encode(content).decode() for _, content in shown],
+        "commands": [sampling(s.result, results) for s in sheets_of if s.path not in made],
     }
 
 
-def spread(protocol: Protocol, sets: int) -> list[Cell]:
-    """Cells to embed of each of `sets` answer sets: all, or every n-th such that each object occurs."""
-    cells = grid(protocol)
-    step = -(-sets * len(cells) // IMAGES)
-    while gcd(step, len(protocol.objects)) > 1:
+def sheets(results: list[Result]) -> list[Sheet]:
+    """One for every answer set."""
+    bases = {result.origin: result for result in results if result.method == BASE}
+    unique = {result.answers.folder: result for result in results}
+    chosen = []
+    for result in unique.values():
+        places = sample(result, bases.get(result.origin))
+        cells, files = grid(result.protocol), result.predictions.sha256.ravel()
+        key = digest([across(len(places)), *([*cells[place], files[place].decode()] for place in places)])
+        chosen.append(Sheet(result, places, key))
+    return chosen
+
+
+def sample(result: Result, base: Result | None) -> list[int]:
+    """Places in the grid: of the target first, then of the worst damage beside it."""
+    size = result.predictions.sha256.size
+    if size <= WHOLE or result.method == BASE:
+        return list(range(size))
+    covered = np.any([shows(target, result.protocol) for target in result.targets], 0)
+    covered = np.broadcast_to(covered, result.predictions.sha256.shape).ravel()
+    shown = spread(np.flatnonzero(covered), TARGET)
+    others = np.flatnonzero(~covered)
+    if base:
+        others = others[np.argsort(-damage(result, base)[others], kind="stable")]
+    worst = others[:COLLATERAL] if base else spread(others, COLLATERAL)
+    return [int(place) for place in (*shown, *worst)]
+
+
+def spread(places: np.ndarray, count: int) -> np.ndarray:
+    """At most so many of them, in steps of the golden section: all themes, objects and seeds."""
+    step = round(0.618 * len(places)) or 1
+    while math.gcd(step, len(places)) > 1:
         step += 1
-    return cells[::step]
+    return places[np.sort(np.arange(min(count, len(places))) * step % len(places))]
 
 
-def files(one: Judged, cells: list[Cell]) -> list[Path]:
-    suffix = "." + one.protocol.format
-    return [one.path / "answers" / canvas.answer_name(*each, suffix=suffix) for each in cells]
+def damage(result: Result, base: Result) -> np.ndarray:
+    """[images]: labels that the base model's image has right and this one has not, and (below 1) how much
+    accuracy the image's theme and object lost."""
+    lost = (accuracies(base) - accuracies(result)) / 201
+    themes, objects = np.split(lost, [len(result.protocol.themes)])
+    both = [
+        before.right.astype(int) - after.right
+        for before, after in zip(base.predictions[:2], result.predictions[:2])
+    ]
+    return (sum(both) + themes[:, None] + objects).ravel()
 
 
-def sprites(unique: dict[Path, Judged], cells: dict) -> dict[Path, bytes]:
-    """Answer set -> its sprite, made of its images or as shipped; without either it is left out."""
-    with ThreadPoolExecutor() as pool:
-        made = pool.map(lambda one: sprite(one, cells[one.origin]), unique.values())
-        return {path: content for path, content in zip(unique, made) if content}
+def across(count: int) -> int:
+    """Thumbnails in a row, such that a sprite of many is no longer than WebP's 16,383 pixels."""
+    return max(ACROSS, math.ceil(math.sqrt(count)))
 
 
-def sprite(one: Judged, cells: list[Cell]) -> bytes | None:
-    paths, shipped = files(one, cells), one.path / "answers" / SPRITE
-    if all(map(Path.exists, paths)):
-        return drawn(paths, key(one.path, cells))
-    if shipped.exists():
-        with Image.open(shipped) as page:
-            if page.getexif().get(DESCRIPTION) == key(one.path, cells):
-                return shipped.read_bytes()
-    return None
+def sprite(sheet: Sheet) -> bytes | None:
+    """The one that is kept, or made of the images and kept; None without either."""
+    if sheet.path.exists():
+        with Image.open(sheet.path) as page:
+            if page.getexif().get(DESCRIPTION) == sheet.key:
+                return sheet.path.read_bytes()
+    suffix = "." + sheet.result.protocol.format
+    paths = [sheet.path.with_name(canvas.answer_name(*cell, suffix=suffix)) for cell in sheet.cells]
+    if not all(map(Path.exists, paths)):
+        return None
+    content = drawn(map(thumbnail, paths), sheet)
+    with contextlib.suppress(OSError), atomic(sheet.path) as temporary:  # a folder that one may only read
+        temporary.write_bytes(content)
+    return content
 
 
-def drawn(paths: list[Path], description: str) -> bytes:
-    """Thumbnails in rows of ACROSS, as WebP."""
-    page = Image.new("RGB", (SIDE * ACROSS, SIDE * -(-len(paths) // ACROSS)))
-    for i, path in enumerate(paths):
-        with Image.open(path) as image:
-            small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-        page.paste(small, (i % ACROSS * SIDE, i // ACROSS * SIDE))
-    exif, file = Image.Exif(), io.BytesIO()
-    exif[DESCRIPTION] = description
-    page.save(file, "WEBP", quality=QUALITY, exif=exif)
+def thumbnail(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        return image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def drawn(pictures, sheet: Sheet) -> bytes:
+    """Pictures of SIDE pixels in rows, as WebP."""
+    count = len(sheet.places)
+    page = Image.new("RGB", (SIDE * across(count), SIDE * -(-count // across(count))))
+    for i, picture in enumerate(pictures):
+        page.paste(picture, (i % across(count) * SIDE, i // across(count) * SIDE))
+    exif = Image.Exif()
+    exif[DESCRIPTION] = sheet.key
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        page.save(file, "WEBP", quality=quality, exif=exif)
+        if file.tell() <= BYTES * count:
+            break
     return file.getvalue()
 
 
-def key(path: Path, cells: list[Cell]) -> str:
-    """Stands for the images judged in these cells, and for their places in a sprite."""
-    files = {row[:3]: row.sha256 for row in read_predictions(path / "answers")[0]}
-    return digest([ACROSS, *([*cell, files.get(cell)] for cell in cells)])
+def described(sheet: Sheet) -> dict:
+    """Places of the images, `across`, and for each the theme and the object seen, and their probabilities."""
+    seen = []
+    for labels_of in sheet.result.predictions[:2]:
+        codes, probs = (values.ravel()[sheet.places] for values in (labels_of.seen, labels_of.seen_prob))
+        seen.append([labels_of.names[code] for code in codes])
+        seen.append([round(float(prob), 2) for prob in probs])
+    return {"places": sheet.places, "across": across(len(sheet.places)), "seen": list(zip(*seen))}
 
 
-def seen(one: Judged, cells: list[Cell]) -> list[tuple[str, str, float, float]]:
-    """For every cell the theme and the object seen, and their probabilities."""
-    rows = {Cell(*row[:3]): row for row in read_predictions(one.path / "answers")[0]}
-    found = [rows[each] for each in cells]
-    return [
-        (r.theme_seen, r.object_seen, round(r.theme_seen_prob, 2), round(r.object_seen_prob, 2))
-        for r in found
-    ]
-
-
-def sampling(one: Judged, judged: list[Judged]) -> str:
+def sampling(result: Result, results: list[Result]) -> str:
     """The command that draws an answer set's images; its base model is that of any run of the same origin."""
-    run = next(other for other in judged if other.origin == one.origin and other.method != BASE)
+    run = next(other for other in results if other.origin == result.origin and other.method != BASE)
     model = read_record(run.path)["model_path"]
-    unlearned = "" if one.method == BASE else f"--run {one.path} "
+    unlearned = "" if result.method == BASE else f"--run {result.path} "
     return (
-        f"python -m machine_unlearning.sample --model {model} {unlearned}--protocol {one.protocol.name} "
-        f"--out {one.path}/answers"
+        f"python -m machine_unlearning.sample --model {model} {unlearned}--protocol {result.protocol.name} "
+        f"--out {result.answers.folder}"
     )
-
-
-@command
-def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.gallery", description="Small images to keep with the predictions of runs."
-    )
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder with METHOD/TARGET runs and images")
-    parser.add_argument("--out", type=Path, required=True, help="folder with the same predictions, or ROOT")
-    args = parser.parse_args(argv)
-    unique = {one.path: one for one in collect([args.root])[0]}
-    cells = {one.origin: spread(one.protocol, len(unique)) for one in unique.values()}
-    made = sprites(unique, cells)
-    if not made:
-        raise UserError(f"{args.root}: no judged answer set has all of its images; draw them first")
-    places = {path: args.out / path.relative_to(args.root) for path in made}
-    for path, place in places.items():
-        here = cells[unique[path].origin]
-        if not (place / "answers" / PREDICTIONS).exists() or key(place, here) != key(path, here):
-            raise UserError(f"--out {place}: lacks the predictions of {path}; copy them there first")
-    for path, place in places.items():
-        with atomic(place / "answers" / SPRITE) as temporary:
-            temporary.write_bytes(made[path])
-    size = sum(map(len, made.values())) / 1e6
-    print(f"{len(made)} sprites of {len(unique)} answer sets in {args.out} ({size:.1f} MB)")
-
-
-if __name__ == "__main__":
-    main()

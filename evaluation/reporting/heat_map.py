@@ -1,28 +1,17 @@
 """Heat maps of percentages with named rows and columns"""
 
-from typing import NamedTuple
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from evaluation.canvas import PHOTO, spoken
-from evaluation.reporting.look import GREY, INK, MARK, page
+from evaluation.reporting.look import GREY, INK, MARK, page, shown
+from evaluation.reporting.matrices import Matrix
 
 KEPT = "YlOrBr_r"  # dark is low: what was lost stands out
 SHARE = "Blues"  # dark is high
 NUMBERS = 30  # columns at most for a number in every cell
 PANELS = 5  # side by side on a page of several
-
-
-class Matrix(NamedTuple):
-    title: str
-    rows: list[str]
-    columns: list[str]
-    values: np.ndarray  # [rows, columns], percent
-    marked: list[set[str]]  # for every row, the columns to frame
-    split: int = 0  # columns before the second domain; 0: there is one only
 
 
 def draw(axes: Axes, matrix: Matrix, colours: str, labels: bool = True) -> None:
@@ -52,10 +41,10 @@ def draw(axes: Axes, matrix: Matrix, colours: str, labels: bool = True) -> None:
 
 
 def draw_grid(axes: Axes, rows: int, columns: int, width: float) -> None:
-    axes.set_xticks(np.arange(columns - 1) + 0.5, minor=True)
-    axes.set_yticks(np.arange(rows - 1) + 0.5, minor=True)
-    axes.grid(which="minor", color="white", linewidth=width)
-    axes.tick_params(which="minor", length=0)
+    """White lines between cells; as ticks of their own they would take most of the drawing's time."""
+    look = {"color": "white", "linewidth": width}
+    axes.hlines(np.arange(rows - 1) + 0.5, -0.5, columns - 0.5, **look)
+    axes.vlines(np.arange(columns - 1) + 0.5, -0.5, rows - 0.5, **look)
 
 
 def write_numbers(axes: Axes, matrix: Matrix, colours: str, colour_of) -> None:
@@ -70,23 +59,21 @@ def write_numbers(axes: Axes, matrix: Matrix, colours: str, colour_of) -> None:
             )
 
 
-def shown(name: str) -> str:
-    return "Photo" if name == PHOTO else spoken(name)
-
-
 def side(columns: int) -> float:
     """Inches of a cell."""
     return 0.16 if columns > NUMBERS else 0.34
 
 
-def one(matrix: Matrix, colours: str, legend: str) -> Figure:
-    """A page with a single matrix."""
-    rows, columns = matrix.values.shape
-    inches = side(columns)
-    figure, (axes,) = page(inches * columns + 2.2, inches * rows + 2)
-    draw(axes, matrix, colours)
-    axes.set_ylabel("forgotten (framed)", color=GREY)
-    add_scale(figure, [axes], legend)
+def side_by_side(matrices: list[Matrix], colours: str, legend: str) -> Figure:
+    """A page with a few matrices in full, in one row."""
+    widths, rows = [len(matrix.columns) for matrix in matrices], max(len(matrix.rows) for matrix in matrices)
+    inches = side(max(widths))
+    size = inches * sum(widths) + 1.7 * len(matrices) + 0.8, inches * rows + 2
+    figure, panels = page(*size, 1, len(matrices), width_ratios=widths)
+    for axes, matrix in zip(panels, matrices):
+        draw(axes, matrix, colours)
+    panels[0].set_ylabel("forgotten (framed)", color=GREY)
+    add_scale(figure, panels, legend)
     return figure
 
 

@@ -9,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evaluation.canvas import PHOTO, spoken
 from evaluation.core.files import atomic
 
 INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"  # as on contact sheets
@@ -42,6 +43,11 @@ STYLE = {
 }
 
 
+def shown(name: str) -> str:
+    """A theme or object as readers see it."""
+    return "Photo" if name == PHOTO else spoken(name)
+
+
 def page(
     width: float, height: float, rows: int = 1, columns: int = 1, **options
 ) -> tuple[Figure, list[Axes]]:
@@ -59,6 +65,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("svg", "png")]
     with atomic(paths[0]) as temporary:
         figure.savefig(temporary, metadata={"Date": None})
+    figure.set_layout_engine("none")  # the places that the first drawing found serve the second
     with atomic(paths[1]) as temporary:
         figure.savefig(temporary, metadata={"Software": None}, pil_kwargs={"optimize": True})
     return paths

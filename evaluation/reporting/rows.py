@@ -1,35 +1,91 @@
-"""The rows of tables: means over targets with their statistics, for a method, a target or a figure"""
+"""The rows of tables: means over targets with their statistics, for a method, a target or a figure
 
-from statistics import fmean, median, stdev
+A row is of runs made alike. Runs of one method with another variant, other settings or another training seed
+have rows of their own, and the label says what sets them apart.
+"""
+
+from collections import Counter, defaultdict
 
 import numpy as np
 
 from evaluation.core.errors import UserError, closest
-from evaluation.metrics.bootstrap import by_seed, interval
-from evaluation.metrics.explain import explain
-from evaluation.metrics.figures import FIGURES
-from evaluation.metrics.published import agreement, differences, published_rows
-from evaluation.reporting.collect import Judged
+from evaluation.metrics import published
+from evaluation.metrics.bootstrap import interval
+from evaluation.metrics.figures import FIGURES, select
+from evaluation.reporting.collect import BASE, REFERENCE, Result
 from evaluation.reporting.formats import COSTS, KINDS, STATISTICS, columns
 
 WORST = 5  # targets named by `method_rows`
+DEFAULTS = ("published", "canvas", "mini")  # variants whose row the paper's stands below, the first there is
 
 
-def means(judged: list[Judged], split: bool = True) -> dict[str, float]:
+def grouped(results: list[Result]) -> dict[str, list[Result]]:
+    """Label of a row of the main table -> its results."""
+    groups = defaultdict(list)
+    for result, label in zip(results, labels(results)):
+        groups[label].append(result)
+    return dict(groups)
+
+
+def labels(results: list[Result]) -> list[str]:
+    """Of every result: the method's name, and whatever else sets its row apart from the others."""
+    marks = [[] for _ in results]
+    origins = [result.origin._asdict() | {"FID": reference(result)} for result in results]
+    for what in origins[0] if origins else ():
+        values = {origin[what] for origin in origins} - {None}
+        if len(values) > 1:
+            for mark, origin in zip(marks, origins):
+                mark += [f"{what} {origin[what][:6]}"] if origin[what] else []
+    of_method, of_variant = defaultdict(list), defaultdict(list)
+    for place, result in enumerate(results):
+        of_method[result.method].append(place)
+        of_variant[result.method, result.variant, result.kind].append(place)
+    for places in of_variant.values():
+        for place, mark in zip(places, different_settings([results[place].settings for place in places])):
+            marks[place] = mark + marks[place]
+    for places in of_method.values():
+        for what in ("seed", "variant"):
+            values = {getattr(results[place], what) for place in places}
+            for place in places if len(values) > 1 else ():
+                value = getattr(results[place], what)
+                marks[place].insert(0, f"seed {value}" if what == "seed" else value)
+    return [
+        f"{result.method} ({', '.join(mark)})" if mark else result.method
+        for result, mark in zip(results, marks)
+    ]
+
+
+def reference(result: Result) -> str | None:
+    """What a FID must share with others to be compared, as one text."""
+    return result.reference and ":".join(str(result.reference[key]) for key in REFERENCE[::-1])
+
+
+def different_settings(settings: list[dict]) -> list[list[str]]:
+    """For each of the runs, what differs from the settings that most of them have: `lr=1e-05`, or nothing."""
+    texts = [{key: str(value) for key, value in run.items()} for run in settings]
+    usual = dict(Counter(tuple(sorted(text.items())) for text in texts).most_common(1)[0][0])
+    names = {name for text in texts for name in text if text.get(name) != usual.get(name)} | set(usual)
+    return [
+        [f"{name}={text.get(name)}" for name in sorted(names) if text.get(name) != usual.get(name)]
+        for text in texts
+    ]
+
+
+def means(results: list[Result], split: bool = True) -> dict[str, float]:
     """Means over targets, figures in percent; statistics of each follow it, as `_sd` and `_low`, `_high`.
 
     With `split`, the names of figures begin with the kind of target, and each kind has its number of targets.
     """
-    row, seeds = {}, [by_seed(one) for one in judged]
+    row = {}
     for kind in KINDS:
-        chosen, prefix = [one.kind == kind for one in judged], f"{kind}_" if split else ""
+        chosen = [result for result in results if result.kind == kind]
+        prefix = f"{kind}_" if split else ""
         for figure in FIGURES:
-            values = [each[figure] for each, good in zip(seeds, chosen) if good and figure in each]
-            add_mean(row, prefix + figure, values)
-        if any(chosen) and split:
-            row[f"{kind}_targets"] = sum(chosen)
+            add_mean(row, prefix + figure, [100 * r.seeds[figure] for r in chosen if figure in r.seeds])
+        if chosen and split:
+            row[f"{kind}_targets"] = len(chosen)
     for cost in COSTS:
-        add_mean(row, cost, [[one.costs[cost]] for one in judged if cost in one.costs])
+        add_mean(row, cost, [[result.costs[cost]] for result in results if cost in result.costs])
     return row
 
 
@@ -37,42 +93,71 @@ def add_mean(row: dict, name: str, values: list) -> None:
     """`values` [targets, seeds]: a target's own value is the mean over its seeds."""
     if not values:
         return
-    targets = [fmean(each) for each in values]
-    row[name] = round(fmean(targets), 6)
+    table = np.array(values)
+    targets = table.mean(1)
+    row[name] = round(float(targets.mean()), 6)
     if len(targets) > 1:
-        row |= {name + "_sd": round(stdev(targets), 6), name + "_median": round(median(targets), 6)}
-    if span := interval(np.array(values)):
+        row[name + "_sd"] = round(float(targets.std(ddof=1)), 6)
+        row[name + "_median"] = round(float(np.median(targets)), 6)
+    if span := interval(table):
         row[name + "_low"], row[name + "_high"] = (round(bound, 6) for bound in span)
 
 
-def grouped(judged: list[Judged]) -> dict[str, list[Judged]]:
-    """Row of the main table -> its targets: one row for each method, variant, protocol and base model."""
-    groups = {}
-    for one in judged:
-        groups.setdefault(label(one, judged), []).append(one)
-    return groups
+def main_rows(results: list[Result]) -> list[dict]:
+    """A row for each group, and a last row with Spearman's correlation between ours and the paper's.
 
-
-def main_rows(judged: list[Judged]) -> list[dict]:
-    """A row for each group, its published row below.
-
-    If three methods or more have both, a last row holds Spearman's rank correlation between the two.
+    The paper's row of a method stands below its `published` variant where that was run, else below the
+    default. Training seeds have a row each, and below them their mean with its spread over seeds.
     """
-    published, rows, pairs = published_rows(), [], []
-    for name, group in grouped(judged).items():
-        rows.append({"method": name} | means(group))
-        if paper := published.pop(group[0].method.lower(), None):
-            rows[-1] |= differences(rows[-1], paper)
-            rows.append(paper)
-            pairs.append(rows[-2:])
+    groups, paper, rows, pairs = grouped(results), published.published_rows(), [], []
+    below = {}
+    for label, group in groups.items():
+        before = below.get(group[0].method)
+        if before is None or rank(group[0]) < rank(groups[before][0]):
+            below[group[0].method] = label
+    made = {label: {"method": label} | means(group) for label, group in groups.items()}
+    made = with_seeds(groups, made)
+    for label, row in made.items():
+        rows.append(row)
+        method = groups[label][0].method if label in groups else None
+        if below.get(method) == label and method.lower() in paper:
+            theirs = paper[method.lower()]
+            rows[-1] |= published.differences(row, theirs)
+            rows.append(theirs)
+            pairs.append((row, theirs))
     if len(pairs) > 2:
-        rows.append({"method": f"rank correlation ({len(pairs)})"} | agreement(pairs))
+        rows.append({"method": f"rank correlation ({len(pairs)})"} | published.agreement(pairs))
     return rows
 
 
-def target_rows(judged: list[Judged]) -> list[dict]:
+def rank(result: Result) -> int:
+    """The paper's row belongs to the variant of the lowest rank."""
+    return DEFAULTS.index(result.variant) if result.variant in DEFAULTS else len(DEFAULTS)
+
+
+def with_seeds(groups: dict[str, list[Result]], rows: dict[str, dict]) -> dict[str, dict]:
+    """The rows, and behind the last training seed of a method their mean; its spread is that over seeds."""
+    families = defaultdict(list)
+    for label, group in groups.items():
+        if f"seed {group[0].seed}" in label:
+            families[label.replace(f"seed {group[0].seed}", "\0 seeds")].append(label)
+    result = {}
+    for label, row in rows.items():
+        result[label] = row
+        for name, members in families.items():
+            if label == members[-1] and len(members) > 1:
+                result[name] = {"method": name.replace("\0", str(len(members)))}
+                for column in columns([rows[member] for member in members], statistics=False)[1:]:
+                    values = [[rows[member][column]] for member in members if column in rows[member]]
+                    if len(values) == len(members) and not column.endswith("_targets"):
+                        add_mean(result[name], column, values)
+    return result
+
+
+def target_rows(results: list[Result]) -> list[dict]:
     return [
-        {"method": label(one, judged), "target": one.target} | means([one], split=False) for one in judged
+        {"method": label, "target": result.target} | means([result], split=False)
+        for result, label in zip(results, labels(results))
     ]
 
 
@@ -81,48 +166,86 @@ def with_differences(rows: list[dict]) -> list[dict]:
     result = []
     for before, row in zip([{}, *rows], rows):
         result.append(row)
-        if row["method"].endswith("(published)"):
+        if row["method"].endswith(published.MARK):
             gaps = {key[:-5]: f"{value:+.2f}" for key, value in before.items() if key.endswith("_diff")}
             result.append({"method": "  difference"} | gaps)
     return result
 
 
-def method_rows(name: str, judged: list[Judged]) -> list[dict]:
+def method_rows(name: str, results: list[Result]) -> list[dict]:
     """One row for every figure and cost of a method: its statistics, counts and worst targets."""
-    group, result = find(name, judged, "--method"), []
-    values = {
-        one.target: one.costs | {f"{one.kind}_{k}": 100 * v for k, v in one.figures.items()} for one in group
-    }
+    group, rows = find(name, results, "--method"), []
     row = main_rows(group)[0]
-    for key in columns([row]):
-        chosen = [one for one in group if key in values[one.target]]
-        chosen.sort(key=lambda one: values[one.target][key], reverse=key in COSTS)
-        if not chosen:
+    for key in columns([row], statistics=False):
+        kind, _, figure = key.partition("_")
+        if key in COSTS:
+            values = {r: r.costs[key] for r in group if key in r.costs}
+        else:
+            values = {r: 100 * r.figures[figure] for r in group if r.kind == kind and figure in r.figures}
+        if not values:
             continue
-        result.append({"figure": key, "mean": row[key], "targets": len(chosen)})
+        rows.append({"figure": key, "mean": row[key], "targets": len(values)})
         if key not in COSTS:
-            figure = key.partition("_")[2]
-            result[-1]["images"] = sum(len(explain(one, figure)[0]) for one in chosen)
-        result[-1] |= {what: row[f"{key}_{what}"] for what in STATISTICS if f"{key}_{what}" in row}
-        result[-1]["worst"] = [f"{one.target} {values[one.target][key]:.1f}" for one in chosen[:WORST]]
-    return result
+            rows[-1]["images"] = sum(images_of(result, figure) for result in values)
+        rows[-1] |= {what: row[f"{key}_{what}"] for what in STATISTICS if f"{key}_{what}" in row}
+        worst = sorted(values, key=values.get, reverse=key in COSTS)[:WORST]
+        rows[-1]["worst"] = [f"{result.target} {values[result]:.1f}" for result in worst]
+    return rows
 
 
-def find(name: str, judged: list[Judged], flag: str) -> list[Judged]:
+def images_of(result: Result, figure: str) -> int:
+    """How many images a figure counts, once for each of the targets forgotten at once."""
+    selections = [select(figure, target, result.targets, result.protocol) for target in result.targets]
+    return len(result.protocol.seeds) * sum(int(s.images.sum()) for s in selections if s)
+
+
+def find(name: str, results: list[Result], flag: str) -> list[Result]:
     """The group of that label, or of that method if it is the only one."""
-    groups = grouped(judged)
-    fitting = [each for each, group in groups.items() if name in (each, group[0].method)]
+    groups = grouped(results)
+    fitting = [label for label, group in groups.items() if name in (label, group[0].method)]
     if len(fitting) != 1:
         raise UserError(f"{flag} {name}: no single row of that name; {closest(name, fitting or groups)}")
     return groups[fitting[0]]
 
 
-def label(one: Judged, judged: list[Judged]) -> str:
-    """The method's name and whatever else sets its row apart from the others."""
-    marks = []
-    if len({other.variant for other in judged if other.method == one.method}) > 1:
-        marks.append(one.variant)
-    for i, (what, value) in enumerate(one.origin._asdict().items()):
-        if len({other.origin[i] for other in judged}) > 1:
-            marks.append(f"{what} {value[:6]}")
-    return f"{one.method} ({', '.join(marks)})" if marks else one.method
+def paired_rows(names: list[str], results: list[Result]) -> list[dict]:
+    """Two rows of the main table, a figure a row: their difference over the targets that both forgot.
+
+    Targets and noise are the same for both, so the interval is that of the difference itself.
+    """
+    ours, theirs = ({r.targets: r for r in find(name, results, "--compare")} for name in names)
+    if next(iter(ours.values())).origin != next(iter(theirs.values())).origin:
+        raise UserError(f"--compare {' '.join(names)}: of different protocols, models or judges")
+    rows = []
+    for kind in KINDS:
+        shared = [targets for targets, result in ours.items() if targets in theirs and result.kind == kind]
+        for figure in FIGURES:
+            pairs = [
+                [100 * side[targets].seeds[figure] for side in (ours, theirs)]
+                for targets in shared
+                if figure in ours[targets].seeds
+            ]
+            if not pairs:
+                continue
+            table = np.array(pairs)  # [targets, 2, seeds]
+            difference = table[:, 0] - table[:, 1]
+            low, high = interval(difference) or (None, None)
+            first, second = (float(mean) for mean in table.mean((0, 2)))
+            rows.append({"figure": f"{kind}_{figure}", names[0]: first, names[1]: second})
+            rows[-1] |= {"difference": float(difference.mean()), "low": low, "high": high}
+            rows[-1] |= {"targets": len(pairs)}
+    if not rows:
+        raise UserError(f"--compare {' '.join(names)}: they forgot no target in common")
+    return rows
+
+
+def unequal_targets(results: list[Result]) -> list[str]:
+    """What a row lacks of the targets that others have, in sentences."""
+    groups = {label: group for label, group in grouped(results).items() if group[0].method != BASE}
+    sets = {label: {result.target for result in group} for label, group in groups.items()}
+    everything = dict.fromkeys(result.target for group in groups.values() for result in group)
+    return [
+        f"Targets differ: {label} has no {', '.join(t for t in everything if t not in targets)}."
+        for label, targets in sets.items()
+        if len(targets) < len(everything)
+    ]

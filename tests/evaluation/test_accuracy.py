@@ -6,6 +6,7 @@ import pytest
 from evaluation import accuracy
 from evaluation import protocol as protocols
 from evaluation.answers.answer_set import grid
+from evaluation.answers.predictions import from_rows
 from evaluation.canvas import PHOTO, parse_targets
 from evaluation.core.errors import UserError
 from evaluation.metrics import figures
@@ -13,7 +14,7 @@ from tests import synthetic
 
 
 def score(protocol, target, see=synthetic.right):
-    return figures.score(synthetic.predictions(protocol, see), protocol, parse_targets(target))
+    return figures.score(synthetic.seen(protocol, see), protocol, parse_targets(target))
 
 
 @pytest.mark.parametrize(
@@ -111,7 +112,7 @@ def test_what_the_target_became():
         protocol, lambda cell: ("Winter", "Sea") if cell.theme == "Sketch" else cell[:2]
     )
     rows = [row._replace(theme_seen_prob=0.3) if row.object == "Cats" else row for row in rows]
-    result = figures.score(rows, protocol, parse_targets("Sketch"))
+    result = figures.score(from_rows(rows, protocol), protocol, parse_targets("Sketch"))
     became = result["targets"]["Sketch"]["became"]
     assert became["theme"] == {"seen": {"Winter": 1.0}, "unsure": pytest.approx(1 / 3)}
     assert became["object"] == {"seen": {"Sea": 1.0}, "unsure": 0}
@@ -135,7 +136,7 @@ def test_what_the_target_became():
 def test_rows_must_be_the_grid(change, fault):
     protocol = synthetic.protocol()
     with pytest.raises(UserError, match=fault):
-        figures.score(change(synthetic.predictions(protocol)), protocol, parse_targets("Sketch"))
+        from_rows(change(synthetic.predictions(protocol)), protocol)
 
 
 def test_a_target_the_protocol_lacks():

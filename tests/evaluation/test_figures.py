@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from evaluation import figures
-from evaluation.core.files import write_json
-from evaluation.reporting import became
+from evaluation.reporting import plots
 from evaluation.reporting.collect import collect
 from evaluation.reporting.look import COLOURS, MARKERS
+from evaluation.reporting.matrices import became
 from evaluation.reporting.rows import grouped
 from tests import synthetic
 
@@ -37,7 +37,7 @@ def runs(tmp_path):
             run = synthetic.run_folder(
                 root, method, target, PROTOCOL, forget(target), seconds={"setup": 0.0, "unlearn": seconds}
             )
-            write_json(run / "answers" / "fid.json", {"fid": fid, "extractor": "classifier"})
+            synthetic.distances(run, {target: fid})
     return root
 
 
@@ -66,43 +66,54 @@ def test_every_figure_in_both_formats_and_twice_the_same_bytes(runs, tmp_path):
 
 
 def test_radar_runs_from_dearest_to_cheapest(runs):
-    values = {label: figures.metrics(group) for label, group in groups(runs).items()}
-    assert list(values["esd"]) == [*figures.QUALITIES, *figures.COSTS]
+    values = {label: plots.metrics(group) for label, group in groups(runs).items()}
+    assert list(values["esd"]) == [*plots.QUALITIES, *plots.COSTS]
     assert values["esd"]["UA"] == pytest.approx(75)  # styles 50, objects 100; the pair is of another kind
-    closeness = {label: figures.cheapness("FID", each, values.values()) for label, each in values.items()}
+    closeness = {label: plots.cheapness("FID", metric, values.values()) for label, metric in values.items()}
     assert closeness == pytest.approx({"esd": 100, "salun": 100 * 2 / 3, "toy": 0})
-    assert figures.cheapness("storage_MB", values["esd"], values.values()) == 100  # all alike
+    assert plots.cheapness("storage_MB", values["esd"], values.values()) == 100  # all alike
 
 
 def test_a_metric_that_one_method_lacks_is_left_out(runs):
     for path in (runs / "toy").glob("*/answers/fid.json"):
         path.unlink()
-    axes = figures.radar(groups(runs)).axes[0]
+    axes = plots.radar(groups(runs)).axes[0]
     assert [text.get_text().split("\n")[0] for text in axes.get_xticklabels()] == [
         "UA", "IRA", "CRA", "time", "memory", "storage"
     ]  # fmt: skip
 
 
 def test_trade_off_is_of_targets_and_seeds(runs):
-    forgotten, kept = figures.plane(groups(runs)["esd"], "style")
+    forgotten, kept = plots.plane(groups(runs)["esd"], "style")
     assert forgotten.tolist() == [[100, 0], [100, 0]]  # Monet, Sketch; forgotten with seed 1 alone
     assert kept.shape == (2, 2) and (kept == 100).all()
-    assert figures.plane(groups(runs)["esd"], "several") is None
-    figure = figures.tradeoff(groups(runs), [])
+    assert plots.plane(groups(runs)["esd"], "several") is None
+    figure = plots.tradeoff(groups(runs), [])
     assert [axes.get_title() for axes in figure.axes] == ["Styles", "Objects"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ESD", "SalUn", "TOY"]
-    places = figures.stretched(np.array([0, 50, 95, 98, 99, 100]))
+    places = plots.stretched(np.array([0, 50, 95, 98, 99, 100]))
     assert (np.diff(places) > 0).all() and places[4] - places[3] > 0.05 * (places[-1] - places[0])
 
 
 def test_what_forgotten_images_became(runs):
-    matrix = became.shares("", groups(runs)["esd"], "style")
-    assert matrix.rows == ["Monet", "Sketch"] and matrix.columns == list(PROTOCOL.themes)
-    assert matrix.values.tolist() == [[50, 0, 0, 50], [0, 0, 50, 50]]
+    matrix = became("", groups(runs)["esd"], "style")
+    assert matrix.rows == ["Monet", "Sketch"] and matrix.columns == [*PROTOCOL.themes, "other"]
+    assert matrix.values.tolist() == [[50, 0, 0, 50, 0], [0, 0, 50, 50, 0]]
     assert matrix.marked == [{"Monet"}, {"Sketch"}]
-    matrix = became.shares("", groups(runs)["esd"], "object")  # the photos do not count
-    assert matrix.values.tolist() == [[0, 100, 0]] and matrix.columns == list(PROTOCOL.objects)
-    assert became.shares("", [], "style") is None
+    matrix = became("", groups(runs)["esd"], "object")  # the photos do not count
+    assert matrix.values.tolist() == [[0, 100, 0, 0]]
+    assert became("", [], "style") is None
+
+
+def test_labels_that_the_protocol_lacks_are_others(runs):
+    """A judge knows more styles and objects than a small protocol asks for; none may be lost."""
+
+    def see(cell):
+        return ("Rust", "Dogs") if cell.theme == "Sketch" and cell.seed == 1 else (cell.theme, cell.object)
+
+    synthetic.run_folder(runs, "odd", "Sketch", PROTOCOL, see)
+    matrix = became("", groups(runs)["odd"], "style")
+    assert matrix.values.tolist() == [[0, 0, 50, 0, 50]] and matrix.values.sum() == 100
 
 
 def test_a_look_for_every_method():

@@ -1,17 +1,23 @@
-"""Sprites that stand for images which are not there."""
+"""The images of a report: which are shown, and the sprites that stand for them."""
 
-import base64
+import io
 import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
+from PIL import Image
 
-from evaluation import report
+from evaluation import canvas, report
+from evaluation import protocol as protocols
+from evaluation.answers.answer_set import grid
 from evaluation.answers.predictions import read_predictions, write_predictions
 from evaluation.reporting import gallery
 from evaluation.reporting.collect import collect
 from tests import synthetic
 
 PROTOCOL = synthetic.protocol()
+LARGE = replace(protocols.load("canvas"), name="large", size=16)
 
 
 @pytest.fixture
@@ -23,66 +29,112 @@ def runs(tmp_path):
     return root
 
 
-@pytest.fixture
-def results(runs, tmp_path):
-    """The same runs without their images."""
-    return shutil.copytree(runs, tmp_path / "results", ignore=shutil.ignore_patterns("*.png"))
-
-
-def ship(runs, results):
-    gallery.main([str(runs), "--out", str(results)])
-
-
 def shown(root):
     return gallery.gallery(collect([root])[0])
 
 
-def test_a_gallery_without_images_is_the_same(runs, results, capsys):
-    assert shown(results)["sprites"] == [] and len(shown(results)["commands"]) == 3
-    ship(runs, results)
-    assert "3 sprites of 3 answer sets" in capsys.readouterr().out
-    assert shown(results) == shown(runs) and len(shown(runs)["sprites"]) == 3
-    file = results / "esd/Sketch/answers/sprite.webp"
-    assert base64.b64encode(file.read_bytes()).decode() in shown(results)["sprites"]
+def sprites(root):
+    return {path.parent.parent.name: path for path in sorted(root.rglob("sprite.webp"))}
+
+
+def test_sprites_stay_and_stand_for_their_images(runs, tmp_path):
+    first = shown(runs)
+    assert list(sprites(runs)) == ["base", "Cats", "Sketch"] and len(first["sprites"]) == 3
+    results = shutil.copytree(runs, tmp_path / "results", ignore=shutil.ignore_patterns("*.png"))
+    assert shown(results) == first
     report.main([str(results), "--out", str(results)])
     page = (results / "report.html").read_text()
     assert page.count('id="sprite') == 3 and 'class="missing"' not in page
+    for path in results.rglob("sprite.webp"):
+        path.unlink()
+    assert shown(results)["sprites"] == [] and len(shown(results)["commands"]) == 3
 
 
-def test_images_come_before_a_sprite(runs, results):
-    ship(runs, results)
-    path = "esd/Sketch/answers/sprite.webp"
-    (runs / path).write_bytes((results / path).read_bytes() + b"other")
-    assert shown(runs) == shown(results)
+def test_another_method_makes_no_other_sprite_anew(runs):
+    shown(runs)
+    before = {name: path.stat().st_mtime_ns for name, path in sprites(runs).items()}
+    synthetic.run_folder(runs, "uce", "Monet", PROTOCOL, synthetic.right, images=True)
+    assert len(shown(runs)["sprites"]) == 4
+    after = {name: path.stat().st_mtime_ns for name, path in sprites(runs).items()}
+    assert {name: after[name] for name in before} == before and "Monet" in after
 
 
-def judge_anew(folder):
-    """Predictions of other images."""
-    rows, source = read_predictions(folder / "answers")
-    write_predictions(folder / "answers", [row._replace(sha256="f" * 16) for row in rows], source)
+def test_a_sprite_of_other_images_is_not_shown(runs):
+    shown(runs)
+    folder = runs / "esd/Sketch/answers"
+    rows, source = read_predictions(folder)
+    write_predictions(folder, [row._replace(sha256="f" * 16) for row in rows], source)
+    for path in folder.glob("*.png"):
+        path.unlink()
+    assert [run["target"] for run in shown(runs)["data"]["runs"]] == ["Cats"]
+    assert len(shown(runs)["commands"]) == 1
 
 
-def test_a_sprite_of_other_images_is_not_shown(runs, results):
-    ship(runs, results)
-    judge_anew(results / "esd/Sketch")
-    assert [run["target"] for run in shown(results)["data"]["runs"]] == ["Cats"]
-    assert len(shown(results)["commands"]) == 1
+def test_a_folder_that_one_may_only_read(runs, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(gallery, "atomic", refuse)
+    assert len(shown(runs)["sprites"]) == 3 and not sprites(runs)
 
 
-def test_a_sprite_of_other_cells_is_not_shown(runs, results, monkeypatch):
-    ship(runs, results)
-    monkeypatch.setattr(gallery, "IMAGES", 20)
-    assert shown(results)["sprites"] == []
+def broken(cell):
+    """Sketch is forgotten; Dogs suffer everywhere, and of all images Monet's Cats of one seed most."""
+    theme = "Winter" if cell.theme == "Sketch" else cell.theme
+    if cell[:2] == ("Monet", "Cats") and cell.seed == 188:
+        return "Rust", "Dogs"
+    return theme, "Cats" if cell.object == "Dogs" and cell.seed == 288 else cell.object
 
 
-def test_refuses_what_does_not_fit(runs, results, capsys):
-    judge_anew(results / "esd/Cats")
-    for root, out, message in (
-        (runs, results, "results/esd/Cats: lacks the predictions of"),
-        (runs, results / "none", "results/none/base: lacks the predictions of"),
-        (results, results, "no judged answer set has all of its images"),
-    ):
-        with pytest.raises(SystemExit):
-            ship(root, out)
-        assert message in capsys.readouterr().err
-    assert not [*results.rglob("sprite.webp")]
+def sample_of(root, target, see, base=True):
+    if base:
+        synthetic.answer_set(root / "base" / "answers", LARGE, see=synthetic.right)
+    synthetic.run_folder(root, "esd", target, LARGE, see)
+    results, _ = collect([root])
+    result = next(result for result in results if result.method == "esd")
+    cells = grid(LARGE)
+    return [cells[place] for place in gallery.sample(result, results[0] if base else None)]
+
+
+@pytest.mark.parametrize("target", ["Sketch", "Dogs", "Sketch+Dogs"])
+def test_a_sample_is_of_the_target_and_of_the_worst_damage(target, tmp_path):
+    cells = sample_of(tmp_path, target, broken)
+    (asked,) = canvas.parse_targets(target)
+    own = [cell for cell in cells if asked.covers(cell.theme, cell.object)]
+    assert cells[: len(own)] == own and len(set(cells)) == len(cells) == len(own) + gallery.COLLATERAL
+    assert len(own) == (5 if asked.kind == "pair" else gallery.TARGET)
+    if target == "Sketch":
+        assert {cell.object for cell in own} == set(LARGE.objects) and len({cell.seed for cell in own}) == 5
+    rest = cells[len(own) :]
+    assert rest[0] == ("Monet", "Cats", 188)  # both labels are lost
+    if target != "Dogs":
+        assert all(cell.object == "Dogs" and cell.seed == 288 for cell in rest[1:] if cell.theme != "Sketch")
+
+
+def test_a_sample_without_a_base_is_spread_evenly(tmp_path):
+    rest = sample_of(tmp_path, "Sketch", broken, base=False)[gallery.TARGET :]
+    assert len({cell.theme for cell in rest}) >= 10 and len({cell.seed for cell in rest}) == 5
+
+
+def test_small_grids_and_the_base_model_are_shown_whole(runs, tmp_path):
+    assert [len(sheet.places) for sheet in gallery.sheets(collect([runs])[0])] == [24, 24, 24]
+    sample_of(tmp_path, "Sketch", broken)
+    sizes = [len(sheet.places) for sheet in gallery.sheets(collect([tmp_path])[0])]
+    assert sizes == [5100, gallery.TARGET + gallery.COLLATERAL]
+    assert 64 * gallery.across(5100) < 16383 and 64 * -(-5100 // gallery.across(5100)) < 16383
+
+
+def test_a_sprite_shows_the_images_in_order(runs):
+    sheet = gallery.sheets(collect([runs])[0])[1]
+    with Image.open(io.BytesIO(gallery.sprite(sheet))) as page:
+        assert page.format == "WEBP" and page.size == (64 * 20, 64 * 2)
+        for i in (0, 5, 23):  # colours of tests.synthetic
+            x, y = 64 * (i % 20) + 32, 64 * (i // 20) + 32
+            assert page.convert("RGB").getpixel((x, y)) == pytest.approx((7 * i, 31 * i % 256, 255), abs=12)
+
+
+def test_a_sprite_of_noise_is_bounded(runs):
+    """Whatever the images show, a report of 700 runs stays a file that a browser opens."""
+    sheet, rng = gallery.sheets(collect([runs])[0])[0], np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)) for _ in sheet.places]
+    assert len(gallery.drawn(noise, sheet)) <= 2 * gallery.BYTES * len(sheet.places)

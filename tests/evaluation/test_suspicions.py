@@ -1,8 +1,8 @@
 import pytest
 
 from evaluation import accuracy
+from evaluation.answers.predictions import from_rows
 from evaluation.canvas import parse_targets
-from evaluation.metrics import figures
 from evaluation.metrics.suspicions import suspicions
 from tests import synthetic
 
@@ -12,13 +12,12 @@ PROTOCOL = synthetic.protocol()
 def look(see=synthetic.right, files="run", base=synthetic.right, target="Sketch"):
     """Suspicions about answers; every image is a file of its own, named `files`."""
 
-    def rows(see, files):
-        found = synthetic.predictions(PROTOCOL, see)
-        return [row._replace(sha256=f"{files}{i}") for i, row in enumerate(found)]
+    def seen(see, files):
+        rows = enumerate(synthetic.predictions(PROTOCOL, see))
+        return from_rows([row._replace(sha256=f"{files}{i}") for i, row in rows], PROTOCOL)
 
-    ours, its, targets = rows(see, files), rows(base, "base"), parse_targets(target)
-    result = figures.score(ours, PROTOCOL, targets) | {"base": figures.score(its, PROTOCOL, targets)}
-    return suspicions(ours, result, its)
+    ours, its, targets = seen(see, files), seen(base, "base"), tuple(parse_targets(target))
+    return suspicions(its, PROTOCOL) + suspicions(ours, PROTOCOL, targets, its)
 
 
 def forgot(cell):
@@ -52,16 +51,15 @@ def test_nothing_to_say_of_a_clean_result():
     ],
 )
 def test_each_is_said(arguments, sentences):
-    found = look(**arguments)
-    assert len(found) == len(sentences), found
-    for sentence, said in zip(sentences, found):
-        assert sentence in said
+    odd = look(**arguments)
+    assert len(odd) == len(sentences), odd
+    for part, sentence in zip(sentences, odd):
+        assert part in sentence
 
 
 def test_one_file_over_and_over():
-    rows = synthetic.predictions(PROTOCOL)  # all of one hash
-    (said,) = suspicions(rows, figures.score(rows, PROTOCOL, []))
-    assert said.startswith("23 of 24 images are byte for byte the same")
+    (sentence,) = suspicions(synthetic.seen(PROTOCOL), PROTOCOL)  # all of one hash
+    assert sentence.startswith("23 of 24 images are byte for byte the same")
 
 
 def test_the_command_says_so_and_compares_a_foreign_model(tmp_path, capsys):

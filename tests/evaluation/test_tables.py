@@ -13,8 +13,9 @@ from evaluation import tables
 from evaluation.answers.predictions import read_predictions, write_predictions
 from evaluation.core.files import write_json
 from evaluation.metrics import bootstrap
-from evaluation.metrics.explain import explain
 from evaluation.reporting.collect import collect
+from evaluation.reporting.explain import explain
+from evaluation.reporting.rows import main_rows
 from tests import synthetic
 
 RIGHT = synthetic.right
@@ -108,7 +109,7 @@ def test_fid_is_a_mean_over_all_targets(runs, capsys, monkeypatch):
     monkeypatch.chdir(runs)  # where there are no weights
     assert "FID not measured (needs checkpoints/mini/style_classifier" in table(capsys, runs)[1]
     for target, value in (("Sketch", 10.0), ("Monet", 20.0), ("Cats", 60.0)):
-        write_json(runs / "esd" / target / "answers" / "fid.json", {"fid": value, "extractor": "classifier"})
+        synthetic.distances(runs / "esd" / target, {target: value})
     rows, notes = table(capsys, runs)
     assert rows["esd"]["FID"] == 30 and "FID" not in rows["toy"]
     assert "classifier extractor" in notes
@@ -167,7 +168,7 @@ def test_names_what_is_not_judged(runs, capsys):
 
 
 def test_markdown_and_csv_say_the_same(runs, capsys):
-    rows = tables.main_rows(collect([runs])[0])
+    rows = main_rows(collect([runs])[0])
     tables.main([str(runs)])
     head, rule, *body = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     titles = [title.strip() for title in head.strip("|").split("|")]
@@ -219,13 +220,12 @@ def test_interval_sees_targets_and_seeds():
     assert 20 < low < 40 and 60 < high < 80  # sd of a mean of 20 halves: 11
 
 
-def test_figures_of_seeds_average_to_those_of_the_target(runs):
+def test_figures_of_seeds_are_those_of_their_images(runs):
     synthetic.run_folder(runs, "toy", "Monet,Cats", synthetic.protocol(), lost("Monet", "Sea", seeds=(2,)))
-    for one in collect([runs])[0]:
-        seeds = bootstrap.by_seed(one)
-        assert {k: 100 * v for k, v in one.figures.items()} == pytest.approx(
-            {k: v.mean() for k, v in seeds.items()}
-        )
+    toy = next(r for r in collect([runs])[0] if (r.method, r.target) == ("toy", "Monet,Cats"))
+    assert toy.seeds["UA"].tolist() == [0, 0.5]  # of Monet's images all are lost, of Cats' none
+    assert toy.seeds["CRA"].tolist() == [1, 0.75]  # Sea is lost for Monet, no style for Cats
+    assert toy.figures["UA"] == 0.25
 
 
 def test_statistics_stand_in_json_and_behind_an_option(runs, capsys):
@@ -275,14 +275,14 @@ def test_every_figure_is_explained_by_its_images(runs):
     synthetic.run_folder(runs, "toy", "Monet,Cats", synthetic.protocol(), lost("Monet", "Sea", seeds=(2,)))
     synthetic.run_folder(runs, "toy", "Sketch+Sea", synthetic.protocol(), lost("Sea", "Monet", seeds=(1,)))
     explained = 0
-    for one in collect([runs])[0]:
-        for figure, value in one.figures.items():
-            lines, total = explain(one, figure)
+    for result in collect([runs])[0]:
+        for figure, value in result.figures.items():
+            lines, total = explain(result, figure)
             flags = [word in ("right", "unlearned") for x in lines for word in x["counts_as"].split(" + ")]
-            if one.kind != "several":
-                assert sum(flags) / len(flags) == pytest.approx(value), (one.path, figure)
+            if result.kind != "several":
+                assert sum(flags) / len(flags) == pytest.approx(value), (result.path, figure)
             assert f"{100 * value:.2f} %" in total
-            assert all((one.path / "answers" / x["image"]).suffix == ".png" for x in lines)
+            assert all((result.path / "answers" / x["image"]).suffix == ".png" for x in lines)
             explained += 1
     assert explained > 30
 
@@ -322,9 +322,9 @@ def test_suspicious_runs_are_named_below_the_table(tmp_path, capsys):
     synthetic.answer_set(tmp_path / "base" / "answers", protocol, see=seen["base"])
     for method, target in (("esd", "Sketch"), ("esd", "Monet"), ("toy", "Sketch")):
         synthetic.run_folder(tmp_path, method, target, protocol, seen[method])
-    for folder in (tmp_path / "base", tmp_path / "esd/Sketch", tmp_path / "toy/Sketch"):
+    for number, folder in enumerate((tmp_path / "base", tmp_path / "esd/Sketch", tmp_path / "toy/Sketch")):
         rows, source = read_predictions(folder / "answers")
-        rows = [row._replace(sha256=f"{folder.parent.name}{i}") for i, row in enumerate(rows)]
+        rows = [row._replace(sha256=f"{number:08x}{i:08x}") for i, row in enumerate(rows)]
         write_predictions(folder / "answers", rows, source)
     tables.main([str(tmp_path)])
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("suspicious: ")]
@@ -352,9 +352,118 @@ def test_latex_is_a_booktabs_table(runs, capsys):
 def test_shipped_results_are_explained():
     """The miniature's real runs, as far as they lie beside the code."""
     root = Path(__file__).parents[2] / "results" / "mini"
-    one = next(one for one in collect([root])[0] if (one.method, one.target) == ("esd", "Sketch"))
-    for figure, value in one.figures.items():
-        lines, _ = explain(one, figure)
+    results = collect([root])[0]
+    result = next(r for r in results if (r.method, r.target) == ("esd", "Sketch"))
+    for figure, value in result.figures.items():
+        lines, _ = explain(result, figure)
         assert sum(x["counts_as"] in ("right", "unlearned") for x in lines) / len(lines) == pytest.approx(
             value
         )
+
+
+def test_a_fid_belongs_to_its_images_and_its_reference(runs, capsys):
+    """What is averaged was measured alike: of these images, against the same data, with the same network."""
+    synthetic.distances(runs / "esd/Sketch", {"Sketch": 10.0})
+    synthetic.distances(runs / "esd/Monet", {"Monet": 20.0}, data_digest="e" * 16)
+    with pytest.raises(SystemExit):
+        tables.main([str(runs)])
+    assert "their FIDs are of another data_digest" in capsys.readouterr().err
+    rows, _ = table(capsys, runs, "--any-protocol")
+    assert {row["FID"] for row in rows.values() if "FID" in row and "published" not in row["method"]} == {
+        10,
+        20,
+    }
+    synthetic.distances(runs / "esd/Monet", {"Monet": 20.0}, images="0" * 16)
+    with pytest.raises(SystemExit):
+        tables.main([str(runs)])
+    assert "esd/Monet/answers: fid.json is of other images" in capsys.readouterr().err
+
+
+def test_the_base_models_fid_leaves_out_what_each_methods_leaves_out(runs, capsys):
+    synthetic.distances(None, {"": 1.0, "Sketch": 2.0, "Monet": 4.0, "Cats": 9.0}, runs / "base/answers")
+    rows, _ = table(capsys, runs)
+    assert rows["base"]["FID"] == 5 and rows["base"]["KID"] == pytest.approx(
+        0.05
+    )  # the pair was not measured
+    assert {t: table(capsys, runs, "--per-target")[0][f"base{t}"]["FID"] for t in ("Sketch", "Cats")} == {
+        "Sketch": 2, "Cats": 9,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("key", ["model", "run", "protocol"])
+def test_predictions_of_something_else_are_refused(key, runs, capsys):
+    """A manifest made anew does not adopt the predictions beside it."""
+    path = runs / "esd/Sketch/answers/manifest.json"
+    manifest = json.loads(path.read_text())
+    other = {"model": "f" * 16, "run": manifest["run"] | {"seed": 5}}
+    other["protocol"] = json.loads((runs / "base/answers/manifest.json").read_text())["protocol"]
+    other["protocol"] |= {"hash": "f" * 16}
+    write_json(path, manifest | {key: other[key]})
+    with pytest.raises(SystemExit):
+        tables.main([str(runs)])
+    assert f"predictions are of another {key}" in capsys.readouterr().err
+
+
+def test_other_settings_have_a_row_of_their_own(runs, capsys):
+    """Of three style targets one was trained with another rate; objects may have settings of their own."""
+    protocol = synthetic.protocol()
+    gone = lambda cell: ("Monet" if cell.theme == "Winter" else cell.theme, cell.object)  # noqa: E731
+    synthetic.run_folder(runs, "esd", "Winter", protocol, gone, settings={"lr": 2e-5})
+    synthetic.run_folder(
+        runs / "more", "esd", "Sea", protocol, lost("Sea"), settings={"lr": 1e-5, "batch": 4}
+    )
+    rows, notes = table(capsys, runs, runs / "more")
+    assert rows["esd"]["style_targets"] == 2 and rows["esd (lr=2e-05)"]["style_targets"] == 1
+    assert rows["esd"]["style_UA"] == 75 and rows["esd (lr=2e-05)"]["style_UA"] == 100
+    assert "esd (lr=2e-05) has no" in notes
+    assert not any("None" in name for name in rows)  # what one of them lacks is said by the other's value
+
+
+def test_training_seeds_have_a_row_each_and_a_mean(runs, capsys):
+    protocol = synthetic.protocol()
+    for seed, see in ((1, lost("Sketch", seeds=(1,))), (2, RIGHT)):
+        synthetic.run_folder(runs / f"seed{seed}", "esd", "Sketch", protocol, see, seed=seed)
+    rows, _ = table(capsys, runs, runs / "seed1", runs / "seed2")
+    assert [rows[f"esd (seed {seed})"]["style_UA"] for seed in (0, 1, 2)] == [75, 50, 0]
+    mean = rows["esd (3 seeds)"]
+    assert mean["style_UA"] == pytest.approx(125 / 3)
+    assert mean["style_UA_sd"] == pytest.approx(statistics.stdev([75, 50, 0])) and "style_targets" not in mean
+
+
+def test_unequal_targets_are_said(runs, capsys):
+    assert "Targets differ: toy has no Cats, Monet, Sketch." in table(capsys, runs)[1]
+    assert "Targets differ: esd has no Sketch+Cats." in table(capsys, runs)[1]
+
+
+@pytest.mark.parametrize("variants", [("canvas", "mini", "published"), ("canvas", "mini"), ("odd", "mini")])
+def test_the_papers_row_stands_below_published_or_the_default(variants, tmp_path, capsys):
+    for variant in variants:
+        synthetic.run_folder(
+            tmp_path / variant, "esd", "Sketch", synthetic.protocol(), RIGHT, variant=variant
+        )
+    names = list(table(capsys, *(tmp_path / variant for variant in variants))[0])
+    wanted = next(name for name in ("published", "canvas", "mini") if name in variants)
+    assert names[names.index("ESD (published)") - 1] == f"esd ({wanted})"
+
+
+def test_a_paired_comparison_is_of_the_same_targets_and_noise(runs, capsys):
+    """Both methods fail with the same seed: their difference is sure where their means are not."""
+    protocol = synthetic.protocol()
+    for target in ("Sketch", "Monet", "Cats"):
+        synthetic.run_folder(runs, "uce", target, protocol, lost(target, seeds=(1,)))
+        synthetic.run_folder(runs, "ca", target, protocol, lost(target, seeds=(1,)))
+    synthetic.run_folder(runs, "ca", "Winter", protocol, RIGHT)
+    tables.main([str(runs), "--compare", "uce", "ca", "--format", "json"])
+    rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert rows["style_UA"] | {"figure": ""} == {
+        "figure": "", "uce": 50, "ca": 50, "difference": 0, "low": 0, "high": 0, "targets": 2,
+    }  # fmt: skip
+    tables.main([str(runs), "--compare", "esd", "uce", "--format", "json"])
+    rows = {row["figure"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    difference = np.array([[0, 100], [0, 0]])  # Sketch: 100, 100 against 100, 0; Monet: 100, 0 twice
+    assert (rows["style_UA"]["difference"], rows["object_UA"]["difference"]) == (25, 50)
+    assert (rows["style_UA"]["low"], rows["style_UA"]["high"]) == bootstrap.interval(difference)
+    for names, message in ((("esd", "toy"), "no target in common"), (("esd", "ucf"), "did you mean uce")):
+        with pytest.raises(SystemExit):
+            tables.main([str(runs), "--compare", *names])
+        assert message in capsys.readouterr().err

@@ -2,8 +2,9 @@ import csv
 
 import pytest
 
-from evaluation.reporting import interference
+from evaluation import figures
 from evaluation.reporting.collect import collect
+from evaluation.reporting.matrices import interference
 from tests import synthetic
 
 PROTOCOL = synthetic.protocol()
@@ -32,9 +33,9 @@ def read(path):
 
 
 def test_rows_and_columns(runs):
-    each = interference.matrices(collect([runs])[0])
-    assert list(each) == ["esd", "toy"]
-    matrix = each["esd"]
+    matrices = interference(collect([runs])[0])
+    assert list(matrices) == ["esd", "toy"]
+    matrix = matrices["esd"]
     assert matrix.rows == ["base", "Monet", "Sketch", "Cats", "Sketch+Cats"]
     assert matrix.columns == [*PROTOCOL.themes, *PROTOCOL.objects] and matrix.split == 4
     assert matrix.marked == [set(), {"Monet"}, {"Sketch"}, {"Cats"}, {"Sketch", "Cats"}]
@@ -42,7 +43,7 @@ def test_rows_and_columns(runs):
 
 
 def test_cells_are_accuracies(runs, tmp_path):
-    interference.main([str(runs), "--out", str(tmp_path / "out")])
+    figures.main([str(runs), "--out", str(tmp_path / "out")])
     lines = read(tmp_path / "out" / "interference.csv")
     row = lines["esd", "Sketch"]
     assert (row["Sketch"], row["Seed_Images"], row["Monet"]) == ("0.00", "0.00", "100.00")
@@ -53,21 +54,21 @@ def test_cells_are_accuracies(runs, tmp_path):
 
 
 def test_one_method_alone(runs, tmp_path, capsys):
-    interference.main([str(runs), "--out", str(tmp_path / "out"), "--method", "toy"])
+    figures.main([str(runs), "--out", str(tmp_path / "out"), "--method", "toy"])
     assert list(read(tmp_path / "out" / "interference.csv")) == [("toy", "base"), ("toy", "Sketch")]
     assert not (tmp_path / "out" / "interference.png").exists()  # a page of several methods
     with pytest.raises(SystemExit):
-        interference.main([str(runs), "--out", str(tmp_path / "out"), "--method", "base"])
+        figures.main([str(runs), "--out", str(tmp_path / "out"), "--method", "base"])
     assert "--method base:" in capsys.readouterr().err
 
 
 def test_without_base(runs):
     (runs / "base" / "answers" / "predictions.csv.gz").unlink()
-    assert interference.matrices(collect([runs])[0])["toy"].rows == ["Sketch"]
+    assert interference(collect([runs])[0])["toy"].rows == ["Sketch"]
 
 
 def test_refuses_to_mix(runs, tmp_path, capsys):
     synthetic.run_folder(runs, "uce", "Sketch", synthetic.protocol(steps=7), synthetic.right)
     with pytest.raises(SystemExit):
-        interference.main([str(runs), "--out", str(tmp_path / "out")])
+        figures.main([str(runs), "--out", str(tmp_path / "out")])
     assert "protocol" in capsys.readouterr().err and not (tmp_path / "out").exists()
