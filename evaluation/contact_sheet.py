@@ -13,22 +13,18 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation import canvas
-from evaluation.answers.answer_set import Cell, protocol_of, read_manifest
+from evaluation.answers.answer_set import protocol_of, read_manifest
 from evaluation.canvas import Target
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
 from evaluation.core.record import read_record
+from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.protocol import Protocol
+from evaluation.reporting.palette import EDGE, GREY, INK, MARK
 
-WIDTH, MARGIN, LABELS, HEADER = (
-    1400,
-    26,
-    128,
-    140,
-)  # pixels: page, white border, names on the left, text on top
+WIDTH, MARGIN, LABELS, HEADER = 1400, 26, 128, 140  # pixels: page, border, names on the left, text on top
 GAP, PAIR_GAP, OBJECT_GAP = 8, 4, 22  # between columns, between base and unlearned, between objects
 COLUMNS, LARGEST = 11, 150  # themes, and pixels of an image, at most
-INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"
 
 
 class Layout(NamedTuple):
@@ -77,9 +73,9 @@ def panel(base: Path, answers: Path, seed: int | None = None, objects: int = 3) 
     write_labels(ImageDraw.Draw(page), f"{record['method'].upper()}: {names} forgotten", layout, targets)
     for theme, left in layout.lefts.items():
         for obj, top in layout.tops.items():
-            cell = Cell(theme, obj, seed)
+            name = canvas.answer_name(theme, obj, seed, suffix="." + protocol.format)
             for folder, y in ((base, top), (answers, top + layout.below)):
-                page.paste(thumbnail(folder, protocol, cell, layout.side), (left, y))
+                page.paste(edged(thumbnail(read_picture(folder / name), layout.side)), (left, y))
     for target in targets:
         draw_frame(ImageDraw.Draw(page), layout, target)
     return page
@@ -95,13 +91,10 @@ def check_base(base: Path, answers: Path) -> None:
         )
 
 
-def thumbnail(folder: Path, protocol: Protocol, cell: Cell, side: int) -> Image.Image:
-    with Image.open(folder / canvas.answer_name(*cell, suffix="." + protocol.format)) as image:
-        small = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
-    ImageDraw.Draw(small).rectangle(
-        (0, 0, side - 1, side - 1), outline=EDGE
-    )  # white images end somewhere, too
-    return small
+def edged(image: Image.Image) -> Image.Image:
+    """The image itself, with an edge drawn inside it: white images end somewhere, too."""
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=EDGE)
+    return image
 
 
 def write_labels(draw: ImageDraw.ImageDraw, title: str, layout: Layout, targets: list[Target]) -> None:
@@ -141,11 +134,10 @@ def draw_frame(draw: ImageDraw.ImageDraw, layout: Layout, target: Target) -> Non
 
 
 def stack(panels: list[Image.Image]) -> Image.Image:
-    page = Image.new("RGB", (WIDTH, sum(each.height for each in panels)), "white")
-    top = 0
-    for each in panels:
-        page.paste(each, (0, top))
-        top += each.height
+    page, top = Image.new("RGB", (WIDTH, sum(picture.height for picture in panels)), "white"), 0
+    for picture in panels:
+        page.paste(picture, (0, top))
+        top += picture.height
     return page
 
 

@@ -8,7 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from evaluation.canvas import PHOTO, spoken
-from evaluation.reporting.look import GREY, INK, MARK, page
+from evaluation.reporting.look import page
+from evaluation.reporting.palette import GREY, INK, MARK
 
 KEPT = "YlOrBr_r"  # dark is low: what was lost stands out
 SHARE = "Blues"  # dark is high
