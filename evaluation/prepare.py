@@ -4,7 +4,7 @@
     python -m evaluation.prepare --verify OUT
 
 DATA is a folder, or the published parquet shards. OUT has the layout of the folder, so everything reads it
-as `--data OUT`: central squares, resized as `evaluation.data.pictures.square` does, as JPEG of quality 95 without
+as `--data OUT`: central squares, resized as `data.pictures.square` does, as JPEG of quality 95 without
 chroma subsampling. The originals are JPEGs themselves, many times larger; next to theirs the loss is small (a
 mean error of one to three grey levels of 255, less the smoother the image), for a third to a half of PNG's
 bytes and a third of its time to decode. Train on the copy; measure FID on the originals.
