@@ -65,6 +65,6 @@ def report(folder: str | Path, hashes: bool = False) -> None:
                 print(f"{file_digest(folder / row.file, 64)}  {row.file}")
     count = Counter(what for what, _ in states)
     print(*(f"{count[what]} {what}" for what in ("present", "missing", "wrong")), sep=", ")
-    print(f"where each is published, and who needs it: {LIST}")
+    print(f"where they are published, and who needs them: {LIST}")
     if count["wrong"]:
         raise UserError(f"{folder}: {count['wrong']} files are not what they should be; download them again")

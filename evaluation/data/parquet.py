@@ -106,13 +106,12 @@ def rows_by_shard(files: list[Path]) -> dict[Path, list]:
 
 def open_rows(shards: dict[Path, list], wanted: list) -> list[io.BytesIO]:
     """The images of a few rows; reads no shard that has none of them."""
-    found = {}
-    for file, rows in shards.items():
+    files = {}
+    for shard, rows in shards.items():
         if not set(wanted).isdisjoint(rows):
-            for row, content in zip(rows, read(file, ["image.bytes"], batch=8), strict=True):
-                if row in wanted:
-                    found[row] = io.BytesIO(content["image"]["bytes"])
-    return [found[row] for row in wanted]
+            contents = zip(rows, read(shard, ["image.bytes"], batch=8), strict=True)
+            files |= {row: io.BytesIO(line["image"]["bytes"]) for row, line in contents if row in wanted}
+    return [files[row] for row in wanted]
 
 
 class Shards:
