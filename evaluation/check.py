@@ -71,19 +71,19 @@ def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
     mini = set(present) <= set(dataset.THEMES) and inside.isdisjoint(NOT_MINI)
     themes = dataset.THEMES if mini else sorted({*canvas.THEMES, *present})
     objects = dataset.OBJECTS if mini else canvas.OBJECTS
-    images = []
+    paths = []
     for theme in folders(root, themes, problems):
         for obj in folders(root / theme, objects, problems):
-            images += check_cell(root / theme / obj, problems)
+            paths += check_cell(root / theme / obj, problems)
     with ProcessPoolExecutor() if decode else ThreadPoolExecutor(16) as pool:
-        faults = pool.map(partial(damage, decode=decode), images, chunksize=64)
-        for path, fault in zip(images, tqdm(faults, "check images", len(images), disable=None)):
+        faults = pool.map(partial(damage, decode=decode), paths, chunksize=64)
+        for path, fault in zip(paths, tqdm(faults, "check images", len(paths), disable=None)):
             if fault:
                 problems["damaged image, get it again"].append(f"{path.relative_to(root)}: {fault}")
-    there = {(*path.parts[-3:-1], int(path.stem)): path for path in images}
+    there = {(*path.parts[-3:-1], int(path.stem)): path for path in paths}
     check_pairs(there, lambda rows: map(there.get, rows), problems)
     world = "the miniature's" if mini else "the benchmark's"
-    return f"{len(images)} images of {world} {len(themes)} themes x {len(objects)} objects", problems
+    return f"{len(paths)} images of {world} {len(themes)} themes x {len(objects)} objects", problems
 
 
 def folders(parent: Path, wanted, problems) -> list[str]:

@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation import canvas
@@ -25,6 +26,7 @@ from evaluation.reporting.palette import EDGE, GREY, INK, MARK
 WIDTH, MARGIN, LABELS, HEADER = 1400, 26, 128, 140  # pixels: page, border, names on the left, text on top
 GAP, PAIR_GAP, OBJECT_GAP = 8, 4, 22  # between columns, between base and unlearned, between objects
 COLUMNS, LARGEST = 11, 150  # themes, and pixels of an image, at most
+font = ImageFont.load_default  # of a size in pixels
 
 
 class Layout(NamedTuple):
@@ -86,9 +88,7 @@ def check_base(base: Path, answers: Path) -> None:
     if above["run"] is not None:
         raise UserError(f"--base {base}: answers of an unlearned model; name the base model's answer set")
     if (above["protocol"]["hash"], above["model"]) != (below["protocol"]["hash"], below["model"]):
-        raise UserError(
-            f"--base {base}: another protocol or model than {answers}, so the noise is not the same"
-        )
+        raise UserError(f"--base {base}: another protocol or model than {answers}, so noise is not the same")
 
 
 def edged(image: Image.Image) -> Image.Image:
@@ -120,10 +120,6 @@ def write_fitting(draw, where, text: str, width: int, anchor: str, colour: str) 
     draw.text(where, text, colour, font(size), anchor, stroke_width=0.3 if colour == MARK else 0)
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
 def draw_frame(draw: ImageDraw.ImageDraw, layout: Layout, target: Target) -> None:
     """A frame around the target's images on the page: a column, two rows, or one image of each model."""
     lefts = [x for theme, x in layout.lefts.items() if target.style in (None, theme)]
@@ -133,30 +129,18 @@ def draw_frame(draw: ImageDraw.ImageDraw, layout: Layout, target: Target) -> Non
         draw.rectangle((min(lefts) - 5, min(tops) - 5, *corner), outline=MARK, width=3)
 
 
-def stack(panels: list[Image.Image]) -> Image.Image:
-    page, top = Image.new("RGB", (WIDTH, sum(picture.height for picture in panels)), "white"), 0
-    for picture in panels:
-        page.paste(picture, (0, top))
-        top += picture.height
-    return page
-
-
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.contact_sheet", description="Before and after, side by side."
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.contact_sheet", description="Before and after.")
     parser.add_argument("--base", type=Path, required=True, help="answer set of the base model")
-    parser.add_argument(
-        "--answers", type=Path, required=True, nargs="+", help="answer sets of unlearned models"
-    )
+    parser.add_argument("--answers", type=Path, required=True, nargs="+", help="those of unlearned models")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--seed", type=int, help="of the answer sets (default: their first)")
     parser.add_argument("--objects", type=int, default=3, help="rows of objects in a panel (default 3)")
     args = parser.parse_args(argv)
-    page = stack([panel(args.base, answers, args.seed, args.objects) for answers in args.answers])
+    panels = [panel(args.base, answers, args.seed, args.objects) for answers in args.answers]
     with atomic(args.out) as temporary:
-        page.save(temporary, optimize=True)
+        Image.fromarray(np.vstack(panels)).save(temporary, optimize=True)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ def damage(file, decode: bool = False) -> str | None:
     """What is wrong with an image, a path or its bytes; None if nothing is."""
     with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
         head = stream.read(16)
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - TAIL))
+        length = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, length - TAIL))
         tail = stream.read()
-        if not size:
+        if not length:
             return "empty"
         end = next((end for start, end in ENDS.items() if head.startswith(start)), None)
         if end is None:
@@ -57,9 +57,8 @@ def check_pairs(there, files_of, problems) -> None:
         likeness = looks[1:] @ looks[0].T  # [style, painting, photo]
         own = np.diagonal(likeness, axis1=1, axis2=2)
         if ((own >= likeness.max(2) - 1e-6).mean(1)).max() < 0.4:  # by chance: 0.05
-            problems["numbers of photos and paintings seem to disagree, look at some"].append(
-                f"{' and '.join(styles)}: {obj}"
-            )
+            kind = "numbers of photos and paintings seem to disagree, look at some"
+            problems[kind].append(f"{' and '.join(styles)}: {obj}")
         return
 
 

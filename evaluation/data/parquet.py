@@ -42,9 +42,7 @@ def cell_of(caption: str) -> tuple[str, str]:
     theme = match["theme"].replace(" ", "_") if match else None
     theme = canvas.PHOTO if theme in ("photo", "Photo") else theme
     if theme not in KNOWN or match["object"] not in canvas.OBJECTS:
-        raise UserError(
-            f"caption {caption!r}: not 'A Cats image in Van Gogh style' or another of the benchmark's names"
-        )
+        raise UserError(f"caption {caption!r}: expected names as in 'A Cats image in Van Gogh style'")
     return theme, match["object"]
 
 
