@@ -23,7 +23,7 @@ from evaluation.judges.judging import check_labels, find_files, judge, judged, o
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m evaluation.predict", description="Judges answer sets.")
+    parser = argparse.ArgumentParser("python -m evaluation.predict", description="Judges answer sets.")
     parser.add_argument("folders", nargs="+", metavar="DIR", help="answer set: manifest.json and images")
     parser.add_argument("--style-classifier", metavar="FILE", help="default: the protocol's")
     parser.add_argument("--object-classifier", metavar="FILE")

@@ -150,7 +150,8 @@ def metadata(path: str | Path) -> dict:
 def _read_ours(path, task, labels):
     about = metadata(path)
     if about["task"] != task:
-        raise UserError(f"{path}: for the {about['task']} task; one of the {task} task was expected")
+        made = f"a classifier of the {about['task']} task"
+        raise UserError(f"{path}: {made}; one of the {task} task was expected")
     if labels is not None and list(labels) != about["labels"]:
         has, wanted = (f"{len(names)} ({', '.join(names[:3])} ...)" for names in (about["labels"], labels))
         raise UserError(f"{path}: a classifier of other labels; it has {has}, expected {wanted}")
