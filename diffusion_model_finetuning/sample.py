@@ -29,7 +29,8 @@ from evaluation.answers.answer_set import AnswerSet
 from evaluation.core.cost import synchronize
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
-from evaluation.data.images import CanvasImages, open_image, to_tensor
+from evaluation.data.images import CanvasImages, to_tensor
+from evaluation.data.pictures import read_picture, square
 
 
 def fill(sd, draw, answers: AnswerSet) -> int:
@@ -89,7 +90,7 @@ def one_picture(sd, args):
         return sample(sd, [args.prompt], [args.seed], args.steps, args.guidance, args.size)[0]
     if not args.photo:
         raise UserError("--photo is missing: this model edits; name an image file")
-    photo = to_tensor(open_image(args.photo, args.size))[None]
+    photo = to_tensor(square(read_picture(args.photo), args.size))[None]
     return ip2p.edit(sd, photo, [args.prompt], [args.seed], args.steps, args.guidance, args.photo_guidance)[0]
 
 

@@ -10,6 +10,7 @@ which of the files that others publish (`checkpoints/checkpoints.csv`) are there
 
 import argparse
 import difflib
+import itertools
 import os
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -50,7 +51,7 @@ def elsewhere(root: Path) -> str:
     """The end of the sentence that says that `root` holds no folder of a theme."""
     below = [root / name for name in subfolders(root)]
     if any(folder.name in canvas.OBJECTS for folder in below):
-        if any(themes_in(folder) for folder in below):
+        if any(map(themes_in, below)):
             return "its folders are {object}/{style}, expected {style}/{object}"
         return f"it is the folder of one style; give its parent, {root.resolve().parent}"
     deeper = [folder / name for folder in below for name in subfolders(folder)]
@@ -70,23 +71,23 @@ def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
     mini = set(present) <= set(dataset.THEMES) and inside.isdisjoint(NOT_MINI)
     themes = dataset.THEMES if mini else sorted({*canvas.THEMES, *present})
     objects = dataset.OBJECTS if mini else canvas.OBJECTS
-    images = []
+    paths = []
     for theme in folders(root, themes, problems):
         for obj in folders(root / theme, objects, problems):
-            images += check_cell(root / theme / obj, problems)
+            paths += check_cell(root / theme / obj, problems)
     with ProcessPoolExecutor() if decode else ThreadPoolExecutor(16) as pool:
-        found = pool.map(partial(damage, decode=decode), images, chunksize=64)
-        for path, fault in zip(images, tqdm(found, "check images", len(images), disable=None)):
+        faults = pool.map(partial(damage, decode=decode), paths, chunksize=64)
+        for path, fault in zip(paths, tqdm(faults, "check images", len(paths), disable=None)):
             if fault:
                 problems["damaged image, get it again"].append(f"{path.relative_to(root)}: {fault}")
-    there = {(*path.parts[-3:-1], int(path.stem)): path for path in images}
+    there = {(*path.parts[-3:-1], int(path.stem)): path for path in paths}
     check_pairs(there, lambda rows: map(there.get, rows), problems)
     world = "the miniature's" if mini else "the benchmark's"
-    return f"{len(images)} images of {world} {len(themes)} themes x {len(objects)} objects", problems
+    return f"{len(paths)} images of {world} {len(themes)} themes x {len(objects)} objects", problems
 
 
 def folders(parent: Path, wanted, problems) -> list[str]:
-    """Those wanted that are there; notes the absent, with the name that may be meant, and the unknown."""
+    """Those wanted that are there. Problems: the absent, with the name that may be meant, and the unknown."""
     there = subfolders(parent)
     unknown = [name for name in there if name not in wanted]
     for name in wanted:
@@ -103,13 +104,12 @@ def folders(parent: Path, wanted, problems) -> list[str]:
 
 def near(name: str, known) -> list[str]:
     lower = {other.lower(): other for other in known}
-    return [
-        lower[match] for match in difflib.get_close_matches(name.lower().replace(" ", "_"), lower, 1, 0.7)
-    ]
+    matches = difflib.get_close_matches(name.lower().replace(" ", "_"), lower, 1, 0.7)
+    return [lower[match] for match in matches]
 
 
 def check_cell(folder: Path, problems) -> list[Path]:
-    """The images {number}.jpg of one style and object; notes the numbers of 1 to 20 that are not there."""
+    """The images {number}.jpg of a style and object. Numbers of 1 to 20 that are not there are problems."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
     numbers = [int(stem) for name in names if (stem := Path(name).stem).isdecimal()]
     images = {number: f"{number}.jpg" for number in numbers if f"{number}.jpg" in names}
@@ -128,7 +128,7 @@ def check_cell(folder: Path, problems) -> list[Path]:
 
 def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[str]]]:
     shards, problems, there = parquet.rows_by_shard(files), defaultdict(list), defaultdict(set)
-    rows = [row for each in shards.values() for row in each]
+    rows = list(itertools.chain(*shards.values()))
     for theme, obj, index in rows:
         there[theme, obj].add(index)
     for theme in canvas.THEMES:
@@ -150,32 +150,23 @@ def report(root: str | Path, decode: bool = False) -> None:
         print(f"{root}: drawn by code, nothing to check")
         return
     holds, problems = check(root, decode)
-    problems = {kind: found for kind, found in problems.items() if found}
     print(f"{root}: {holds}")
-    for kind, found in problems.items():
-        print(f"{kind} ({len(found)})", *found[:SHOWN], sep="\n  ")
-        if len(found) > SHOWN:
-            print(f"  ... and {len(found) - SHOWN} more")
-    if problems:
-        raise UserError(f"{root}: {sum(map(len, problems.values()))} problems, listed above")
+    for kind, places in problems.items():
+        if places:
+            more = [f"... and {len(places) - SHOWN} more"] if len(places) > SHOWN else []
+            print(f"{kind} ({len(places)})", *places[:SHOWN], *more, sep="\n  ")
+    if count := sum(map(len, problems.values())):
+        raise UserError(f"{root}: {count} problems, listed above")
     print("nothing is missing or damaged" if decode else "nothing is missing or truncated")
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.check",
-        description="What a copy of the data set lacks, or a folder of checkpoints.",
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.check", description=__doc__.partition("\n")[0])
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("data", nargs="?", help="folder of the data set, or of its parquet shards")
-    what.add_argument(
-        "--files",
-        nargs="?",
-        const="checkpoints",
-        metavar="DIR",
-        help="which files of checkpoints/checkpoints.csv are in DIR (default checkpoints)",
-    )
+    listed = "which files of checkpoints/checkpoints.csv are in DIR (default checkpoints)"
+    what.add_argument("--files", nargs="?", const="checkpoints", metavar="DIR", help=listed)
     parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
     parser.add_argument("--hash", action="store_true", help="print the SHA-256 of every file (slow)")
     args = parser.parse_args(argv)

@@ -17,8 +17,10 @@ compare with (answers of a text-to-image model), `text` is all there is.
 """
 
 import argparse
+import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -31,7 +33,8 @@ from evaluation import canvas
 from evaluation.answers.answer_set import Cell
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import file_digest, write_json
-from evaluation.data.images import CanvasImages, open_image, to_tensor
+from evaluation.data.images import CanvasImages, to_tensor
+from evaluation.data.pictures import read_picture
 from evaluation.generators import CLIP
 
 BATCH = 32
@@ -42,18 +45,14 @@ class Clip:
 
     def __init__(self, folder: str | Path, device: str):
         if not (Path(folder) / "config.json").exists():
-            raise UserError(
-                f"--clip {folder}: no CLIP model (config.json, model.safetensors and its tokenizer)"
-            )
+            raise UserError(f"--clip {folder}: no CLIP model (config.json, model.safetensors and tokenizer)")
         try:
-            self.model, info = CLIPModel.from_pretrained(
-                folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-            )
+            how = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+            self.model, info = CLIPModel.from_pretrained(folder, **how)
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError) as error:
-            raise UserError(
-                f"--clip {folder}: not a complete CLIP model ({str(error).splitlines()[0]})"
-            ) from error
+            reason = str(error).splitlines()[0]
+            raise UserError(f"--clip {folder}: not a complete CLIP model ({reason})") from error
         if missing := sorted(info["missing_keys"]):
             raise UserError(f"--clip {folder}: not the weights of a CLIP model, which have {missing[0]}")
         self.model.eval().requires_grad_(False).to(device)
@@ -61,18 +60,17 @@ class Clip:
         self.size = self.model.config.vision_config.image_size
         self.length = self.model.config.text_config.max_position_embeddings
 
-    def images(self, images: torch.Tensor) -> torch.Tensor:
+    def images(self, pixels: torch.Tensor) -> torch.Tensor:
         """[B,3,H,W] in [0,1] -> unit features [B,D]."""
-        images = F.interpolate(images, (self.size, self.size), mode="bicubic", align_corners=False)
-        mean, std = (images.new_tensor(rgb).view(3, 1, 1) for rgb in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
-        images = ((images - mean) / std).to(self.model.device)
-        return F.normalize(self.model.get_image_features(images).pooler_output).cpu()
+        pixels = F.interpolate(pixels, (self.size, self.size), mode="bicubic", align_corners=False)
+        mean, std = (pixels.new_tensor(rgb).view(3, 1, 1) for rgb in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
+        pixels = ((pixels - mean) / std).to(self.model.device)
+        return F.normalize(self.model.get_image_features(pixels).pooler_output).cpu()
 
     def texts(self, captions: list[str]) -> torch.Tensor:
         """-> unit features [B,D]."""
-        tokens = self.tokenizer(
-            captions, padding="max_length", truncation=True, max_length=self.length, return_tensors="pt"
-        ).to(self.model.device)
+        fit = {"padding": "max_length", "truncation": True, "max_length": self.length}
+        tokens = self.tokenizer(captions, return_tensors="pt", **fit).to(self.model.device)
         return F.normalize(self.model.get_text_features(**tokens).pooler_output).cpu()
 
 
@@ -95,9 +93,7 @@ def answers_in(folder: Path) -> dict[Cell, Path]:
 def photos_of(cells, data: str, size: int):
     """-> function(cell) -> the photo of the cell's object and number, float32 [3,size,size]."""
     if odd := [cell.seed for cell in cells if cell.seed not in canvas.NUMBERS]:
-        raise UserError(
-            f"--data {data}: seed{odd[0]} in a file name is no photo's number, so no photo was edited"
-        )
+        raise UserError(f"--data {data}: seed{odd[0]} in a file name is no photo's number, none was edited")
     rows = sorted({(cell.object, cell.seed) for cell in cells})
     photos = CanvasImages(data, [(canvas.PHOTO, obj) for obj, _ in rows], {n for _, n in rows}, size)
     number = {row: i for i, row in enumerate(photos.rows)}
@@ -111,36 +107,33 @@ def in_batches(function, items: list, name: str) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def measure(folder: Path, clip: Clip, data: str | None) -> dict:
+def scores(folder: Path, clip: Clip, data: str | None) -> dict:
     """Means over all images, and over those of every theme; `data`: where the edited photos are."""
     paths = answers_in(folder)
-    cells, size = list(paths), open_image(next(iter(paths.values()))).width
-    sources = {"edited": lambda cell: to_tensor(open_image(paths[cell]))}
-    captions = [[canvas.prompt(cell.theme, cell.object) for cell in cells]]
+    cells = list(paths)
+    sources = {"edited": lambda cell: to_tensor(read_picture(paths[cell]))}
+    prompts = [[canvas.prompt(cell.theme, cell.object) for cell in cells]]
     if data:
-        sources["photos"] = photos_of(cells, data, size)
-        captions.append([canvas.prompt(canvas.PHOTO, cell.object) for cell in cells])
-    texts = sorted({text for each in captions for text in each})
-    said = dict(zip(texts, in_batches(clip.texts, texts, "captions")))
+        sources["photos"] = photos_of(cells, data, read_picture(paths[cells[0]]).width)
+        prompts.append([canvas.prompt(canvas.PHOTO, cell.object) for cell in cells])
+    distinct = sorted({*itertools.chain(*prompts)})
+    feature = dict(zip(distinct, in_batches(clip.texts, distinct, "captions")))
     with ThreadPoolExecutor() as pool:
-        shown = [
-            in_batches(
-                lambda chunk, read=read: clip.images(torch.stack(list(pool.map(read, chunk)))), cells, name
-            )
-            for name, read in sources.items()
-        ]
-    spoken = [torch.stack([said[text] for text in each]) for each in captions]
-    figures = similarities(shown[0], spoken[0], *shown[1:], *spoken[1:])
-    of_theme = {
-        theme: [cell.theme == theme for cell in cells] for theme in sorted({cell.theme for cell in cells})
-    }
+
+        def seen(chunk, load):
+            return clip.images(torch.stack(list(pool.map(load, chunk))))
+
+        features = [in_batches(partial(seen, load=load), cells, name) for name, load in sources.items()]
+    captions = [torch.stack([feature[prompt] for prompt in column]) for column in prompts]
+    figures = similarities(features[0], captions[0], *features[1:], *captions[1:])
+    themes = {cell.theme: torch.tensor([c.theme == cell.theme for c in cells]) for cell in sorted(cells)}
     return {
         "clip": clip.digest,
         "images": len(cells),
         "data": data,
         "mean": {name: float(cosines.mean()) for name, cosines in figures.items()},
         "themes": {
-            name: {theme: float(cosines[torch.tensor(mask)].mean()) for theme, mask in of_theme.items()}
+            name: {theme: float(cosines[mask].mean()) for theme, mask in themes.items()}
             for name, cosines in figures.items()
         },
     }
@@ -149,28 +142,24 @@ def measure(folder: Path, clip: Clip, data: str | None) -> dict:
 def edited_data(folder: Path) -> str | None:
     """The data set whose photos an answer set edits, if its manifest names one."""
     path = folder / "manifest.json"
-    run = json.loads(path.read_text())["run"] if path.exists() else None
-    return (run or {}).get("data") if (run or {}).get("method") == "ip2p" else None
+    run = path.exists() and json.loads(path.read_text())["run"]
+    return run.get("data") if run and run["method"] == "ip2p" else None
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.clip_score", description="CLIP similarities of edited photos."
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.clip_score", description="CLIP similarities.")
     parser.add_argument("answers", type=Path, help="folder of {theme}_{object}_seed{n}.png")
-    parser.add_argument(
-        "--clip", required=True, metavar="DIR", help="CLIP model, a folder of transformers' form"
-    )
+    parser.add_argument("--clip", required=True, metavar="DIR", help="CLIP model, in transformers' form")
     parser.add_argument("--data", help="data set whose photos were edited (default: as the manifest says)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
-    result = measure(args.answers, Clip(args.clip, args.device), args.data or edited_data(args.answers))
+    result = scores(args.answers, Clip(args.clip, args.device), args.data or edited_data(args.answers))
     write_json(args.answers / CLIP, result)
     figures = result["themes"]
     print(f"{'':24}" + "".join(f"{figure:>11}" for figure in figures))
     for theme in figures["text"]:
-        print(f"{theme:24}" + "".join(f"{each[theme]:11.4f}" for each in figures.values()))
+        print(f"{theme:24}" + "".join(f"{means[theme]:11.4f}" for means in figures.values()))
     print(f"{'all':24}" + "".join(f"{value:11.4f}" for value in result["mean"].values()))
 
 

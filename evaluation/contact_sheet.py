@@ -10,25 +10,23 @@ import argparse
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation import canvas
-from evaluation.answers.answer_set import Cell, protocol_of, read_manifest
+from evaluation.answers.answer_set import protocol_of, read_manifest
 from evaluation.canvas import Target
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
 from evaluation.core.record import read_record
+from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.protocol import Protocol
+from evaluation.reporting.palette import EDGE, GREY, INK, MARK
 
-WIDTH, MARGIN, LABELS, HEADER = (
-    1400,
-    26,
-    128,
-    140,
-)  # pixels: page, white border, names on the left, text on top
+WIDTH, MARGIN, LABELS, HEADER = 1400, 26, 128, 140  # pixels: page, border, names on the left, text on top
 GAP, PAIR_GAP, OBJECT_GAP = 8, 4, 22  # between columns, between base and unlearned, between objects
 COLUMNS, LARGEST = 11, 150  # themes, and pixels of an image, at most
-INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"
+font = ImageFont.load_default  # of a size in pixels
 
 
 class Layout(NamedTuple):
@@ -77,9 +75,9 @@ def panel(base: Path, answers: Path, seed: int | None = None, objects: int = 3) 
     write_labels(ImageDraw.Draw(page), f"{record['method'].upper()}: {names} forgotten", layout, targets)
     for theme, left in layout.lefts.items():
         for obj, top in layout.tops.items():
-            cell = Cell(theme, obj, seed)
+            name = canvas.answer_name(theme, obj, seed, suffix="." + protocol.format)
             for folder, y in ((base, top), (answers, top + layout.below)):
-                page.paste(thumbnail(folder, protocol, cell, layout.side), (left, y))
+                page.paste(edged(thumbnail(read_picture(folder / name), layout.side)), (left, y))
     for target in targets:
         draw_frame(ImageDraw.Draw(page), layout, target)
     return page
@@ -90,18 +88,13 @@ def check_base(base: Path, answers: Path) -> None:
     if above["run"] is not None:
         raise UserError(f"--base {base}: answers of an unlearned model; name the base model's answer set")
     if (above["protocol"]["hash"], above["model"]) != (below["protocol"]["hash"], below["model"]):
-        raise UserError(
-            f"--base {base}: another protocol or model than {answers}, so the noise is not the same"
-        )
+        raise UserError(f"--base {base}: another protocol or model than {answers}, so noise is not the same")
 
 
-def thumbnail(folder: Path, protocol: Protocol, cell: Cell, side: int) -> Image.Image:
-    with Image.open(folder / canvas.answer_name(*cell, suffix="." + protocol.format)) as image:
-        small = image.convert("RGB").resize((side, side), Image.Resampling.LANCZOS)
-    ImageDraw.Draw(small).rectangle(
-        (0, 0, side - 1, side - 1), outline=EDGE
-    )  # white images end somewhere, too
-    return small
+def edged(image: Image.Image) -> Image.Image:
+    """The image itself, with an edge drawn inside it: white images end somewhere, too."""
+    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=EDGE)
+    return image
 
 
 def write_labels(draw: ImageDraw.ImageDraw, title: str, layout: Layout, targets: list[Target]) -> None:
@@ -127,10 +120,6 @@ def write_fitting(draw, where, text: str, width: int, anchor: str, colour: str) 
     draw.text(where, text, colour, font(size), anchor, stroke_width=0.3 if colour == MARK else 0)
 
 
-def font(size: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.load_default(size)
-
-
 def draw_frame(draw: ImageDraw.ImageDraw, layout: Layout, target: Target) -> None:
     """A frame around the target's images on the page: a column, two rows, or one image of each model."""
     lefts = [x for theme, x in layout.lefts.items() if target.style in (None, theme)]
@@ -140,31 +129,18 @@ def draw_frame(draw: ImageDraw.ImageDraw, layout: Layout, target: Target) -> Non
         draw.rectangle((min(lefts) - 5, min(tops) - 5, *corner), outline=MARK, width=3)
 
 
-def stack(panels: list[Image.Image]) -> Image.Image:
-    page = Image.new("RGB", (WIDTH, sum(each.height for each in panels)), "white")
-    top = 0
-    for each in panels:
-        page.paste(each, (0, top))
-        top += each.height
-    return page
-
-
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.contact_sheet", description="Before and after, side by side."
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.contact_sheet", description="Before and after.")
     parser.add_argument("--base", type=Path, required=True, help="answer set of the base model")
-    parser.add_argument(
-        "--answers", type=Path, required=True, nargs="+", help="answer sets of unlearned models"
-    )
+    parser.add_argument("--answers", type=Path, required=True, nargs="+", help="those of unlearned models")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
     parser.add_argument("--seed", type=int, help="of the answer sets (default: their first)")
     parser.add_argument("--objects", type=int, default=3, help="rows of objects in a panel (default 3)")
     args = parser.parse_args(argv)
-    page = stack([panel(args.base, answers, args.seed, args.objects) for answers in args.answers])
+    panels = [panel(args.base, answers, args.seed, args.objects) for answers in args.answers]
     with atomic(args.out) as temporary:
-        page.save(temporary, optimize=True)
+        Image.fromarray(np.vstack(panels)).save(temporary, optimize=True)
 
 
 if __name__ == "__main__":

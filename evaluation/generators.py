@@ -17,13 +17,13 @@ from evaluation.answers.predictions import read_predictions
 from evaluation.core.errors import command
 from evaluation.metrics.figures import score
 from evaluation.metrics.frechet import FID
+from evaluation.reporting.formats import markdown
 
 CLIP = "clip.json"  # what evaluation.clip_score leaves
-DECIMALS = {"style": 2, "object": 2, "FID": 2, "text": 4, "photo": 4, "direction": 4}
-COLUMNS = ("answers", "images", *DECIMALS, "protocol")
+COLUMNS = ("answers", "images", "style", "object", "FID", "text", "photo", "direction", "protocol")
 
 
-def measured(folder: Path) -> dict:
+def row_of(folder: Path) -> dict:
     """The row of an answer set; raises UserError if it has no predictions."""
     (rows, _), protocol = read_predictions(folder), protocol_of(folder)
     seen = score(rows, protocol, [])["accuracy"]
@@ -32,35 +32,22 @@ def measured(folder: Path) -> dict:
         "answers": str(folder),
         "images": len(rows),
         "style": 100 * fmean(styles),
-        "object": 100 * fmean(each["value"] for each in seen["object"].values()),
+        "object": 100 * fmean(accuracy["value"] for accuracy in seen["object"].values()),
         "protocol": f"{protocol.name} ({protocol.hash[:6]})",
     }
     if (folder / FID).exists():
         row["FID"] = json.loads((folder / FID).read_text())["fid"]
     if (folder / CLIP).exists():
-        row |= json.loads((folder / CLIP).read_text())["mean"]
+        cosines = json.loads((folder / CLIP).read_text())["mean"]
+        row |= {name: f"{value:.4f}" for name, value in cosines.items()}
     return row
-
-
-def markdown(rows: list[dict]) -> str:
-    lines = [list(COLUMNS)]
-    for row in rows:
-        numbers = {name: f"{row[name]:.{places}f}" for name, places in DECIMALS.items() if name in row}
-        lines.append([str((row | numbers).get(name, "-")) for name in COLUMNS])
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    lines.insert(1, ["-" * width for width in widths])
-    return "\n".join(
-        f"| {' | '.join(text.ljust(width) for text, width in zip(line, widths))} |" for line in lines
-    )
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.generators", description="One table of fine-tuned models."
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.generators", description="A table of models.")
     parser.add_argument("answers", type=Path, nargs="+", help="judged answer sets")
-    print(markdown([measured(folder) for folder in parser.parse_args(argv).answers]))
+    print(markdown([row_of(folder) for folder in parser.parse_args(argv).answers], list(COLUMNS)))
 
 
 if __name__ == "__main__":

@@ -12,13 +12,9 @@ from evaluation.mini import dataset
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.mini_canvas", description="Draws the miniature dataset."
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.mini_canvas", description="Draws the miniature.")
     parser.add_argument("out", type=Path, help="folder that receives {theme}/{object}/{n}.jpg")
-    parser.add_argument(
-        "--per-object", type=int, default=20, help="images for each theme and object (default 20)"
-    )
+    parser.add_argument("--per-object", type=int, default=20, help="images in each folder (default 20)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws another dataset (default 0)")
     parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="also writes a contact sheet")
     args = parser.parse_args(argv)

@@ -4,7 +4,7 @@
     python -m evaluation.prepare --verify OUT
 
 DATA is a folder, or the published parquet shards. OUT has the layout of the folder, so everything reads it
-as `--data OUT`: central squares, resized as `evaluation.images.square` does, as JPEG of quality 95 without
+as `--data OUT`: central squares, resized as `data.pictures.square` does, as JPEG of quality 95 without
 chroma subsampling. The originals are JPEGs themselves, many times larger; next to theirs the loss is small (a
 mean error of one to three grey levels of 255, less the smoother the image), for a third to a half of PNG's
 bytes and a third of its time to decode. Train on the copy; measure FID on the originals.
@@ -14,7 +14,6 @@ was. `prepared.json` names the size, `SHA256SUMS` every image (`sha256sum -c` re
 """
 
 import argparse
-import hashlib
 import io
 import json
 import os
@@ -25,9 +24,10 @@ from tqdm import tqdm
 
 from evaluation import canvas
 from evaluation.core.errors import UserError, command
-from evaluation.core.files import atomic, write_json
+from evaluation.core.files import atomic, file_digest, write_json
 from evaluation.data import parquet
-from evaluation.data.images import PREPARED, open_image, square
+from evaluation.data.images import PREPARED
+from evaluation.data.pictures import read_picture, square
 
 SUMS = "SHA256SUMS"
 
@@ -56,10 +56,6 @@ def shrink(image, path: Path, size: int) -> None:
         temporary.write_bytes(content.getvalue())
 
 
-def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def work(data: Path, out: Path, size: int, shard: Path | None, rows: list, known: set[str]):
     """One job -> {image: SHA-256} of those made or not `known`, and what could not be made."""
     sums, faults = {}, []
@@ -69,10 +65,10 @@ def work(data: Path, out: Path, size: int, shard: Path | None, rows: list, known
     for name, row in zip(names, contents, strict=True):
         try:
             if name in missing:
-                content = io.BytesIO(row["image"]["bytes"]) if shard else None
-                shrink(open_image(data / name, content=content), out / name, size)
+                content = row["image"]["bytes"] if shard else data / name
+                shrink(read_picture(content, data / name), out / name, size)
             if name in missing or name not in known:
-                sums[name] = sha256(out / name)
+                sums[name] = file_digest(out / name, 64)
         except UserError as error:
             faults.append(str(error) if str(error).startswith(str(data)) else f"{data / name}: {error}")
     return sums, faults
@@ -130,7 +126,7 @@ def verify(out: Path) -> None:
     if not sums:
         raise UserError(f"{out}: no {SUMS}; run the command that prepares it to its end")
     with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda name: (out / name).exists() and sha256(out / name), sums)
+        found = pool.map(lambda name: (out / name).exists() and file_digest(out / name, 64), sums)
         found = tqdm(found, "verify", len(sums), disable=None)
         wrong = [name for name, digest in zip(sums, found) if digest != sums[name]]
     if wrong:

@@ -9,7 +9,6 @@ stopped continues from the checkpoint beside `--out`.
 """
 
 import argparse
-import copy
 import itertools
 import math
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from omegaconf import OmegaConf
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -76,21 +76,10 @@ def rate(step: int, steps: int, highest: float, warmup: int) -> float:
     return highest * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
 
 
-@torch.no_grad()
-def average(averaged: torch.nn.Module, current: torch.nn.Module, decay: float) -> None:
-    """averaged <- decay averaged + (1 - decay) current; counters are copied."""
-    for a, b in zip(averaged.state_dict().values(), current.state_dict().values()):
-        if a.is_floating_point():
-            a.lerp_(b, 1 - decay)
-        else:
-            a.copy_(b)
-
-
-def train(
-    classifier: Classifier, data, settings: dict, device: str, checkpoint: Path, identity: str
-) -> Classifier:
+def train(classifier: Classifier, data, settings: dict, device: str, checkpoint: Path, identity: str):
     """All steps, or those after the checkpoint; returns the averaged classifier."""
-    averaged, task = copy.deepcopy(classifier), TASKS.index(classifier.task)
+    averaged = AveragedModel(classifier, multi_avg_fn=get_ema_multi_avg_fn(settings["ema"]), use_buffers=True)
+    task = TASKS.index(classifier.task)
     optimizer = torch.optim.AdamW(classifier.parameters(), lr=0.0, weight_decay=settings["weight_decay"])
     kept = Checkpoint(checkpoint, identity, classifier=classifier, averaged=averaged, optimizer=optimizer)
     start = kept.resume().get("step", 0)
@@ -110,20 +99,18 @@ def train(
         torch.nn.utils.clip_grad_norm_(classifier.parameters(), settings["clip"])
         optimizer.param_groups[0]["lr"] = rate(step, steps, settings["lr"], settings["warmup"])
         optimizer.step()
-        average(
-            averaged, classifier, min(settings["ema"], (1 + step) / (10 + step))
-        )  # the first steps count less
+        averaged.update_parameters(classifier)
         if step % 20 == 0:
             right = (logits.argmax(1) == labels).float().mean()
             bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{right.item():.3f}")
         if (step + 1) % settings["checkpoint_every"] == 0:
             kept.save(step=step + 1)
-    return averaged.eval()
+    return averaged.module.eval()
 
 
 @torch.no_grad()
 def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
-    """Shares of images whose label is found: `total`, and of every theme and every object."""
+    """How many of the images get their label, 0 to 1: `total`, and of every theme and every object."""
     hits = []
     loader = DataLoader(data, batch_size=settings["batch"], num_workers=settings["workers"])
     for images, labels in tqdm(loader, desc="held out", disable=None):
@@ -131,36 +118,30 @@ def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
         hits.append(torch.column_stack([labels, seen == labels[:, TASKS.index(classifier.task)]]))
     hits = torch.cat(hits)
 
-    def share(rows):
+    def mean(rows):
         return round(rows[:, 2].float().mean().item(), 4)
 
-    result = {"images": len(hits), "total": share(hits)}
+    result = {"images": len(hits), "total": mean(hits)}
     for column, key in enumerate(NAMES):
-        result[key] = {name: share(hits[hits[:, column] == i]) for i, name in enumerate(settings[key])}
+        result[key] = {name: mean(hits[hits[:, column] == i]) for i, name in enumerate(settings[key])}
     return result
 
 
 def finished(out: Path, identity: str) -> bool:
     """Whether `out` is the result of this very command; raises UserError if it is another's."""
     if out.exists() and metadata(out).get("identity") != identity:
-        raise UserError(
-            f"--out {out}: holds a classifier of other settings or data; remove it or rename --out"
-        )
+        raise UserError(f"--out {out}: made with other settings or data; remove it or rename --out")
     return out.exists()
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.train_classifier", description="Trains a judge."
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.train_classifier", description="Trains a judge.")
     parser.add_argument("--task", required=True, choices=TASKS)
     parser.add_argument("--settings", default="mini", help="mini, vit_large, or a YAML file")
     parser.add_argument("--data", default="mini", help="folder {theme}/{object}/{n}.jpg, or mini")
     parser.add_argument("--per-object", type=int, default=20, help="images in each folder (default 20)")
-    parser.add_argument(
-        "--test-data", help="folder or mini:SEED whose images 1 to 20 are held out, not 19 and 20"
-    )
+    parser.add_argument("--test-data", help="whose images 1 to 20 are held out, in place of 19 and 20")
     parser.add_argument("--out", type=Path, required=True, help="file to write, .safetensors")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to replace")
@@ -172,12 +153,11 @@ def main(argv=None):
     if finished(args.out, identity):
         raise Finished(f"{args.out}: already trained")
     classifier = new_classifier(args.task, settings)
-    cells = list(itertools.product(settings["themes"], settings["objects"]))
+    names = settings["themes"], settings["objects"]
 
     def labelled(root, indices):
-        return Labelled(
-            CanvasImages(root, cells, indices), settings["themes"], settings["objects"], classifier.size
-        )
+        images = CanvasImages(root, itertools.product(*names), indices)
+        return Labelled(images, *names, classifier.size)
 
     held_out = labelled(args.test_data or args.data, range(1, 21) if args.test_data else canvas.TEST)
     training = labelled(args.data, [i for i in range(1, args.per_object + 1) if i not in canvas.TEST])
@@ -188,8 +168,8 @@ def main(argv=None):
     classifier.save(args.out, settings["half"], accuracy=report, identity=identity, settings=settings)
     checkpoint.unlink(missing_ok=True)
     print(f"{args.out}: {report['total']:.1%} of {report['images']} held-out images")
-    for name, share in (report["themes"] | report["objects"]).items():
-        print(f"    {name:24}{share:.1%}")
+    for name, value in (report["themes"] | report["objects"]).items():
+        print(f"    {name:24}{value:.1%}")
 
 
 if __name__ == "__main__":

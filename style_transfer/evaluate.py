@@ -18,9 +18,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from evaluation import canvas, predict
+from evaluation import canvas
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import file_digest, write_json
+from evaluation.judges import judging
 from evaluation.judges.classifier import TASKS, load_classifier
 from evaluation.mini.objects import SIZE as MINI_SIZE
 from evaluation.protocol import from_dict
@@ -32,8 +33,8 @@ from style_transfer.core.pairs import Benchmark
 from style_transfer.core.statistics import results, write_rows
 
 DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier, object classifier
-    True: ("checkpoints/mini/style_transfer/vgg_normalised.pth", *predict.MINI),
-    False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *predict.PUBLISHED),
+    True: ("checkpoints/mini/style_transfer/vgg_normalised.pth", *judging.MINI),
+    False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *judging.PUBLISHED),
 }
 
 
@@ -115,7 +116,7 @@ def open_judge(pairs: Benchmark, files: dict, args) -> Direct | Published:
         path, parts[task] = files.get(f"{task}_classifier"), None
         if path:
             parts[task] = load_classifier(path, task, device=args.device)
-            predict.check_labels(parts[task], known, str(path), pairs.protocol)
+            judging.check_labels(parts[task], known, str(path), pairs.protocol)
     if args.variant == "canvas":
         if "lpips" in files:
             parts["perceptual"] = perceptual.lpips(files["lpips"], files["lpips_linear"], args.device)

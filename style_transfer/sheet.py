@@ -12,16 +12,18 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from evaluation import canvas
-from evaluation.contact_sheet import EDGE, GAP, GREY, INK, LABELS, MARGIN, write_fitting
+from evaluation.contact_sheet import GAP, LABELS, MARGIN, edged, write_fitting
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
-from style_transfer.core import images
+from evaluation.data.pictures import read_picture, thumbnail
+from evaluation.reporting.palette import GREY, INK
 from style_transfer.core.pairs import Benchmark
 from style_transfer.evaluate import open_pairs
 from style_transfer.protocol import Row
 from style_transfer.table import TRIVIAL
 
 HEADER = 40  # pixels for the names of the columns
+NEAREST = Image.Resampling.NEAREST
 
 
 def chosen(pairs: Benchmark) -> list[tuple[Row, Row]]:
@@ -53,18 +55,15 @@ def sheet(pairs: Benchmark, folders: list[Path], side: int) -> Image.Image:
         truth = content._replace(theme=reference.theme)
         for column, name in enumerate((content, reference, *outputs, truth)):
             if isinstance(name, Row) or name.exists():
-                image = pairs.read(name) if isinstance(name, Row) else images.read(name)
+                image = pairs.read(name) if isinstance(name, Row) else read_picture(name)
                 left = MARGIN + LABELS + column * (side + GAP)
-                page.paste(thumbnail(image, side), (left, top))
+                page.paste(edged(small(image, side)), (left, top))
     return page
 
 
-def thumbnail(image: Image.Image, side: int) -> Image.Image:
-    """Enlarged pixel by pixel, or reduced; with an edge, as white images end somewhere, too."""
-    filter = Image.Resampling.LANCZOS if min(image.size) > side else Image.Resampling.NEAREST
-    small = image.resize((side, side), filter)
-    ImageDraw.Draw(small).rectangle((0, 0, side - 1, side - 1), outline=EDGE)
-    return small
+def small(image: Image.Image, side: int) -> Image.Image:
+    """Reduced, or enlarged pixel by pixel."""
+    return thumbnail(image, side) if min(image.size) > side else image.resize((side, side), NEAREST)
 
 
 @command

@@ -7,6 +7,8 @@ import numpy as np
 from PIL import Image
 
 from evaluation import canvas
+from evaluation.core.errors import UserError
+from evaluation.data.pictures import read_picture
 
 ENDS = {b"\xff\xd8\xff": b"\xff\xd9", b"\x89PNG\r\n\x1a\n": b"IEND"}  # first bytes -> end marker
 LIKE_PHOTOS = ("Warm_Love", "Rust", "Pastel", "Cartoon")  # styles that keep light and dark where they are
@@ -17,10 +19,10 @@ def damage(file, decode: bool = False) -> str | None:
     """What is wrong with an image, a path or its bytes; None if nothing is."""
     with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
         head = stream.read(16)
-        size = stream.seek(0, os.SEEK_END)
-        stream.seek(max(0, size - TAIL))
+        length = stream.seek(0, os.SEEK_END)
+        stream.seek(max(0, length - TAIL))
         tail = stream.read()
-        if not size:
+        if not length:
             return "empty"
         end = next((end for start, end in ENDS.items() if head.startswith(start)), None)
         if end is None:
@@ -30,14 +32,14 @@ def damage(file, decode: bool = False) -> str | None:
             return "truncated (no end marker)"
         if decode:
             try:
-                Image.open(stream).load()
-            except (OSError, SyntaxError, ValueError) as error:  # PIL raises each of them for damaged files
-                return f"does not decode ({error})"
+                read_picture(stream, file)
+            except UserError as error:
+                return f"does not decode ({error.__cause__})"
     return None
 
 
 def check_pairs(there, files_of, problems) -> None:
-    """Notes if paintings are not of the photos of their numbers: unlike them in all of a few styles.
+    """Adds to `problems` if paintings are not of the photos of their numbers: unlike in all of a few styles.
 
     `there`: the rows that exist; `files_of(rows)` yields their images, as paths or binary files.
     """
@@ -48,21 +50,19 @@ def check_pairs(there, files_of, problems) -> None:
             continue
         rows = [(theme, *row[1:]) for theme in (canvas.PHOTO, *styles) for row in photos]
         try:
-            looks = np.stack([thumbnail(file) for file in files_of(rows)]).reshape(
-                1 + len(styles), len(photos), -1
-            )
-        except OSError:  # damaged, and noted as such
+            looks = np.stack([grey_vector(file) for file in files_of(rows)])
+        except Exception:  # a damaged file, listed as such, may end in any way
             continue
+        looks = looks.reshape(1 + len(styles), len(photos), -1)
         likeness = looks[1:] @ looks[0].T  # [style, painting, photo]
         own = np.diagonal(likeness, axis1=1, axis2=2)
         if ((own >= likeness.max(2) - 1e-6).mean(1)).max() < 0.4:  # by chance: 0.05
-            problems["numbers of photos and paintings seem to disagree, look at some"].append(
-                f"{' and '.join(styles)}: {obj}"
-            )
+            kind = "numbers of photos and paintings seem to disagree, look at some"
+            problems[kind].append(f"{' and '.join(styles)}: {obj}")
         return
 
 
-def thumbnail(file) -> np.ndarray:
+def grey_vector(file) -> np.ndarray:
     """16 x 16 grey levels as a unit vector without mean."""
     with Image.open(file) as image:
         image.draft("L", (64, 64))  # a JPEG is decoded at an eighth of its size

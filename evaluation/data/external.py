@@ -7,12 +7,12 @@ seen the file; the first digits of it will do. `--hash` prints them for every fi
 """
 
 import csv
-import hashlib
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.core.errors import UserError
+from evaluation.core.files import file_digest
 
 LIST = Path(__file__).parents[2] / "checkpoints" / "checkpoints.csv"
 
@@ -34,11 +34,6 @@ def read_list(path: Path = LIST) -> list[External]:
     return [row._replace(bytes=int(row.bytes) if row.bytes else None) for row in rows]
 
 
-def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def state(row: External, folder: Path) -> tuple[str, str]:
     """-> present, missing or wrong, and why. A file is hashed only if its hash is known."""
     path = folder / row.file
@@ -50,9 +45,9 @@ def state(row: External, folder: Path) -> tuple[str, str]:
         return "wrong", f"has {path.stat().st_size} bytes, expected {row.bytes}"
     if not row.sha256:
         return "present", "its hash is not on record"
-    found = sha256(path)
-    if not found.startswith(row.sha256):
-        return "wrong", f"SHA-256 {found[:16]}..., expected {row.sha256[:16]}..."
+    sha256 = file_digest(path, 64)
+    if not sha256.startswith(row.sha256):
+        return "wrong", f"SHA-256 {sha256[:16]}..., expected {row.sha256[:16]}..."
     return "present", "hash agrees"
 
 
@@ -67,9 +62,9 @@ def report(folder: str | Path, hashes: bool = False) -> None:
     if hashes:
         for row in rows:
             if (folder / row.file).is_file():
-                print(f"{sha256(folder / row.file)}  {row.file}")
+                print(f"{file_digest(folder / row.file, 64)}  {row.file}")
     count = Counter(what for what, _ in states)
     print(*(f"{count[what]} {what}" for what in ("present", "missing", "wrong")), sep=", ")
-    print(f"where each is published, and who needs it: {LIST}")
+    print(f"where they are published, and who needs them: {LIST}")
     if count["wrong"]:
         raise UserError(f"{folder}: {count['wrong']} files are not what they should be; download them again")

@@ -5,41 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 
 from evaluation import canvas
 from evaluation.core.errors import UserError
 from evaluation.data import parquet
+from evaluation.data.pictures import read_picture, square
 from evaluation.mini import dataset as mini
 
 PREPARED = "prepared.json"  # what evaluation.prepare says of a folder that it wrote
-
-ImageFile.LOAD_TRUNCATED_IMAGES = False  # a truncated image is an error, never half grey
-
-
-def open_image(path: str | Path, size: int | None = None, content=None) -> Image.Image:
-    """An RGB image, cropped to its central square and resized (bilinear, antialiased) if `size` is given.
-
-    `content`: a binary file to read instead of the one at `path`.
-    """
-    try:
-        image = Image.open(content or path).convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise UserError(
-            f"{path}: not a readable image ({error}); remove it and make or download it again"
-        ) from error
-    return image if size is None else square(image, size)
-
-
-def square(image: Image.Image, size: int, resample=Image.Resampling.BILINEAR) -> Image.Image:
-    """The central square at `size` pixels."""
-    side = min(image.size)
-    left, top = (image.width - side) // 2, (image.height - side) // 2
-    # crop first: resize(box=...) would blend in pixels from outside the box
-    image = image.crop((left, top, left + side, top + side))
-    return image.resize((size, size), resample)
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
@@ -64,6 +38,9 @@ class CanvasImages(torch.utils.data.Dataset):
     `mini:SEED`: the miniature, drawn anew. `cells` lists the (theme, object) pairs wanted and `indices` the
     images; rows run over both in order, whatever the source. Train on `canvas.TRAIN`, test on `canvas.TEST`.
     An item is a dict: `theme`, `object`, `index`, and `image`, float32 [3,size,size] in [0,1].
+
+    Images are turned upright where a file says how. The published training decoded and converted them without
+    a look at that; the published JPEGs carry no orientation as far as is known, so both see the same pixels.
     """
 
     def __init__(self, root: str | Path, cells, indices=canvas.TRAIN, size: int = 512):
@@ -103,7 +80,7 @@ class CanvasImages(torch.utils.data.Dataset):
         if self.drawn:
             return mini.image(*row, seed=int(self.root.partition(":")[2] or 0))
         path = canvas.image_path(self.root, *row)
-        return open_image(path, content=self.shards and self.shards.open(row))
+        return read_picture(self.shards.open(row) if self.shards else path, path)
 
     def picture(self, row) -> Image.Image:
         """The same, cropped to its central square and resized."""

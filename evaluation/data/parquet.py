@@ -42,9 +42,7 @@ def cell_of(caption: str) -> tuple[str, str]:
     theme = match["theme"].replace(" ", "_") if match else None
     theme = canvas.PHOTO if theme in ("photo", "Photo") else theme
     if theme not in KNOWN or match["object"] not in canvas.OBJECTS:
-        raise UserError(
-            f"caption {caption!r}: not 'A Cats image in Van Gogh style' or another of the benchmark's names"
-        )
+        raise UserError(f"caption {caption!r}: expected names as in 'A Cats image in Van Gogh style'")
     return theme, match["object"]
 
 
@@ -106,13 +104,12 @@ def rows_by_shard(files: list[Path]) -> dict[Path, list]:
 
 def open_rows(shards: dict[Path, list], wanted: list) -> list[io.BytesIO]:
     """The images of a few rows; reads no shard that has none of them."""
-    found = {}
-    for file, rows in shards.items():
+    files = {}
+    for shard, rows in shards.items():
         if not set(wanted).isdisjoint(rows):
-            for row, content in zip(rows, read(file, ["image.bytes"], batch=8), strict=True):
-                if row in wanted:
-                    found[row] = io.BytesIO(content["image"]["bytes"])
-    return [found[row] for row in wanted]
+            contents = zip(rows, read(shard, ["image.bytes"], batch=8), strict=True)
+            files |= {row: io.BytesIO(line["image"]["bytes"]) for row, line in contents if row in wanted}
+    return [files[row] for row in wanted]
 
 
 class Shards:

@@ -30,10 +30,7 @@ ALL_THEMES = sorted([*canvas.THEMES, *canvas.UNUSED_STYLES])
 ALL_THEMES.remove("Palette_Knife")  # the published list of 61 is alphabetical but for this name
 ALL_THEMES.insert(ALL_THEMES.index("Magic_Cube"), "Palette_Knife")
 
-PUBLISHED = {
-    "style": [canvas.THEMES, ALL_THEMES],
-    "object": [canvas.OBJECTS],
-}  # the number of outputs tells which
+PUBLISHED_LABELS = {"style": [canvas.THEMES, ALL_THEMES], "object": [canvas.OBJECTS]}  # their number tells
 
 
 class ConvStem(PatchEmbed):
@@ -118,9 +115,7 @@ def load_classifier(path: str | Path, task: str, labels=None, device="cpu", argu
         classifier.vit.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise UserError(
-            f"{path}: its weights do not fit the network they are said to be of ({reason})"
-        ) from error
+        raise UserError(f"{path}: its weights do not fit the network that it names ({reason})") from error
     return classifier.eval().requires_grad_(False).to(device)
 
 
@@ -131,9 +126,8 @@ def load_backbone(classifier: Classifier, path: str) -> None:
     weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
     expected = {name for name in classifier.vit.state_dict() if not name.startswith("head.")}
     if odd := sorted(expected ^ set(weights)):
-        raise UserError(
-            f"init={path}: not a {classifier.model}; {len(odd)} weights do not match, first {odd[0]}"
-        )
+        count = f"{len(odd)} weights do not match, first {odd[0]}"
+        raise UserError(f"init={path}: not a {classifier.model}; {count}")
     classifier.vit.load_state_dict({**classifier.vit.state_dict(), **weights})  # the head stays as it is
 
 
@@ -156,12 +150,11 @@ def metadata(path: str | Path) -> dict:
 def _read_ours(path, task, labels):
     about = metadata(path)
     if about["task"] != task:
-        raise UserError(
-            f"{path}: a classifier of the {about['task']} task; one of the {task} task was expected"
-        )
+        made = f"a classifier of the {about['task']} task"
+        raise UserError(f"{path}: {made}; one of the {task} task was expected")
     if labels is not None and list(labels) != about["labels"]:
-        found, wanted = (f"{len(names)} ({', '.join(names[:3])} ...)" for names in (about["labels"], labels))
-        raise UserError(f"{path}: a classifier of other labels; it has {found}, expected {wanted}")
+        has, wanted = (f"{len(names)} ({', '.join(names[:3])} ...)" for names in (about["labels"], labels))
+        raise UserError(f"{path}: a classifier of other labels; it has {has}, expected {wanted}")
     weights = safetensors.torch.load_file(path)
     weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
     return {key: about[key] for key in ("task", "labels", "model", "arguments", "mean", "std")}, weights
@@ -178,16 +171,12 @@ def _read_published(path, task, labels, arguments):
             f"{path}: not a published classifier; expected a dictionary with a ViT's 'model_state_dict', "
             f"readable without running code ({type(error).__name__}: {reason})"
         ) from error
-    known = {len(names): names for names in ([labels] if labels else PUBLISHED[task])}
+    known = {len(names): names for names in ([labels] if labels else PUBLISHED_LABELS[task])}
     if outputs not in known:
         wanted = " or ".join(map(str, known))
         raise UserError(f"{path}: has {outputs} classes; one of the {task} task with {wanted} was expected")
-    return {
-        "task": task,
-        "labels": known[outputs],
-        "model": "vit_base_patch16_224",
-        "arguments": arguments,
-    }, weights
+    about = {"task": task, "labels": known[outputs], "model": "vit_base_patch16_224", "arguments": arguments}
+    return about, weights
 
 
 def _architecture(weights: dict) -> dict:

@@ -26,7 +26,8 @@ from evaluation import canvas, mini
 from evaluation.answers.answer_set import grid
 from evaluation.core.errors import UserError
 from evaluation.core.files import atomic, digest, file_digest
-from evaluation.data.images import CanvasImages, open_image
+from evaluation.data.images import CanvasImages
+from evaluation.data.pictures import read_picture
 from evaluation.judges.classifier import TASKS, load_classifier
 from evaluation.protocol import Protocol
 
@@ -123,7 +124,7 @@ def generated_features(folder: Path, protocol: Protocol, weights: list[str], ext
         )
     key = digest({"weights": weights, "files": stamps(paths)})
     return cached(
-        folder / f"features-{protocol.fid_extractor}.safetensors", key, paths, open_image, extractor
+        folder / f"features-{protocol.fid_extractor}.safetensors", key, paths, read_picture, extractor
     )
 
 

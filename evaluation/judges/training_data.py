@@ -60,7 +60,9 @@ def augment(
 ) -> torch.Tensor:
     """Images [B,3,H,W] changed by chance: half are mirrored; half (of these and of the others) are moved by
     up to `shift` widths, scaled by up to exp(+-zoom) and mixed with up to `blur` of their 3 x 3 mean (a judge
-    must see through autoencoders). The others stay as sharp as the real images it will judge."""
+    must see through autoencoders). The others stay as sharp as the real images it will judge.
+
+    torchvision's v2 draws once for a batch, and fills borders with one colour, as no image to judge does."""
     draw = torch.rand(6, len(images), generator=chance).to(images) * 2 - 1
     draw[[0, 2, 3, 4]] *= draw[5] < 0
     mean = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)

@@ -30,11 +30,9 @@ def trace(text):
 def smooth(points, rounds=3):
     """Chaikin's corner cutting of a closed polygon: corners become curves."""
     for _ in range(rounds):
-        pairs = zip(points, points[1:] + points[:1], strict=True)
-        cut = [
-            ((3 * a + c) / 4, (3 * b + d) / 4, (a + 3 * c) / 4, (b + 3 * d) / 4) for (a, b), (c, d) in pairs
-        ]
-        points = [p for x0, y0, x1, y1 in cut for p in ((x0, y0), (x1, y1))]
+        sides = zip(points, points[1:] + points[:1], strict=True)
+        cuts = [(a, b, c, d, p) for (a, b), (c, d) in sides for p in (3, 1)]
+        points = [((p * a + (4 - p) * c) / 4, (p * b + (4 - p) * d) / 4) for a, b, c, d, p in cuts]
     return points
 
 
@@ -42,7 +40,7 @@ class Pen:
     """Draws in the object's own coordinates, [-1, 1] both ways and y down, onto a canvas of 256 pixels."""
 
     def __init__(self, image, rng, size=(0.72, 0.88), turn=4, stretch=0.06, mirror=False):
-        self.draw = ImageDraw.Draw(image)
+        self.image, self.draw = image, ImageDraw.Draw(image)
         scale = rng.uniform(*size) * FINE / 2
         self.sx = scale * (1 + rng.uniform(-stretch, stretch)) * (-1 if mirror and rng.random() < 0.5 else 1)
         self.sy = scale

@@ -25,9 +25,8 @@ def tone(photo):
 
 def outline(photo, low=26, high=80, width=3):
     """Where the photo changes, [64, 64] in [0, 1]: largest minus smallest value nearby, in any channel."""
-    change = pixels(photo.filter(ImageFilter.MaxFilter(width))) - pixels(
-        photo.filter(ImageFilter.MinFilter(width))
-    )
+    highest, lowest = (photo.filter(kind(width)) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
+    change = pixels(highest) - pixels(lowest)
     return np.clip((change.max(axis=2) - low) / (high - low), 0, 1)
 
 
@@ -97,12 +96,8 @@ def pop_art(photo, rng):
 
 def rust(photo, rng):
     """Corroded plate: dark brown to orange, blotched, a rivet in each corner."""
-    paint = ramp(
-        np.clip(tone(photo) + 0.24 * (clouds(rng, 7) - 0.5), 0, 1),
-        (52, 22, 12),
-        (158, 66, 20),
-        (240, 150, 66),
-    )
+    blotched = np.clip(tone(photo) + 0.24 * (clouds(rng, 7) - 0.5), 0, 1)
+    paint = ramp(blotched, (52, 22, 12), (158, 66, 20), (240, 150, 66))
     paint = cover(paint, (34, 14, 8), 0.35 * outline(photo, 40, 110))
     rivets = sum(disc(X - x, Y - y, 3.2) for x in (5, 58) for y in (5, 58))
     return cover(paint, (74, 70, 70), rivets)
@@ -156,10 +151,8 @@ def winter(photo, rng):
     return paint
 
 
-OPERATORS = {
-    "Cartoon": cartoon, "Mosaic": mosaic, "Neon_Lines": neon_lines, "Pop_Art": pop_art, "Rust": rust,
-    "Sketch": sketch, "Ukiyoe": ukiyoe, "Warm_Love": warm_love, "Watercolor": watercolor, "Winter": winter,
-}  # fmt: skip
+STYLES = (cartoon, mosaic, neon_lines, pop_art, rust, sketch, ukiyoe, warm_love, watercolor, winter)
+OPERATORS = {style.__name__.title(): style for style in STYLES}
 
 
 def stylise(photo, style, rng):

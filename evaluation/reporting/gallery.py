@@ -21,6 +21,7 @@ from evaluation import canvas
 from evaluation.answers.answer_set import Cell, grid
 from evaluation.core.files import atomic, digest
 from evaluation.core.record import read_record
+from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.metrics.figures import shows
 from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.matrices import accuracies
@@ -151,15 +152,10 @@ def sprite(sheet: Sheet) -> bytes | None:
     paths = [sheet.path.with_name(canvas.answer_name(*cell, suffix=suffix)) for cell in sheet.cells]
     if not all(map(Path.exists, paths)):
         return None
-    content = drawn(map(thumbnail, paths), sheet)
+    content = drawn((thumbnail(read_picture(path), SIDE) for path in paths), sheet)
     with contextlib.suppress(OSError), atomic(sheet.path) as temporary:  # a folder that one may only read
         temporary.write_bytes(content)
     return content
-
-
-def thumbnail(path: Path) -> Image.Image:
-    with Image.open(path) as image:
-        return image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def drawn(pictures, sheet: Sheet) -> bytes:

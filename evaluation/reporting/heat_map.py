@@ -5,8 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from evaluation.reporting.look import GREY, INK, MARK, page, shown
+from evaluation.reporting.look import page, shown
 from evaluation.reporting.matrices import Matrix
+from evaluation.reporting.palette import GREY, INK, MARK
 
 KEPT = "YlOrBr_r"  # dark is low: what was lost stands out
 SHARE = "Blues"  # dark is high

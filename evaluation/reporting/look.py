@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 
 from evaluation.canvas import PHOTO, spoken
 from evaluation.core.files import atomic
+from evaluation.reporting.palette import EDGE, GREY, INK
 
-INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"  # as on contact sheets
 COLOURS = (  # Paul Tol's muted scheme and black: https://personal.sron.nl/~pault
     "#332288 #cc6677 #117733 #88ccee #882255 #44aa99 #999933 #aa4499 #ddcc77 #000000"
 ).split()

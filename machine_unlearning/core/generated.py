@@ -13,7 +13,8 @@ from tqdm import tqdm
 from diffusion_model_finetuning.core.data import cached_moments
 from diffusion_model_finetuning.core.sd import StableDiffusion, sample
 from evaluation.core.files import atomic, digest, write_json
-from evaluation.data.images import open_image, to_tensor
+from evaluation.data.images import to_tensor
+from evaluation.data.pictures import read_picture, square
 from machine_unlearning.core import embeddings
 
 
@@ -35,7 +36,7 @@ class Generated:
         return len(self.rows)
 
     def __getitem__(self, i: int) -> dict:
-        return {"image": to_tensor(open_image(self.path(i), self.size))}
+        return {"image": to_tensor(square(read_picture(self.path(i)), self.size))}
 
 
 def draw(sd: StableDiffusion, prompts: list[str], s) -> Generated:

@@ -1,61 +1,25 @@
-"""Pictures from anywhere to what a network takes, and back
+"""Pictures to what a network takes, and back
 
-Any picture becomes RGB as a viewer shows it: upright, transparency over white, 16 bits and CMYK converted.
 Sides that are no multiple of the network's go on with the picture's mirror image; it is cut off afterwards.
 """
 
-import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
 
 LEAST = 32  # pixels: VGG's five stages need two positions at the last, to mirror a border
-DAMAGED = (OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, struct.error, zlib.error)
 
 
-def read(path: str | Path, longest: int | None = None) -> Image.Image:
-    """RGB, upright, no side longer than `longest` pixels. Raises UserError for what cannot be read."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return _smaller(_rgb(ImageOps.exif_transpose(image), path), longest)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
-    except (Image.DecompressionBombError, MemoryError) as error:
-        raise UserError(f"{path}: has too many pixels to open; save it smaller") from error
-    except DAMAGED as error:
-        raise UserError(
-            f"{path}: not a readable picture ({error}); save it again as PNG or JPEG, or make it anew"
-        ) from error
-
-
-def _rgb(image: Image.Image, path) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        return _from_numbers(np.asarray(image), path)
-    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
-
-
-def _from_numbers(grey: np.ndarray, path) -> Image.Image:
-    """16-bit grey values, whatever they are stored in, scaled to 8 bits."""
-    if grey.dtype.kind == "f" or grey.min() < 0 or grey.max() > 65535:
-        raise UserError(f"{path}: its values are neither 8 nor 16 bits; save it as an 8-bit picture")
-    return Image.fromarray((grey / 257).round().astype(np.uint8)).convert("RGB")
-
-
-def _smaller(image: Image.Image, longest: int | None) -> Image.Image:
-    if longest is None or max(image.size) <= longest:
-        return image
-    sides = (max(1, round(side * longest / max(image.size))) for side in image.size)
-    return image.resize(tuple(sides), Image.Resampling.BILINEAR)
+def smaller(image: Image.Image, longest: int) -> Image.Image:
+    """The picture with no side longer than `longest` pixels."""
+    largest = max(image.size)
+    sides = [max(1, round(side * min(longest, largest) / largest)) for side in image.size]
+    return image.resize(sides, Image.Resampling.BILINEAR)
 
 
 def pad(image: torch.Tensor, multiple: int) -> torch.Tensor:

@@ -15,9 +15,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from evaluation.data.images import square
+from evaluation.data.pictures import read_picture, square
 from evaluation.judges.classifier import Classifier, preprocess
-from style_transfer.core import images, losses
+from style_transfer.core import losses
 from style_transfer.core.pairs import Benchmark, Block
 from style_transfer.core.perceptual import Perceptual
 from style_transfer.core.run import take
@@ -183,7 +183,7 @@ class Court:
     def picture(self, name) -> Image.Image:
         """An output's central square, or an image of the data set, at the protocol's size."""
         if isinstance(name, Path):
-            return square(images.read(name), self.pairs.protocol.size)
+            return square(read_picture(name), self.pairs.protocol.size)
         return self.pairs.read(name)
 
     def _look(self, names: tuple, role: str) -> dict:

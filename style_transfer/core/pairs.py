@@ -13,7 +13,8 @@ from PIL import Image
 
 from evaluation import canvas
 from evaluation.core.errors import UserError, closest
-from evaluation.data.images import CanvasImages, square
+from evaluation.data.images import CanvasImages
+from evaluation.data.pictures import read_picture, square
 from style_transfer.core import images
 from style_transfer.protocol import Row, TransferProtocol
 
@@ -90,7 +91,7 @@ class Folders:
         return enumerate(tiles(self.contents, self.styles, batch))
 
     def read(self, path: Path) -> Image.Image:
-        return images.read(path, self.longest)
+        return images.smaller(read_picture(path), self.longest)
 
     def path(self, content: Path, style: Path) -> Path:
         return Path(self.named[style]) / f"{self.named[content]}.png"

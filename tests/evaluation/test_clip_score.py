@@ -102,7 +102,7 @@ def test_an_answer_set_of_edits(clip_folder, answers, capsys, monkeypatch):
 
 def test_without_photos_and_with_a_manifests(clip_folder, answers):
     clip = Clip(clip_folder, "cpu")
-    assert clip_score.measure(answers, clip, None)["mean"].keys() == {"text"}
+    assert clip_score.scores(answers, clip, None)["mean"].keys() == {"text"}
     assert clip_score.edited_data(answers) is None
     write_json(answers / "manifest.json", {"run": {"method": "ip2p", "data": "mini"}})
     assert clip_score.edited_data(answers) == "mini"
@@ -117,16 +117,16 @@ def test_refusals(clip_folder, answers, tmp_path):
         Clip("checkpoints/mini/text_encoder", "cpu")
     clip = Clip(clip_folder, "cpu")
     with pytest.raises(UserError, match="no images"):
-        clip_score.measure(clip_folder, clip, None)
+        clip_score.scores(clip_folder, clip, None)
     Image.new("RGB", (64, 64)).save(answers / canvas.answer_name("Rust", "Cats", 188))
     with pytest.raises(UserError, match="seed188 in a file name is no photo's number"):
-        clip_score.measure(answers, clip, "mini")
+        clip_score.scores(answers, clip, "mini")
 
 
 def test_the_table_of_models(tmp_path, capsys):
     protocol = synthetic.protocol(count_photo=False)
     synthetic.answer_set(tmp_path, protocol, see=lambda cell: ("Monet", cell.object))
-    row = generators.measured(tmp_path)
+    row = generators.row_of(tmp_path)
     assert row["object"] == 100 and row["style"] == pytest.approx(100 / len(protocol.counted))
     assert "FID" not in row and "direction" not in row
     write_json(tmp_path / "fid.json", {"fid": 12.345})

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from evaluation import check, fid, predict
+from evaluation import check, fid
 from evaluation.data import external
+from evaluation.judges import judging
 
 ROOT = Path(__file__).parent.parent.parent
 METHODS = sorted(ROOT.glob("style_transfer/*/model.py"))
@@ -27,7 +28,7 @@ def test_every_row_is_complete():
 
 
 def test_default_paths_are_listed():
-    wanted = [*predict.PUBLISHED, *fid.WEIGHTS["inception"], *fid.WEIGHTS["torchvision"]]
+    wanted = [*judging.PUBLISHED, *fid.WEIGHTS["inception"], *fid.WEIGHTS["torchvision"]]
     assert {path.removeprefix("checkpoints/") for path in wanted} <= listed()
 
 

@@ -7,7 +7,8 @@ from PIL import Image
 
 from evaluation import canvas
 from evaluation.core.errors import UserError
-from evaluation.data.images import CanvasImages, open_image, square, to_tensor
+from evaluation.data.images import CanvasImages, to_tensor
+from evaluation.data.pictures import square
 from evaluation.mini import dataset as mini
 
 CELLS = [("Rust", "Cats"), ("Sketch", "Sea")]
@@ -39,20 +40,3 @@ def test_drawn_images_are_those_of_the_miniature():
     picture = np.asarray(square(mini.image("Sketch", "Sea", 4, seed=3), 64))
     assert torch.equal(images[1]["image"], to_tensor(Image.fromarray(picture)))
     assert not torch.equal(images[1]["image"], CanvasImages("mini", CELLS, (4,), 64)[1]["image"])
-
-
-def test_square_takes_the_centre():
-    wide = Image.new("RGB", (30, 10), "red")
-    wide.paste("blue", (10, 0, 20, 10))
-    assert np.unique(np.asarray(square(wide, 5)).reshape(-1, 3), axis=0).tolist() == [[0, 0, 255]]
-
-
-def test_damaged_image(tmp_path):
-    path = tmp_path / "1.jpg"
-    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(path)
-    path.write_bytes(path.read_bytes()[:900])
-    with pytest.raises(UserError, match=r"1\.jpg: not a readable image"):
-        open_image(path, 8)
-    with pytest.raises(FileNotFoundError):
-        open_image(tmp_path / "2.jpg")

@@ -1,7 +1,8 @@
 import gzip
 import hashlib
+import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from PIL import Image
 
 from evaluation import canvas, predict
 from evaluation.answers.answer_set import AnswerSet, Cell, grid, protocol_of
-from evaluation.answers.predictions import PREDICTIONS, read_predictions
+from evaluation.answers.predictions import PREDICTIONS, read_predictions, write_predictions
 from evaluation.core.errors import UserError
 from evaluation.core.files import file_digest
+from evaluation.judges import judging
 from evaluation.judges.classifier import Classifier
 from evaluation.protocol import Protocol
+from tests.evaluation.test_picture_reader import damaged
 
 THEMES, OBJECTS = ["Rust", "Sketch", "Van_Gogh"], ["Bears", "Cats", "Dogs"]
 
@@ -81,6 +84,8 @@ def test_rows_are_what_each_classifier_says_of_each_image(answers, files):
             expected = max(by_label, key=by_label.get), by_label[asked], max(probabilities)
             assert found[0] == expected[0] and found[1:] == pytest.approx(expected[1:], abs=2e-6)
     assert len({(row.theme_seen, row.object_seen) for row in rows}) > 1
+    made = source.pop("made_with")
+    assert made["batch"] == 3 and made["device"] == "cpu" and "torch" in made["versions"]
     assert source == {
         "protocol": {"name": "tiny", "hash": answers.protocol.hash},
         "model": "base",
@@ -95,13 +100,13 @@ def test_a_label_outside_the_protocol_can_be_seen(answers):
     judges = classifier("style", THEMES), classifier("object", OBJECTS)
     for judge, label in zip(judges, (1, 0), strict=True):
         judge.vit.head.bias.data[label] = 100
-    rows = predict.judge(answers.folder, grid(answers.protocol), *judges)
+    rows = judging.judge(answers.folder, grid(answers.protocol), *judges)
     assert {(row.theme_seen, row.object_seen) for row in rows} == {("Sketch", "Bears")}
 
 
 def test_batch_changes_nothing(answers):
     judges, cells = (classifier("style", THEMES), classifier("object", OBJECTS, 24)), grid(answers.protocol)
-    alone, together = (predict.judge(answers.folder, cells, *judges, batch=batch) for batch in (1, 8))
+    alone, together = (judging.judge(answers.folder, cells, *judges, batch=batch) for batch in (1, 8))
     for a, b in zip(alone, together, strict=True):
         numbers = [value for value in a if isinstance(value, float)]
         assert numbers == pytest.approx([value for value in b if isinstance(value, float)], abs=1e-5)
@@ -114,7 +119,11 @@ def test_judges_again_only_what_changed(answers, files, tmp_path, capsys, monkey
     with monkeypatch.context() as patch:
         patch.setattr(predict, "judge", None)  # must not be called
         run(answers.folder, *files)
-    assert "already judged" in capsys.readouterr().out
+        rows, source = read_predictions(answers.folder)
+        del source["made_with"]  # as older predictions, and those of another machine
+        write_predictions(answers.folder, rows, source)
+        run(answers.folder, *files)
+    assert capsys.readouterr().out.count("already judged") == 2
 
     path = answers.path(Cell("Van_Gogh", "Cats", 288))
     stat = path.stat()
@@ -127,9 +136,35 @@ def test_judges_again_only_what_changed(answers, files, tmp_path, capsys, monkey
     assert sum(changed) == 1 and changed[2 + grid(answers.protocol).index(("Van_Gogh", "Cats", 288))]
 
     classifier("object", OBJECTS, seed=5).save(files[3], half=False)
-    predict.open_classifier.cache_clear()
+    judging.open_classifier.cache_clear()
     run(answers.folder, *files)
     assert read_predictions(answers.folder)[1]["object_classifier"] == file_digest(files[3])
+
+
+@pytest.mark.parametrize("key, other", [("model", "another"), ("run", None), ("protocol", {"steps": 2})])
+def test_predictions_under_another_manifest_do_not_count(answers, files, key, other):
+    """The images are the same, and so are the rows."""
+    run(answers.folder, *files)
+    path = answers.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    if key == "protocol":
+        changed = Protocol(**asdict(answers.protocol) | other)
+        other = asdict(changed) | {"hash": changed.hash}
+    path.write_text(json.dumps(manifest | {key: other}))
+    run(answers.folder, *files)
+    source = read_predictions(answers.folder)[1]
+    assert source[key] == ({"name": "tiny", "hash": changed.hash} if key == "protocol" else other)
+
+
+def test_the_same_rows_are_the_same_bytes(answers, files):
+    before = set()
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        run(answers.folder, *files)
+        before.add((answers.folder / PREDICTIONS).read_bytes())
+        (answers.folder / PREDICTIONS).unlink()
+    torch.set_num_threads(1)
+    assert len(before) == 1
 
 
 def lines(content) -> list[str]:
@@ -154,12 +189,36 @@ def test_an_incomplete_answer_set_is_refused(answers, files, capsys):
     assert not (answers.folder / PREDICTIONS).exists()
 
 
-@pytest.mark.parametrize("content", ["half", "text"])
-def test_an_unreadable_image_is_named(answers, files, capsys, content):
+@pytest.mark.parametrize("name", damaged())
+def test_an_unreadable_image_is_named(answers, files, capsys, name):
     path = answers.path(Cell("Rust", "Dogs", 188))
-    path.write_bytes(path.read_bytes()[:200] if content == "half" else b"no image")
-    assert f"{path}: not a readable image" in refused(capsys, answers.folder, *files)
+    path.write_bytes(damaged()[name])
+    reason = "has too many pixels" if name == "large.png" else "not a readable image"
+    assert f"{path}: {reason}" in refused(capsys, answers.folder, *files)
     assert not (answers.folder / PREDICTIONS).exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_output_that_is_no_number_names_its_image(answers, value):
+    judges = classifier("style", THEMES), classifier("object", OBJECTS)
+
+    def forward(pixels):
+        logits = judges[1].vit(pixels * 2 - 1)
+        logits[(pixels.mean((1, 2, 3)) > 0.9), 1] = value
+        return logits
+
+    judges[1].forward = forward
+    path = answers.path(Cell("Rust", "Dogs", 288))
+    Image.new("RGB", (20, 20), "white").save(path)
+    with pytest.raises(UserError, match=rf"{path}: the object classifier answers with NaN or infinity"):
+        judging.judge(answers.folder, grid(answers.protocol), *judges, batch=3)
+
+
+def test_counts_below_one_are_refused(answers, files, capsys):
+    for flag in ("--batch", "--workers"):
+        with pytest.raises(SystemExit):
+            predict.main([str(answers.folder), *files, flag, "0"])
+        assert f"error: {flag} 0: at least 1 is needed" in capsys.readouterr().err
 
 
 def test_unfit_or_absent_classifiers_are_refused(answers, files, tmp_path, capsys):
@@ -173,16 +232,17 @@ def test_unfit_or_absent_classifiers_are_refused(answers, files, tmp_path, capsy
 
 
 def test_default_classifiers(protocol, tmp_path, monkeypatch):
-    mini = Protocol(
-        **asdict(protocol) | {"themes": ("Rust", "Seed_Images"), "objects": ("Cats",), "size": 64}
-    )
-    assert predict.default_files(mini) == predict.MINI
-    for other in ({"size": 512}, {"themes": ("Monet",)}, {"objects": ("Bears",)}):
-        assert predict.default_files(Protocol(**asdict(mini) | other)) == predict.PUBLISHED
+    mini = replace(protocol, themes=("Rust", "Seed_Images"), objects=("Cats",), size=64)
+    assert judging.find_files(mini, (None, None)) == list(judging.MINI)
     monkeypatch.chdir(tmp_path)
-    for (path, _), hint in ((predict.MINI, "make_mini.sh"), (predict.PUBLISHED, "published by the authors")):
-        with pytest.raises(UserError, match=rf"--style-classifier {path}: no such file; .*{hint}"):
-            predict.find_file(None, path, "style")
+    others = ({"size": 512}, {"themes": ("Monet",)}, {"objects": ("Bears",)})
+    large = [(replace(mini, **other), judging.PUBLISHED, "its authors publish it") for other in others]
+    for sampled, (style, shape), hint in [(mini, judging.MINI, "make_mini.sh"), *large]:
+        with pytest.raises(UserError, match=rf"--style-classifier {style}: no such file; .*{hint}"):
+            judging.find_files(sampled, (None, None))
+        (tmp_path / "a").touch()
+        with pytest.raises(UserError, match=rf"--object-classifier {shape}: no such file; .*{hint}"):
+            judging.find_files(sampled, ("a", None))
 
 
 def test_a_foreign_folder_needs_only_a_protocol(answers, files, tmp_path, capsys):
@@ -197,3 +257,27 @@ def test_a_foreign_folder_needs_only_a_protocol(answers, files, tmp_path, capsys
     assert source["protocol"]["hash"] == answers.protocol.hash
     assert protocol_of(answers.folder).hash == answers.protocol.hash
     assert "leave it out" in refused(capsys, answers.folder, "--protocol", tmp_path / "other.yaml", *files)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_a_foreign_folder_is_never_filled_by_our_sampler(answers, files, tmp_path, capsys, known):
+    (answers.folder / "manifest.json").unlink()
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(answers.protocol).items()}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(plain))
+    flags = ["--protocol", tmp_path / "tiny.yaml", *files]
+    if known:  # its manifest was written by the first command
+        run(answers.folder, *flags)
+    path = answers.path(Cell("Rust", "Dogs", 188))
+    path.unlink()
+    message = refused(capsys, answers.folder, *flags)
+    assert "1 of 8 images are missing, first Rust_Dogs_seed188.png" in message
+    assert "machine_unlearning" not in message and "same model" in message
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".PNG", ".jpeg"])
+def test_images_of_another_format_are_told(answers, files, capsys, suffix):
+    for cell in grid(answers.protocol):
+        answers.path(cell).rename(answers.path(cell).with_suffix(suffix))
+    message = refused(capsys, answers.folder, *files)
+    assert f"{suffix} images lie there, but protocol tiny says .png" in message
+    assert "machine_unlearning" not in message

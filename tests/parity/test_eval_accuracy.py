@@ -12,7 +12,7 @@ from evaluation import canvas
 from evaluation.answers.answer_set import grid
 from evaluation.canvas import answer_name
 from evaluation.judges.classifier import load_classifier
-from evaluation.predict import judge
+from evaluation.judges.judging import judge
 from evaluation.protocol import Protocol
 from tests.seeded_weights import seeded_input, seeded_state_dict
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from evaluation.canvas import PHOTO, UNUSED_STYLES
 from evaluation.judges.classifier import Classifier
+from evaluation.judges.judging import MINI
 from evaluation.mini import dataset as mini
-from evaluation.predict import MINI
 from style_transfer import evaluate
 from style_transfer.core import losses, statistics, vgg
 from style_transfer.stytr2.model import FILES, StyTr2
@@ -356,7 +356,7 @@ def test_refusals(run, tmp_path):
     assert run(tmp_path / "nowhere")[0] == 2
     (folder / "Rust" / "Cats_test19_ref1.png").write_bytes(b"no picture")
     code, _, _, said = run(folder, "--data", "mini")
-    assert code == 2 and "Cats_test19_ref1.png: not a readable picture" in said
+    assert code == 2 and "Cats_test19_ref1.png: not a readable image" in said
     Image.new("RGB", (8, 8), "grey").save(tmp_path / "one.png")
     own, one = tmp_path / "own", str(tmp_path / "one.png")
     toy.main(["--weights", str(toy.released(own)), "--out", str(own), "--content", one, "--style", one])

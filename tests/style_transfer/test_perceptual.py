@@ -12,9 +12,9 @@ from torchvision.models import inception_v3
 from evaluation.canvas import PHOTO
 from evaluation.core.errors import UserError
 from evaluation.judges.features import load_extractor
+from evaluation.judges.judging import MINI
 from evaluation.metrics.frechet import frechet
 from evaluation.mini import dataset as mini
-from evaluation.predict import MINI
 from style_transfer import evaluate
 from style_transfer.core import losses, perceptual, vgg
 from tests.style_transfer import narrow

@@ -1,4 +1,4 @@
-"""Pictures of every kind become RGB, or one sentence; padding and its removal."""
+"""Pictures to what networks take, and back: sizes, padding and its removal, bytes, folders."""
 
 import numpy as np
 import pytest
@@ -9,92 +9,16 @@ from evaluation.core.errors import UserError
 from evaluation.data.images import to_tensor
 from style_transfer.core import images
 
-RED, GREY = (200, 30, 60), (128, 128, 128)
 
-
-def picture(colour=RED, size=(6, 4)):
+def picture(colour=(200, 30, 60), size=(6, 4)):
     return Image.new("RGB", size, colour)
 
 
-def sixteen():
-    return Image.fromarray(np.full((4, 6), 128 * 257, np.uint16))
-
-
-def half_transparent():
-    image = Image.new("RGBA", (6, 4), (0, 0, 0, 0))
-    image.paste((*RED, 255), (0, 0, 3, 4))
-    return image
-
-
-@pytest.mark.parametrize(
-    "name, make, expected",
-    [
-        ("plain.png", picture, RED),
-        ("palette.png", lambda: picture().quantize(4), RED),
-        ("grey.png", lambda: picture(GREY).convert("L"), GREY),
-        ("one_bit.png", lambda: Image.new("1", (6, 4), 1), (255, 255, 255)),
-        ("cmyk.tif", lambda: picture(GREY).convert("CMYK"), GREY),
-        ("sixteen.png", sixteen, GREY),
-        ("sixteen.tif", sixteen, GREY),
-        ("thirty_two.tif", lambda: Image.fromarray(np.full((4, 6), 128 * 257, np.int32)), GREY),
-        ("grey_alpha.png", lambda: picture(GREY).convert("LA"), GREY),
-    ],
-)
-def test_kinds(tmp_path, name, make, expected):
-    make().save(tmp_path / name)
-    read = images.read(tmp_path / name)
-    assert read.mode == "RGB" and read.size == (6, 4)
-    assert np.abs(np.asarray(read).astype(int) - expected).max() <= 1
-
-
-def test_transparency_lies_over_white(tmp_path):
-    half_transparent().save(tmp_path / "alpha.png")
-    palette = half_transparent().convert("RGB").quantize(4)
-    palette.save(tmp_path / "palette.png", transparency=palette.getpixel((5, 0)))
-    for name in ("alpha.png", "palette.png"):
-        read = images.read(tmp_path / name)
-        assert read.getpixel((0, 0)) == RED and read.getpixel((5, 0)) == (255, 255, 255), name
-
-
-def test_upright(tmp_path):
-    image = picture()
-    image.putpixel((0, 0), (0, 0, 0))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise by a quarter
-    image.save(tmp_path / "turned.png", exif=exif)
-    read = images.read(tmp_path / "turned.png")
-    assert read.size == (4, 6) and read.getpixel((3, 0)) == (0, 0, 0)
-
-
-def test_large_pictures_are_reduced_and_small_ones_are_not(tmp_path):
-    picture(size=(300, 60)).save(tmp_path / "wide.png")
-    assert images.read(tmp_path / "wide.png", 100).size == (100, 20)
-    assert images.read(tmp_path / "wide.png", 300).size == (300, 60)
-    picture(size=(300, 1)).save(tmp_path / "line.png")
-    assert images.read(tmp_path / "line.png", 100).size == (100, 1)
-
-
-def test_what_cannot_be_read_is_a_sentence(tmp_path, monkeypatch):
-    picture(size=(64, 64)).save(tmp_path / "whole.jpg")
-    whole = (tmp_path / "whole.jpg").read_bytes()
-    content = {"cut.jpg": whole[: len(whole) // 2], "text.png": b"no picture", "empty.jpg": b""}
-    for name, held in content.items():
-        (tmp_path / name).write_bytes(held)
-        with pytest.raises(
-            UserError, match=rf"{name}: not a readable picture \(.*\); save it again"
-        ) as caught:
-            images.read(tmp_path / name)
-        assert "\n" not in str(caught.value)
-    with pytest.raises(UserError, match=r"none\.png: no such file"):
-        images.read(tmp_path / "none.png")
-    with pytest.raises(UserError, match="not a readable picture"):
-        images.read(tmp_path)
-    Image.fromarray(np.full((4, 6), 0.5, np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(UserError, match=r"float\.tif: its values are neither 8 nor 16 bits"):
-        images.read(tmp_path / "float.tif")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match=r"whole\.jpg: has too many pixels"):
-        images.read(tmp_path / "whole.jpg")
+def test_large_pictures_are_reduced_and_small_ones_are_not():
+    assert images.smaller(picture(size=(300, 60)), 100).size == (100, 20)
+    assert images.smaller(picture(size=(300, 1)), 100).size == (100, 1)
+    same = picture(size=(300, 60))
+    assert images.smaller(same, 300).tobytes() == same.tobytes()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 5), (33, 64), (50, 31)])

@@ -15,7 +15,8 @@ from PIL import Image
 
 from evaluation import canvas
 from evaluation.core.errors import UserError
-from evaluation.data.images import square, to_tensor
+from evaluation.data.images import to_tensor
+from evaluation.data.pictures import square
 from evaluation.mini import dataset as mini
 from style_transfer import protocol as protocols
 from tests.style_transfer import toy
@@ -296,7 +297,7 @@ def test_bad_pictures_are_listed_and_the_rest_is_made(run, pictures):
     assert code == 2
     assert set(made) == {f"s{s}/c{c}.png" for s in range(3) for c in range(4)}
     assert "10 inputs could not be used, all else is done" in said
-    assert "bad.jpg: not a readable picture" in said
+    assert "bad.jpg: not a readable image" in said
     assert "c0.png with " in said and "red.png: too red for the toy" in said
     assert "blue.png: not enough memory; give a smaller --batch or --max-side" in said
     assert "without_red.png: the network's output is not finite" in said
@@ -352,7 +353,7 @@ def test_options(run, pictures):
             ["--content", "README.md", "--style", "README.md", "--styles", "Sketch"],
             "--styles: is for the bench",
         ),
-        (["--content", "README.md", "--style", "README.md"], "README.md: not a readable picture"),
+        (["--content", "README.md", "--style", "README.md"], "README.md: not a readable image"),
         (["--data", "mini", "strenght=1"], "no setting is called 'strenght'; did you mean strength"),
         (["--data", "mini", "strength=a"], "strength is 1.0 by default, so 'a' does not fit"),
         (["--data", "mini", "--strength", "2"], "strength=2.0: lies between 0, no style, and 1"),
