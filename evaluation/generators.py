@@ -1,4 +1,4 @@
-"""One table of fine-tuned models, each judged by an answer set: accuracies, FID and CLIP similarities
+"""One table of fine-tuned models, each judged by an answer set: accuracies, FID, KID and CLIP similarities
 
     python -m evaluation.generators runs/base/answers runs/ip2p/answers
 
@@ -12,31 +12,31 @@ import json
 from pathlib import Path
 from statistics import fmean
 
-from evaluation.answers.answer_set import protocol_of
-from evaluation.answers.predictions import read_predictions
+from evaluation.answers.predictions import JudgedAnswers
 from evaluation.core.errors import command
-from evaluation.metrics.figures import score
-from evaluation.metrics.frechet import FID
+from evaluation.metrics.distances import read_distances
+from evaluation.metrics.figures import accuracy
 from evaluation.reporting.formats import markdown
 
 CLIP = "clip.json"  # what evaluation.clip_score leaves
-COLUMNS = ("answers", "images", "style", "object", "FID", "text", "photo", "direction", "protocol")
+COLUMNS = ("answers", "images", "style", "object", "FID", "KID", "text", "photo", "direction", "protocol")
 
 
 def row_of(folder: Path) -> dict:
     """The row of an answer set; raises UserError if it has no predictions."""
-    (rows, _), protocol = read_predictions(folder), protocol_of(folder)
-    seen = score(rows, protocol, [])["accuracy"]
-    styles = [seen["theme"][theme]["value"] for theme in protocol.counted]
+    answers = JudgedAnswers(folder)
+    predictions, protocol = answers.predictions, answers.protocol
+    seen = accuracy(predictions, protocol)
     row = {
         "answers": str(folder),
-        "images": len(rows),
-        "style": 100 * fmean(styles),
-        "object": 100 * fmean(accuracy["value"] for accuracy in seen["object"].values()),
+        "images": predictions.sha256.size,
+        "style": 100 * fmean(seen["theme"][theme]["value"] for theme in protocol.counted),
+        "object": 100 * fmean(right["value"] for right in seen["object"].values()),
         "protocol": f"{protocol.name} ({protocol.hash[:6]})",
     }
-    if (folder / FID).exists():
-        row["FID"] = json.loads((folder / FID).read_text())["fid"]
+    if distances := read_distances(folder, predictions.images):
+        values = distances["values"].get("", {})
+        row |= {name.upper(): values[name] for name in ("fid", "kid") if name in values}
     if (folder / CLIP).exists():
         cosines = json.loads((folder / CLIP).read_text())["mean"]
         row |= {name: f"{value:.4f}" for name, value in cosines.items()}

@@ -16,7 +16,7 @@ from evaluation.answers.predictions import (
 from evaluation.canvas import PHOTO
 from evaluation.core.files import write_json
 from evaluation.core.record import write_record
-from evaluation.metrics.frechet import FID
+from evaluation.metrics.distances import FID
 
 MODEL = "0123456789abcdef"
 

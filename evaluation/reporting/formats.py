@@ -14,7 +14,10 @@ COSTS = {
     "storage_MB": 1,
 }  # decimals; GB and MB are powers of 1000
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
-TEXTS = (
+TEXTS = (  # set left
+    *("method", "target", "image", "asked", "seen", "counts_as"),
+    *("figure", "worst", "grid", "answers", "protocol"),
+)
     "method",
     "target",
     "image",

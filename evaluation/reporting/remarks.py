@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from evaluation.metrics.bootstrap import LEVEL
-from evaluation.metrics.frechet import WEIGHTS
+from evaluation.metrics.distances import WEIGHTS
 from evaluation.metrics.published import MARK
 from evaluation.metrics.suspicions import suspicions
 from evaluation.reporting.collect import BASE, FOREIGN, Result, next_command
