@@ -1,4 +1,4 @@
-"""One table of fine-tuned models, each judged by an answer set: accuracies, FID and CLIP similarities
+"""One table of fine-tuned models, each judged by an answer set: accuracies, FID, KID and CLIP similarities
 
     python -m evaluation.generators runs/base/answers runs/ip2p/answers
 
@@ -15,11 +15,12 @@ from statistics import fmean
 from evaluation.answers.answer_set import protocol_of
 from evaluation.answers.predictions import read_predictions
 from evaluation.core.errors import command
+from evaluation.core.files import digest
+from evaluation.metrics.distances import read_distances
 from evaluation.metrics.figures import score
-from evaluation.metrics.frechet import FID
 
 CLIP = "clip.json"  # what evaluation.clip_score leaves
-DECIMALS = {"style": 2, "object": 2, "FID": 2, "text": 4, "photo": 4, "direction": 4}
+DECIMALS = {"style": 2, "object": 2, "FID": 2, "KID": 4, "text": 4, "photo": 4, "direction": 4}
 COLUMNS = ("answers", "images", *DECIMALS, "protocol")
 
 
@@ -35,8 +36,9 @@ def measured(folder: Path) -> dict:
         "object": 100 * fmean(each["value"] for each in seen["object"].values()),
         "protocol": f"{protocol.name} ({protocol.hash[:6]})",
     }
-    if (folder / FID).exists():
-        row["FID"] = json.loads((folder / FID).read_text())["fid"]
+    if distances := read_distances(folder, digest([row.sha256 for row in rows])):
+        value = distances["values"].get("", {})
+        row |= {name: value[name.lower()] for name in ("FID", "KID") if name.lower() in value}
     if (folder / CLIP).exists():
         row |= json.loads((folder / CLIP).read_text())["mean"]
     return row

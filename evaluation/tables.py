@@ -17,8 +17,8 @@ from pathlib import Path
 from evaluation.answers.predictions import read_predictions
 from evaluation.canvas import parse_targets
 from evaluation.core.errors import UserError, closest, command
-from evaluation.fid import WEIGHTS
 from evaluation.metrics.bootstrap import LEVEL
+from evaluation.metrics.distances import WEIGHTS
 from evaluation.metrics.explain import explain
 from evaluation.metrics.figures import score
 from evaluation.metrics.suspicions import suspicions, weak_base

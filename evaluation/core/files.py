@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -34,6 +35,7 @@ def digest(content) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def file_digest(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+def file_digest(source: str | Path | bytes, digits: int = 16) -> str:
+    """The first digits, of 64, of the SHA-256 of a file or of the bytes it holds."""
+    with io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:digits]

@@ -13,8 +13,8 @@ from evaluation.answers.answer_set import protocol_of, read_manifest
 from evaluation.answers.predictions import PREDICTIONS, Origin, origin, read_predictions
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD, read_record
+from evaluation.metrics.distances import FID
 from evaluation.metrics.figures import score
-from evaluation.metrics.frechet import FID
 from evaluation.protocol import Protocol
 
 BASE = "base"  # the folder, and the method's name in tables, of the model that nothing was unlearned from
