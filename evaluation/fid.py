@@ -1,87 +1,141 @@
-"""FID: how far the generated images are from the real ones, as two Gaussians of network features
-
-    |mu_1 - mu_2|^2 + tr S_1 + tr S_2 - 2 tr (S_1^(1/2) S_2 S_1^(1/2))^(1/2)
-
-in float64; the symmetric form needs no complex numbers. What was unlearned is left out of both sets. Features
-are computed once per image and kept, so that the real images of 70 targets are 70 selections from one array.
+"""FID and KID: how far the generated images are from the real ones, in the features of a network
 
     python -m evaluation.fid runs/esd/Sketch/answers --data mini
+
+What was unlearned is left out of both sets: beside a run, its target; of a base model's images first nothing,
+then every target of the protocol, since its row in a table leaves out what a method's row leaves out.
+`fid.json` holds the values by what is left out, and their origin: network, contents of the real images (not
+where they lie), protocol, and the images measured, so that values of earlier images are known by it.
+
+FID is given from 2,048 images of either kind (in the miniature from 128), KID from two of every cell.
+Features are computed once per image and kept.
 """
 
 import argparse
 import functools
+from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from evaluation import canvas
-from evaluation.answers.answer_set import grid, protocol_of, target_of
-from evaluation.core.errors import command
+from evaluation.answers.answer_set import protocol_of, target_of
+from evaluation.core.environment import made_with
+from evaluation.core.errors import UserError, command
 from evaluation.core.files import file_digest, write_json
+from evaluation.judges import features
+from evaluation.metrics.distances import FEWEST, FID, WEIGHTS, distances, read_distances
 from evaluation.metrics.figures import check_targets
-from evaluation.metrics.frechet import FID, WEIGHTS, frechet, moments
+from evaluation.protocol import Protocol
 
 
 def kept(cells, targets: list[canvas.Target]) -> np.ndarray:
-    """Which of the cells (theme, object, ...) show no target: a mask."""
-    return np.array([not any(target.covers(*cell[:2]) for target in targets) for cell in cells])
+    """Which of the cells (theme, object) show no target: a mask."""
+    return np.array([not any(target.covers(*cell) for target in targets) for cell in cells])
 
 
-def measure(
-    folder: Path, target: str | None, data: str, files: list[Path], device: str | None, cache: Path
-) -> dict:
-    """FID of an answer set against the protocol's real images, without what shows the target.
+def choices(folder: Path, asked: list[str], protocol: Protocol) -> dict[str, list[canvas.Target]]:
+    """What is left out of an answer set, in turn, by its name in `fid.json`; raises UserError."""
+    made = target_of(folder)
+    classes = [name for name in (*protocol.themes, *protocol.objects) if name != canvas.PHOTO]
+    texts = [made] if made else ["", *classes, *protocol.targets]
+    texts = [target_of(folder, text) for text in asked] or texts
+    parsed = [canvas.parse_targets(text) if text else [] for text in texts]
+    for targets in parsed:
+        check_targets(targets, protocol)
+    return {",".join(map(str, targets)): targets for targets in parsed}
+
+
+def measure(folder: Path, asked: list[str], data: str, files: list[Path], device: str, cache: Path):
+    """-> what `fid.json` is to hold, and names of its new values; others stay if they are of the same origin.
 
     `files` are the weights of the protocol's extractor, `cache` a folder for features of real images.
     """
-    from evaluation.judges import features  # torch, which the tables that import this module do without
-
-    protocol, targets = protocol_of(folder), canvas.parse_targets(target) if target else []
-    check_targets(targets, protocol)
+    protocol = protocol_of(folder)
+    left_out, images = choices(folder, asked, protocol), features.real_images(data, protocol)
     name, weights = protocol.fid_extractor, [file_digest(file) for file in files]
     extractor = functools.cache(lambda: features.load_extractor(name, files, device))
     generated = features.generated_features(folder, protocol, weights, extractor)
-    rows, real = features.real_features(data, protocol, weights, extractor, cache)
-    generated, real = generated[kept(grid(protocol), targets)], real[kept(rows, targets)]
-    a, b = moments(real), moments(generated)
-    return {
-        "fid": frechet(a.mean, a.covariance, b.mean, b.covariance),
-        "extractor": name,
-        "weights": weights,
-        "real_images": len(real),
-        "generated_images": len(generated),
-        "data": data,
-        "target": target,
-        "protocol": protocol.hash,
-    }
+    real = features.real_features(images, protocol, weights, extractor, cache)
+    origin = {"extractor": name, "weights": weights, "data": data, "data_digest": real.digest}
+    origin |= {"protocol": protocol.hash, "images": generated.digest}
+    origin |= {"prepared": images.prepared} if images.prepared else {}
+    content = {"origin": origin, "values": known_values(folder, origin), "made_with": made_with(device)}
+    if new := [key for key in left_out if key not in content["values"]]:
+        cells = list(product(protocol.themes, protocol.objects))
+        masks = np.array([kept(cells, left_out[key]) for key in new])
+        by_cell = (  # the grid has seed after seed
+            real.array.reshape(len(cells), len(protocol.fid_images), -1),
+            generated.array.reshape(len(protocol.seeds), len(cells), -1).swapaxes(0, 1),
+        )
+        content["values"] |= dict(zip(new, distances(*by_cell, masks, FEWEST[name])))
+    return content, new
+
+
+def known_values(folder: Path, origin: dict) -> dict:
+    """Those measured before, unless that was of another origin; the data may lie elsewhere now."""
+    try:
+        before = read_distances(folder)
+    except UserError:  # is measured anew
+        before = None
+    same = before and before["origin"] | {"data": origin["data"]} == origin
+    return before["values"] if same else {}
+
+
+def sentence(key: str, value: dict, extractor: str) -> str:
+    """What the command prints of a value."""
+    counts = f"{value['real_images']} real, {value['generated_images']} generated images"
+    fewest = min(value["real_images"], value["generated_images"])
+    fid = f"not given: {fewest} images, at least {FEWEST[extractor]} are needed"
+    fid = f"{value['fid']:.2f}" if "fid" in value else fid
+    kid = f"{value['kid']:.5f} ±{value['kid_std']:.5f}" if "kid" in value else "not given"
+    return f"FID {fid}; KID {kid}  ({extractor}, {counts}, {f'without {key}' if key else 'nothing left out'})"
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m evaluation.fid", description="FID of an answer set.")
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.fid",
+        description="FID and KID of an answer set. FID is given from "
+        + ", ".join(f"{count} ({name})" for name, count in FEWEST.items())
+        + " real and generated images; KID, unbiased and with its standard error, from two of every cell.",
+    )
     parser.add_argument("answers", type=Path, help="folder of the answer set")
     parser.add_argument(
-        "--target", help="what is left out (default: what the run beside it unlearned; else nothing)"
+        "--target",
+        action="append",
+        default=[],
+        help="what is left out, may be repeated (default: what the run beside it unlearned; without a run, "
+        "nothing, then every style and object)",
     )
-    parser.add_argument("--data", required=True, help="real images: folder {theme}/{object}/{n}.jpg, or mini")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="real images: folder {theme}/{object}/{n}.jpg, parquet shards, or mini; copies made by "
+        "evaluation.prepare are taken but marked, and compare with no value of the originals",
+    )
     parser.add_argument(
         "--weights", nargs="+", metavar="FILE", help="of the protocol's extractor (default: checkpoints/)"
     )
-    parser.add_argument("--device", help="cpu, cuda, ... (default: a GPU if there is one)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument(
         "--cache", type=Path, default=Path("runs/cache"), help="features of real images are kept here"
     )
     args = parser.parse_args(argv)
-    target = target_of(args.answers, args.target)
     files = [Path(file) for file in args.weights or WEIGHTS[protocol_of(args.answers).fid_extractor]]
     if missing := [file for file in files if not file.exists()]:
         print(f"FID not measured (needs {missing[0]})")
         return
-    result = measure(args.answers, target, args.data, files, args.device, args.cache)
-    write_json(args.answers / FID, result)
-    left_out = f"without {target}" if target else "nothing left out"
-    counts = f"{result['real_images']} real, {result['generated_images']} generated images"
-    print(f"FID {result['fid']:.2f}  ({result['extractor']}, {counts}, {left_out})")
+    content, new = measure(args.answers, args.target, args.data, files, args.device, args.cache)
+    if not new:
+        print(f"{args.answers}: FID and KID are measured already")
+        return
+    write_json(args.answers / FID, content)
+    for key in new:
+        print(sentence(key, content["values"][key], content["origin"]["extractor"]))
+    if size := content["origin"].get("prepared"):
+        print(f"--data {args.data} holds copies of {size} pixels; values of the originals do not compare")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ mean error of one to three grey levels of 255, less the smoother the image), for
 bytes and a third of its time to decode. Train on the copy; measure FID on the originals.
 
 An image is written whole or not at all and never made again, so a command that was stopped goes on where it
-was. `prepared.json` names the size, `SHA256SUMS` every image (`sha256sum -c` reads it too).
+was, and refuses another source. `prepared.json` names the size and what every image was made from, by its
+bytes; `SHA256SUMS` every image (`sha256sum -c` reads it too).
 """
 
 import argparse
@@ -59,7 +60,7 @@ def shrink(image, path: Path, size: int) -> None:
 def work(data: Path, out: Path, size: int, shard: Path | None, rows: list, known: set[str]):
     """One job -> {image: SHA-256} of those made or not `known`, and what could not be made."""
     sums, faults = {}, []
-    names = ["/".join((theme, obj, f"{index}.jpg")) for theme, obj, index in rows]
+    names = [image_name(row) for row in rows]
     missing = {name for name in names if not (out / name).exists()}
     contents = parquet.read(shard, ["image.bytes"], batch=8) if shard and missing else ({} for _ in rows)
     for name, row in zip(names, contents, strict=True):
@@ -86,20 +87,43 @@ def read_sums(out: Path) -> dict[str, str]:
 def claim(out: Path, card: dict) -> None:
     """Makes `out` a folder of prepared images; raises UserError if it holds others."""
     if (out / PREPARED).exists():
-        size = json.loads((out / PREPARED).read_text())["size"]
-        if size != card["size"]:
+        held = json.loads((out / PREPARED).read_text())
+        if held["size"] != card["size"]:
             raise UserError(
-                f"--size {card['size']}: {out} holds images of {size} pixels; choose another folder"
+                f"--size {card['size']}: {out} holds images of {held['size']} pixels; choose another folder"
             )
+        known, images = held.get("images", {}), card["images"]
+        others = [name for name in known if known[name] != images.get(name) and (out / name).exists()]
+        if others:
+            raise UserError(
+                f"{out}: was made from {held['source']}; {card['source']} has not the same {others[0]} and "
+                f"{len(others) - 1} others; choose another folder"
+            )
+        card = card | {"images": known | images}
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: not empty and not made by this command; choose another folder")
-    else:
-        write_json(out / PREPARED, card)
+    write_json(out / PREPARED, card)
+
+
+def sources(data: Path, todo: list) -> dict:
+    """What each image is made from, wherever it lies: bytes of its file, or name and bytes of its shard."""
+    of_shard = {shard: [shard.name, shard.stat().st_size] for shard, _ in todo if shard}
+    return {
+        name: of_shard[shard] if shard else (data / name).stat().st_size
+        for shard, rows in todo
+        for name in map(image_name, rows)
+    }
+
+
+def image_name(row) -> str:
+    theme, obj, index = row
+    return f"{theme}/{obj}/{index}.jpg"
 
 
 def prepare(data: Path, out: Path, size: int, workers: int) -> None:
     todo = jobs(data)
-    claim(out, {"size": size, "format": "JPEG, quality 95, no chroma subsampling", "source": str(data)})
+    card = {"size": size, "format": "JPEG, quality 95, no chroma subsampling", "source": str(data)}
+    claim(out, card | {"images": sources(data, todo)})
     sums, faults, known = read_sums(out), [], set(read_sums(out))
     with (
         ProcessPoolExecutor(workers) as pool,

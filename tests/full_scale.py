@@ -92,7 +92,8 @@ def write(root: Path, methods: list[str], targets: list[str]) -> None:
         values = {
             target: {"fid": 20.0 + len(target), "kid": 0.01, "kid_std": 0.001} for target in ("", *targets)
         }
-        write_json(result.answers.folder / FID, {"origin": origin, "values": values})
+        content = {"origin": origin, "values": values, "made_with": {}}
+        write_json(result.answers.folder / FID, content)
 
 
 def write_sprites(root: Path) -> None:

@@ -91,4 +91,4 @@ def distances(run, values: dict[str, float], answers=None, **changes):
     origin = {"extractor": "classifier", "weights": ["a" * 16], "data": "mini", "data_digest": "d" * 16}
     origin |= {"protocol": answers.protocol.hash, "images": answers.predictions.images} | changes
     values = {target: {"fid": value, "kid": value / 100, "kid_std": 0.1} for target, value in values.items()}
-    write_json(answers.folder / FID, {"origin": origin, "values": values})
+    write_json(answers.folder / FID, {"origin": origin, "values": values, "made_with": {}})

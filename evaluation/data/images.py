@@ -21,14 +21,17 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
 
 
-def check_prepared(root: str | Path, size: int) -> None:
-    """UserError if `root` holds copies, made by evaluation.prepare, that are smaller than `size`."""
+def prepared_size(root: str | Path, size: int) -> int | None:
+    """Pixels of the copies in `root`, if evaluation.prepare made them; UserError if they are below `size`."""
     card = Path(root) / PREPARED
-    if card.exists() and (prepared := json.loads(card.read_text())["size"]) < size:
+    if not card.exists():
+        return None
+    if (prepared := json.loads(card.read_text())["size"]) < size:
         raise UserError(
             f"--data {root}: was prepared with {prepared} pixels and {size} are asked for; "
             f"prepare another with --size {size}"
         )
+    return prepared
 
 
 class CanvasImages(torch.utils.data.Dataset):
@@ -50,7 +53,7 @@ class CanvasImages(torch.utils.data.Dataset):
             raise UserError(f"--data {root}: no images asked for")
         files = [] if self.drawn else parquet.shard_files(root)
         self.shards = parquet.Shards(files) if files else None
-        check_prepared(root, size)
+        self.prepared = prepared_size(root, size)
         if absent := [row for row in self.rows if not self.has(row)]:
             raise UserError(
                 f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, "
@@ -69,6 +72,10 @@ class CanvasImages(torch.utils.data.Dataset):
         if self.drawn:
             return []
         return self.shards.files if self.shards else [canvas.image_path(self.root, *row) for row in self.rows]
+
+    def file(self, row) -> Path | bytes:
+        """The file of a row that is not drawn, or the bytes of it that a shard holds."""
+        return self.shards.open(row).read() if self.shards else canvas.image_path(self.root, *row)
 
     def has(self, row) -> bool:
         if self.shards:

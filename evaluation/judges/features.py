@@ -12,6 +12,7 @@ import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import safetensors.numpy
@@ -27,7 +28,7 @@ from evaluation.answers.answer_set import grid
 from evaluation.core.errors import UserError
 from evaluation.core.files import atomic, digest, file_digest
 from evaluation.data.images import CanvasImages
-from evaluation.data.pictures import read_picture
+from evaluation.data.pictures import read_picture, square
 from evaluation.judges.classifier import TASKS, load_classifier
 from evaluation.protocol import Protocol
 
@@ -111,7 +112,14 @@ def classifier(*paths: Path, device: str):
     return extract
 
 
-def generated_features(folder: Path, protocol: Protocol, weights: list[str], extractor) -> np.ndarray:
+class Features(NamedTuple):
+    """Of images in a fixed order; `digest` stands for what is in their files, wherever these lie."""
+
+    array: np.ndarray  # float32 [N,width]
+    digest: str
+
+
+def generated_features(folder: Path, protocol: Protocol, weights: list[str], extractor) -> Features:
     """Features of all cells in the order of the grid, kept in the answer set's folder.
 
     `weights` are fingerprints of the extractor's files; `extractor()` returns the function of
@@ -123,42 +131,56 @@ def generated_features(folder: Path, protocol: Protocol, weights: list[str], ext
             f"{folder}: {len(missing)} of {len(paths)} images are missing, first {missing[0]}; sample them"
         )
     key = digest({"weights": weights, "files": stamps(paths)})
-    return cached(
-        folder / f"features-{protocol.fid_extractor}.safetensors", key, paths, read_picture, extractor
-    )
+    path = folder / f"features-{protocol.fid_extractor}.safetensors"
+    return cached(path, key, paths, lambda path: (read_picture(path), file_digest(path)), extractor)
 
 
-def real_features(data: str, protocol: Protocol, weights: list[str], extractor, cache: Path):
-    """-> rows (theme, object, number) of the protocol's real images, and their features, kept in `cache`."""
+def real_images(data: str, protocol: Protocol) -> CanvasImages:
+    """The images that a protocol compares with; their `rows` are (theme, object, number)."""
     cells = [(theme, obj) for theme in protocol.themes for obj in protocol.objects]
-    images = CanvasImages(data, cells, protocol.fid_images, protocol.size)
+    return CanvasImages(data, cells, protocol.fid_images, protocol.size)
+
+
+def real_features(
+    images: CanvasImages, protocol: Protocol, weights: list[str], extractor, cache: Path
+) -> Features:
+    """Features of the rows of `images`, kept in `cache`."""
     if images.drawn:  # by code that may change
-        source = [data, *map(file_digest, sorted(Path(mini.__file__).parent.glob("*.py")))]
+        source = [images.root, *map(file_digest, sorted(Path(mini.__file__).parent.glob("*.py")))]
     else:
         source = stamps(images.files)
-    key = digest({"weights": weights, "source": source, "rows": images.rows, "size": protocol.size})
+    key = digest({"weights": weights, "files": source, "rows": images.rows, "size": images.size})
     as_is = protocol.fid_extractor == "torchvision" and not images.drawn  # it has a first resize of its own
-    load = images.original if as_is else images.picture
+
+    def load(row):
+        image = images.original(row)
+        content = image.tobytes() if images.drawn else images.file(row)
+        return image if as_is else square(image, images.size), file_digest(content)
+
     path = cache / f"real-{protocol.fid_extractor}-{key}.safetensors"
-    return images.rows, cached(path, key, images.rows, load, extractor)
+    return cached(path, key, images.rows, load, extractor)
 
 
 def stamps(paths) -> list:
     """Name, size and time of files: changes when a file does."""
-    return [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
-def cached(path: Path, key: str, items: list, load, extractor) -> np.ndarray:
-    """Features [N,width] of the pictures `load(item)`; read from `path` if it was written for this `key`."""
+def cached(path: Path, key: str, items: list, load, extractor) -> Features:
+    """Of what `load(item)` returns, pictures and digests; read from `path` if written for this `key`."""
     if path.exists():
         with safetensors.safe_open(path, "np") as file:
-            if file.metadata()["key"] == key:
-                return file.get_tensor("features")
-    extract, parts = extractor(), []
+            if (about := file.metadata())["key"] == key:
+                return Features(file.get_tensor("features"), about["digest"])
+    extract, parts, digests = extractor(), [], []
     with ThreadPoolExecutor() as pool:
         for start in tqdm(range(0, len(items), BATCH), desc=path.stem, disable=None):
-            parts.append(extract(list(pool.map(load, items[start : start + BATCH]))))
-    features = np.concatenate(parts)
+            pictures, contents = zip(*pool.map(load, items[start : start + BATCH]))
+            parts.append(extract(pictures))
+            digests += contents
+    features = Features(np.concatenate(parts), digest(digests))
     with atomic(path) as temporary:
-        safetensors.numpy.save_file({"features": features}, temporary, {"key": key})
+        safetensors.numpy.save_file(
+            {"features": features.array}, temporary, {"key": key, "digest": features.digest}
+        )
     return features

@@ -18,8 +18,8 @@ from evaluation import canvas
 from evaluation.answers.predictions import PREDICTIONS, JudgedAnswers, Origin, Predictions
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD, read_record
-from evaluation.metrics.figures import FIGURES, by_seed, check_targets
 from evaluation.metrics.distances import read_distances
+from evaluation.metrics.figures import FIGURES, by_seed, check_targets
 from evaluation.protocol import Protocol
 
 BASE = "base"  # the folder, and the method's name in tables, of the model that nothing was unlearned from

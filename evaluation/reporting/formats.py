@@ -15,21 +15,9 @@ COSTS = {
 }  # decimals; GB and MB are powers of 1000
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
 TEXTS = (  # set left
-    *("method", "target", "image", "asked", "seen", "counts_as"),
-    *("figure", "worst", "grid", "answers", "protocol"),
+    *("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst", "grid"),
+    *("answers", "protocol"),
 )
-    "method",
-    "target",
-    "image",
-    "asked",
-    "seen",
-    "counts_as",
-    "figure",
-    "worst",
-    "grid",
-    "answers",
-    "protocol",
-)  # set left
 
 
 def columns(rows: list[dict], statistics: bool = True) -> list[str]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from evaluation.answers.predictions import PREDICTIONS
 from evaluation.core.record import RECORD
-from evaluation.metrics.frechet import FID
+from evaluation.metrics.distances import FID
 from evaluation.protocol import Protocol
 from scripts.sweep.jobs import SECONDS, last
 

@@ -8,9 +8,10 @@ from PIL import Image
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel
 
 from evaluation import canvas, clip_score, generators
+from evaluation.answers.predictions import read_predictions
 from evaluation.clip_score import Clip, similarities
 from evaluation.core.errors import UserError
-from evaluation.core.files import write_json
+from evaluation.core.files import digest, write_json
 from evaluation.data.images import to_tensor
 from evaluation.mini import dataset as mini
 from tests import synthetic
@@ -129,14 +130,20 @@ def test_the_table_of_models(tmp_path, capsys):
     row = generators.row_of(tmp_path)
     assert row["object"] == 100 and row["style"] == pytest.approx(100 / len(protocol.counted))
     assert "FID" not in row and "direction" not in row
-    write_json(tmp_path / "fid.json", {"fid": 12.345})
+    origin = {"images": digest([row.sha256 for row in read_predictions(tmp_path)[0]])}
+    content = {"values": {"": {"fid": 12.345, "kid": 0.01}, "Cats": {"fid": 9.0}}, "made_with": {}}
+    write_json(tmp_path / "fid.json", content | {"origin": origin | {"images": "earlier"}})
+    with pytest.raises(UserError, match="of earlier images"):
+        generators.row_of(tmp_path)
+    write_json(tmp_path / "fid.json", content | {"origin": origin})
     write_json(tmp_path / "clip.json", {"mean": {"text": 0.25, "photo": 0.75, "direction": 0.125}})
     generators.main([str(tmp_path)])
     header, _, line = capsys.readouterr().out.splitlines()
     cells = [text.strip() for text in line.strip("|").split("|")]
     found = dict(zip((text.strip() for text in header.strip("|").split("|")), cells, strict=True))
-    assert (found["FID"], found["text"], found["photo"], found["direction"]) == (
+    assert (found["FID"], found["KID"], found["text"], found["photo"], found["direction"]) == (
         "12.35",
+        "0.0100",
         "0.2500",
         "0.7500",
         "0.1250",

@@ -15,7 +15,7 @@ from evaluation import canvas
 from evaluation.core.errors import UserError
 from evaluation.data import parquet
 from evaluation.data.images import CanvasImages
-from evaluation.judges.features import real_features
+from evaluation.judges.features import real_features, real_images
 from evaluation.judges.training_data import Labelled
 from tests import synthetic
 
@@ -172,8 +172,9 @@ def test_what_judges_and_fid_read(tmp_path):
                 [np.asarray(picture, np.float32).ravel() for picture in pictures]
             )
 
-        rows, features = real_features(str(root), protocol, ["w"], extractor, tmp_path / form / "cache")
-        assert features.shape == (4, 12 * 8 * 3)  # in their own size: this extractor resizes by itself
-        read[form] = rows, pixels, labelled.labels, torch.from_numpy(features)
-    assert read["folder"][0] == read["shards"][0]
-    assert all(torch.equal(a, b) for a, b in zip(read["folder"][1:], read["shards"][1:], strict=True))
+        real = real_images(str(root), protocol)
+        features = real_features(real, protocol, ["w"], extractor, tmp_path / form / "cache")
+        assert features.array.shape == (4, 12 * 8 * 3)  # in their own size: this extractor resizes by itself
+        read[form] = real.rows, features.digest, pixels, labelled.labels, torch.from_numpy(features.array)
+    assert read["folder"][:2] == read["shards"][:2]
+    assert all(torch.equal(a, b) for a, b in zip(read["folder"][2:], read["shards"][2:], strict=True))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 import subprocess
 
 import numpy as np
@@ -116,6 +117,35 @@ def test_refusals(data, tmp_path, capsys):
     assert "OUT is missing" in refused(capsys, data)
     assert "no SHA256SUMS" in refused(capsys, "--verify", data)
     assert json.loads((out / "prepared.json").read_text())["size"] == 16
+
+
+def test_two_sources_are_not_mixed(data, tmp_path, capsys):
+    """Whatever made the images that are there must be what goes on, wherever it lies by then."""
+    out, other = tmp_path / "out", tmp_path / "other"
+    run(data, out, "--size", 16, "--workers", 1)
+    before = files(out)
+    shutil.copytree(data, other)
+    picture((*CELL[0], 7)).save(other / "Rust/Cats/3.jpg", quality=90)
+    (out / "Rust/Cats/1.jpg").unlink()
+    told = refused(capsys, other, out, "--size", 16)
+    assert f"was made from {data}; {other} has not the same Rust/Cats/3.jpg and 0 others" in told
+    (other / "Rust/Cats/3.jpg").unlink()  # a source that lacks what is there
+    assert "has not the same Rust/Cats/3.jpg" in refused(capsys, other, out, "--size", 16)
+    assert not (out / "Rust/Cats/1.jpg").exists()
+    data.rename(tmp_path / "moved")
+    (tmp_path / "moved/Rust/Dogs").mkdir()
+    picture(("Rust", "Dogs", 1)).save(tmp_path / "moved/Rust/Dogs/1.jpg")  # the download went on
+    run(tmp_path / "moved", out, "--size", 16, "--workers", 1)
+    assert files(out).items() > before.items() and len(files(out)) == 7
+
+
+def test_shards_of_another_data_set_are_refused(tmp_path, capsys):
+    shards, out = write_shards(tmp_path / "shards", ROWS), tmp_path / "out"
+    run(shards, out, "--size", 8, "--workers", 1)
+    shutil.copytree(shards, tmp_path / "elsewhere")
+    run(tmp_path / "elsewhere", out, "--size", 8, "--workers", 1)
+    other = write_shards(tmp_path / "other", [*reversed(ROWS)])
+    assert "was made from" in refused(capsys, other, out, "--size", 8)
 
 
 def test_bad_images_are_named_and_the_others_made(data, tmp_path, capsys):

@@ -376,7 +376,7 @@ def test_a_fid_belongs_to_its_images_and_its_reference(runs, capsys):
     synthetic.distances(runs / "esd/Monet", {"Monet": 20.0}, images="0" * 16)
     with pytest.raises(SystemExit):
         tables.main([str(runs)])
-    assert "esd/Monet/answers: fid.json is of other images" in capsys.readouterr().err
+    assert "esd/Monet/answers/fid.json: of earlier images" in capsys.readouterr().err
 
 
 def test_the_base_models_fid_leaves_out_what_each_methods_leaves_out(runs, capsys):
