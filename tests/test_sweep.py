@@ -110,6 +110,22 @@ def test_predictions_without_their_images_are_judged_and_have_no_fid(tmp_path, c
     assert run.missing(mini).keys() == {"fid", "score"}
 
 
+def test_what_is_made_of_a_missing_file_is_made_again(tmp_path):
+    finish(tmp_path, "esd", "Sketch")
+    run, mini = Experiment(tmp_path, "esd", "Sketch"), protocol.load("mini")
+    for name in answer_names(mini):
+        (run.answers / name).write_bytes(b"")
+    (run.answers / "predictions.csv.gz").unlink()
+    assert run.missing(mini).keys() == {"predict", "score"}
+    (run.answers / name).unlink()
+    assert run.missing(mini).keys() == {"sample", "predict", "fid", "score"}
+    (run.answers / "predictions.csv.gz").write_text("")
+    assert not run.missing(mini)
+    (run.folder / "record.json").unlink()
+    everything = ("train", "sample", "predict", "fid", "score")
+    assert run.missing(mini) == dict.fromkeys(everything, 1.0)
+
+
 def test_fid_waits_for_the_weights_of_its_extractor_and_for_nothing_else(tmp_path, capsys, monkeypatch):
     """Whatever jobs noted and whatever is scored, only fid.json says that FID was measured."""
     finish(tmp_path, "esd", "Sketch")
@@ -306,8 +322,10 @@ def test_a_lost_answer_set_is_made_again_to_the_same_bytes_and_nothing_else(swep
     root = tmp_path / "copy"
     shutil.copytree(swept[0], root)
     whole, answers = contents(root), root / "uce/Sketch/answers"
-    for name in ("predictions.csv.gz", "accuracy.json", "fid.json", "Rust_Sea_seed188.png"):
+    for name in ("predictions.csv.gz", "Rust_Sea_seed188.png"):
         (answers / name).unlink()
+    for name in ("accuracy.json", "fid.json"):  # of images that are made again
+        (answers / name).write_text("{}")
     (root / ".sweep/uce/Sketch/seconds.json").unlink()
     (answers / ".claim-0").write_text("another-machine 1")
     others = {path: stamp for path, stamp in stamps(root).items() if answers not in path.parents}

@@ -20,6 +20,7 @@ from evaluation.answers.claims import agree
 from evaluation.core.errors import UserError, closest, command
 from evaluation.core.files import write_json
 from evaluation.metrics.figures import check_targets
+from evaluation.metrics.frechet import FID
 from evaluation.mini.dataset import check_drawn
 from evaluation.reporting.collect import score_folder
 from scripts.sweep import jobs
@@ -172,6 +173,9 @@ def run(experiments: list[Experiment], args, executor: jobs.Local | jobs.Slurm, 
     for experiment in experiments:
         stages = job_stages(experiment.missing(args.world))
         if stages and experiment.job_folder not in running:
+            for name, stage in ((FID, "sample"), (SCORES, "predict")):
+                if stage in stages and (experiment.answers / name).exists():
+                    (experiment.answers / name).unlink()  # of what will be made again
             work = [words for words in commands(experiment, args) if words[0] in stages]
             todo.append(jobs.Job(experiment.job_folder, work, experiment.answers))
     by_folder, failed = {experiment.job_folder: experiment for experiment in experiments}, []

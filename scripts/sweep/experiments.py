@@ -69,18 +69,19 @@ class Experiment(NamedTuple):
         return None
 
     def missing(self, protocol: Protocol) -> dict[str, float]:
-        """Stage -> the fraction of it that is to be done; what is finished, or cannot be, is left out."""
+        """Stage -> the fraction of it that is to be done; what is finished, or cannot be, is left out.
+
+        What is made of something that is to be made again is, too.
+        """
         if self.method == TRANSFER:
             fractions = {"transfer": self._unpainted()}
         else:
-            drawn = len(answer_names(protocol)) if self.judged else self.drawn(protocol)
-            fractions = {
-                "train": self.method != BASE and not (self.folder / RECORD).exists(),
-                "sample": 1 - drawn / len(answer_names(protocol)),
-                "predict": not self.judged,
-                "fid": not ((self.answers / FID).exists() or self.without_fid(protocol)),
-                "score": not self.scored,
-            }
+            train = self.method != BASE and not (self.folder / RECORD).exists()
+            predict = train or not self.judged
+            sample = 1 - (not train and self.drawn(protocol)) / len(answer_names(protocol)) if predict else 0
+            fid = (sample or not (self.answers / FID).exists()) and not self.without_fid(protocol)
+            score = self.method != BASE and (predict or not self.scored)
+            fractions = {"train": train, "sample": sample, "predict": predict, "fid": fid, "score": score}
         return {stage: float(fraction) for stage, fraction in fractions.items() if fraction}
 
     def _unpainted(self) -> float:
