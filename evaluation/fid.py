@@ -27,6 +27,7 @@ from evaluation.core.files import file_digest, write_json
 from evaluation.judges import features
 from evaluation.metrics.distances import FEWEST, FID, WEIGHTS, distances, read_distances
 from evaluation.metrics.figures import check_targets
+from evaluation.mini.dataset import check_drawn
 from evaluation.protocol import Protocol
 
 
@@ -39,7 +40,7 @@ def choices(folder: Path, asked: list[str], protocol: Protocol) -> dict[str, lis
     """What is left out of an answer set, in turn, by its name in `fid.json`; raises UserError."""
     made = target_of(folder)
     classes = [name for name in (*protocol.themes, *protocol.objects) if name != canvas.PHOTO]
-    texts = [made] if made else ["", *classes, *protocol.targets]
+    texts = [made] if made else ["", *classes]
     texts = [target_of(folder, text) for text in asked] or texts
     parsed = [canvas.parse_targets(text) if text else [] for text in texts]
     for targets in parsed:
@@ -127,6 +128,7 @@ def main(argv=None):
     if missing := [file for file in files if not file.exists()]:
         print(f"FID not measured (needs {missing[0]})")
         return
+    check_drawn(args.data, protocol_of(args.answers))
     content, new = measure(args.answers, args.target, args.data, files, args.device, args.cache)
     if not new:
         print(f"{args.answers}: FID and KID are measured already")

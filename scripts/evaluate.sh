@@ -4,16 +4,5 @@
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 method=$1; shift
-runs=${RUNS:-runs} data=${DATA:-mini}
-model=(--model "${MODEL:-checkpoints/mini}" ${CONFIG:+--config "$CONFIG"})
-protocol=(${PROTOCOL:+--protocol "$PROTOCOL"})
-python -m machine_unlearning.sample "${model[@]}" "${protocol[@]}" --out "$runs/base/answers"
-python -m evaluation.predict "$runs/base/answers"
-python -m evaluation.fid "$runs/base/answers" --data "$data"
-for target in "$@"; do
-    answers=$runs/$method/$target/answers
-    python -m machine_unlearning.sample "${model[@]}" --run "$runs/$method/$target" "${protocol[@]}" --out "$answers"
-    python -m evaluation.predict "$answers"
-    python -m evaluation.fid "$answers" --data "$data"
-    python -m evaluation.accuracy "$answers" --target "$target" --base "$runs/base/answers"
-done
+python -m machine_unlearning.evaluate "$method" "$@" --model "${MODEL:-checkpoints/mini}" --runs "${RUNS:-runs}" \
+    ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"} ${PROTOCOL:+--protocol "$PROTOCOL"}

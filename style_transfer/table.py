@@ -33,7 +33,7 @@ NOTE = (
 )
 
 
-def read(roots: list[Path]) -> dict[str, dict]:
+def read_judged(roots: list[Path]) -> dict[str, dict]:
     """Name of a folder -> what is in its losses.json. Raises UserError for folders that do not compare."""
     paths = sorted(path for root in roots for path in root.glob(f"*/{LOSSES}"))
     if not paths:
@@ -115,20 +115,20 @@ def published_rows() -> list[dict]:
     return table
 
 
-def notes(judged: dict[str, dict]) -> list[str]:
+def remarks(judged: dict[str, dict]) -> list[str]:
     """What must be known to read the table."""
     about = next(iter(judged.values()))
     lines = [f"Protocol {about['protocol']['name']} ({about['protocol']['hash']}), data {about['data']}."]
-    for name, each in judged.items():
-        others = any(set(each[grain]) != set(about[grain]) for grain in ("styles", "objects"))
-        if each["outputs"] < each["of"] or others:
-            shown = f"{len(each['styles'])} styles and {len(each['objects'])} objects"
-            lines.append(f"{name}: judged by {each['outputs']} outputs, of {shown}.")
-        if each["made"]["method"] and not each.get("cost"):
+    for name, its in judged.items():
+        others = any(set(its[grain]) != set(about[grain]) for grain in ("styles", "objects"))
+        if its["outputs"] < its["of"] or others:
+            shown = f"{len(its['styles'])} styles and {len(its['objects'])} objects"
+            lines.append(f"{name}: judged by {its['outputs']} outputs, of {shown}.")
+        if its["made"]["method"] and not its.get("cost"):
             lines.append(f"{name}: no record of its costs.")
-    if missing := set(TRIVIAL) - {each["made"]["method"] for each in judged.values()}:
+    if missing := set(TRIVIAL) - {its["made"]["method"] for its in judged.values()}:
         lines.append(f"Trivial rows missing: {', '.join(sorted(missing))}; beats_trivial needs both.")
-    devices = {device for each in judged.values() for device in each.get("cost", {}).get("devices", [])}
+    devices = {device for its in judged.values() for device in its.get("cost", {}).get("devices", [])}
     if devices:
         lines.append(
             f"Seconds an output on {', '.join(sorted(devices))}; network: encoding and decoding alone."
@@ -138,14 +138,14 @@ def notes(judged: dict[str, dict]) -> list[str]:
 
 def columns(table: list[dict]) -> list[str]:
     """In reading order: those of the fullest row first."""
-    return list(dict.fromkeys(name for each in sorted(table, key=len)[::-1] for name in each))
+    return list(dict.fromkeys(name for row in sorted(table, key=len)[::-1] for name in row))
 
 
 def rounded(table: list[dict], decimals: dict[str, int] = DECIMALS, otherwise: int = 3) -> list[dict]:
     """Figures as texts; by default ours."""
     return [
-        {k: f"{v:.{decimals.get(k, otherwise)}f}" if isinstance(v, float) else v for k, v in each.items()}
-        for each in table
+        {k: f"{v:.{decimals.get(k, otherwise)}f}" if isinstance(v, float) else v for k, v in row.items()}
+        for row in table
     ]
 
 
@@ -169,8 +169,8 @@ def main(argv=None):
     parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folder of folders of outputs")
     parser.add_argument("--format", choices=("markdown", "latex", "csv", "json"), default="markdown")
     args = parser.parse_args(argv)
-    judged = read(args.roots)
-    table, paper, below = rows(judged), published_rows(), notes(judged)
+    judged = read_judged(args.roots)
+    table, paper, below = rows(judged), published_rows(), remarks(judged)
     write_json(
         args.roots[0] / "table.json",
         {"tables": [texts(table), texts(paper, *PAPER)], "notes": [*below, NOTE]},

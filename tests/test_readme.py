@@ -20,7 +20,7 @@ METHODS = sorted(path.parent.name for path in ROOT.glob("machine_unlearning/*/tr
 PAINTERS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/transfer.py"))
 READMES = [
     ROOT / "README.md",
-    *sorted(ROOT.glob("machine_unlearning/*/README.md")),
+    *sorted(ROOT.glob("machine_unlearning/**/README.md")),
     *sorted(ROOT.glob("style_transfer/**/README.md")),
     *sorted(ROOT.glob("diffusion_model_finetuning/**/README.md")),
     *sorted(ROOT.glob("checkpoints/**/README.md")),

@@ -17,8 +17,10 @@ from evaluation.answers.answer_set import grid
 from evaluation.answers.predictions import read_predictions
 from evaluation.canvas import answer_name
 from evaluation.core.files import write_json
+from evaluation.metrics.distances import WEIGHTS
 from scripts.sweep import __main__ as sweep
 from scripts.sweep import jobs
+from scripts.sweep.experiments import Experiment, answer_names, commands
 from tests import tiny
 from tests.test_readme import parse
 
@@ -40,7 +42,7 @@ def small(tmp_path_factory):
 
 
 def finish(root, method, target, seconds=3600.0):
-    """Files that a finished cell leaves, without content."""
+    """Files that a finished run leaves, without content."""
     folder = root / method / target
     write_json(folder / "record.json", {"seconds": {"setup": 0, "unlearn": seconds}, "stored_bytes": 10**9})
     for name in ("predictions.csv.gz", "fid.json", "accuracy.json"):
@@ -82,23 +84,67 @@ def test_half_an_answer_set_costs_half_and_images_tell_the_disk(tmp_path, capsys
     for cell in cells[: len(cells) // 2]:
         (tmp_path / "base/answers").mkdir(parents=True, exist_ok=True)
         (tmp_path / "base/answers" / answer_name(*cell)).write_bytes(bytes(10**6))
+    for name in ("sheet.png", "Rust_Sea_seed188.jpg"):  # no images of the answer set
+        (tmp_path / "base/answers" / name).write_bytes(bytes(10**6))
     write_json(tmp_path / ".sweep/probe.json", {"/sample": 7200, "esd/train": 3600})
-    base, esd = sweep.Cell(tmp_path, "base", ""), sweep.Cell(tmp_path, "esd", "Sketch")
+    base, esd = Experiment(tmp_path, "base", ""), Experiment(tmp_path, "esd", "Sketch")
     assert base.missing(protocol.load("mini"))["sample"] == 0.5
     text = dry(tmp_path, capsys, "--methods", "esd", "--targets", "Sketch")
     assert "missing: 4.00 hours" in text and f"{1.5 * len(cells) * 1e6 / 1e9:.3f} GB" in text
     assert esd.missing(protocol.load("mini")).keys() == {"train", "sample", "predict", "fid", "score"}
 
 
-def test_predictions_without_their_images_are_finished(tmp_path):
+def test_predictions_without_their_images_are_judged_and_have_no_fid(tmp_path, capsys):
     finish(tmp_path, "esd", "Sketch")
-    answers = tmp_path / "esd/Sketch/answers"
+    answers, mini = tmp_path / "esd/Sketch/answers", protocol.load("mini")
     for name in ("fid.json", "accuracy.json"):
         (answers / name).unlink()
-    cell = sweep.Cell(tmp_path, "esd", "Sketch")
-    assert cell.missing(protocol.load("mini")).keys() == {"score"}
-    (answers / "Sketch_Cats_seed188.png").write_bytes(b"")
-    assert cell.missing(protocol.load("mini")).keys() == {"fid", "score"}
+    run, names = Experiment(tmp_path, "esd", "Sketch"), sorted(answer_names(mini))
+    assert run.missing(mini).keys() == {"score"}
+    (answers / names[0]).write_bytes(b"")
+    assert run.missing(mini).keys() == {"score"}
+    text = dry(tmp_path, capsys, "--methods", "esd", "--targets", "Sketch")
+    assert "FID cannot be measured for 1 answer sets: images were removed after they were judged" in text
+    for name in names:
+        (answers / name).write_bytes(b"")
+    assert run.missing(mini).keys() == {"fid", "score"}
+
+
+def test_what_is_made_of_a_missing_file_is_made_again(tmp_path):
+    finish(tmp_path, "esd", "Sketch")
+    run, mini = Experiment(tmp_path, "esd", "Sketch"), protocol.load("mini")
+    for name in answer_names(mini):
+        (run.answers / name).write_bytes(b"")
+    (run.answers / "predictions.csv.gz").unlink()
+    assert run.missing(mini).keys() == {"predict", "score"}
+    (run.answers / name).unlink()
+    assert run.missing(mini).keys() == {"sample", "predict", "fid", "score"}
+    (run.answers / "predictions.csv.gz").write_text("")
+    assert not run.missing(mini)
+    (run.folder / "record.json").unlink()
+    everything = ("train", "sample", "predict", "fid", "score")
+    assert run.missing(mini) == dict.fromkeys(everything, 1.0)
+
+
+def test_fid_waits_for_the_weights_of_its_extractor_and_for_nothing_else(tmp_path, capsys, monkeypatch):
+    """Whatever jobs noted and whatever is scored, only fid.json says that FID was measured."""
+    finish(tmp_path, "esd", "Sketch")
+    answers, mini = tmp_path / "esd/Sketch/answers", protocol.load("mini")
+    for name in answer_names(mini):
+        (answers / name).write_bytes(b"")
+    write_json(tmp_path / ".sweep/esd/Sketch/seconds.json", {"fid": 0.1})
+    run, weights = Experiment(tmp_path, "esd", "Sketch"), tmp_path / "inception.pth"
+    monkeypatch.setitem(WEIGHTS, mini.fid_extractor, [str(weights)])
+    assert run.missing(mini) == {}
+    (answers / "fid.json").unlink()
+    flags = ("--methods", "esd", "--targets", "Sketch")
+    text = dry(tmp_path, capsys, *flags)
+    assert "1 of   1 finished" in text and text.count("FID cannot be measured") == 1
+    assert f"FID cannot be measured for 2 answer sets: {weights} is not there" in text
+    weights.write_bytes(b"")
+    assert run.missing(mini) == {"fid": 1.0}
+    text = dry(tmp_path, capsys, *flags)
+    assert "0 of   1 finished" in text and "1 to fid" in text and "cannot" not in text
 
 
 def test_the_shipped_results_are_finished(capsys):
@@ -114,8 +160,9 @@ def test_targets_are_names_or_sets(tmp_path, capsys):
     )
 
 
-def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_path, capsys):
+def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_path, capsys, monkeypatch):
     """What main.sh would run, without its set-up: the plan of --dry-run alone; else also the tables."""
+    monkeypatch.setitem(WEIGHTS, "inception", [])  # as if they were there
     caught = 'source() { :; }; python() { printf "%s " "$@"; echo; }; export -f source python; '
     environment = os.environ | {"MODEL": "SD", "DATA": "DATA", "RUNS": str(tmp_path)}
     lines = [
@@ -125,7 +172,7 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
         ).stdout.splitlines()
         for flags in ("--dry-run", "--workers 2")
     ]  # fmt: skip
-    assert [len(each) for each in lines] == [1, 2]
+    assert [len(commands) for commands in lines] == [1, 2]
     assert lines[1][1].split() == ["-m", "evaluation.tables", str(tmp_path)]
     module, *flags = lines[0][0].removeprefix("-m ").split()
     assert module == "scripts.sweep"
@@ -136,10 +183,10 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
     methods = [line.split()[0] for line in plan.splitlines() if line.endswith(everything)]
     assert methods == tiny.METHODS and len(methods) == 10
     assert re.search(r"base +0 of   1 finished.* 1 to sample, 1 to predict, 1 to fid\n", plan)
-    cells = sweep.plan(sweep.parse(flags))
-    work = [stage for cell in cells for stage in cell.missing(protocol.load("canvas"))]
-    assert len(cells) == 701 and len(work) == 10 * 70 * 5 + 3
-    assert sweep.size(protocol.load("canvas")) == 51 * 20 * 5  # images a cell
+    experiments = sweep.listed(sweep.parse(flags))
+    work = [stage for experiment in experiments for stage in experiment.missing(protocol.load("canvas"))]
+    assert len(experiments) == 701 and len(work) == 10 * 70 * 5 + 3
+    assert len(answer_names(protocol.load("canvas"))) == 51 * 20 * 5
     assert not any(tmp_path.iterdir())
 
 
@@ -148,6 +195,16 @@ def test_unknown_names_are_refused(capsys):
     assert "Skecth" in refusal(capsys, "--targets", "Skecth")
     assert "--target Van_Gogh: protocol mini has no such images" in refusal(capsys, "--targets", "Van_Gogh")
     assert "--transfer sannet: no such method; did you mean sanet" in refusal(capsys, "--transfer", "sannet")
+
+
+def test_drawings_are_no_real_images_for_another_protocol(tmp_path, capsys):
+    flags = ("--out", str(tmp_path), "--dry-run", "--protocol")
+    assert "--data mini: the miniature has no Abstractionism" in refusal(capsys, *flags, "canvas")
+    path, small = tmp_path / "large.yaml", OmegaConf.load(REPOSITORY / "evaluation/protocols/mini.yaml")
+    OmegaConf.save(small | {"size": 512}, path)
+    assert "drawings of 64 pixels are no real images for the 512 pixels of protocol large" in refusal(
+        capsys, *flags, str(path)
+    )
 
 
 def test_another_model_in_the_same_folder_is_refused(tmp_path, capsys, monkeypatch):
@@ -181,22 +238,34 @@ def test_commands_exist_with_these_flags(monkeypatch):
         "transfer-mini",
     ]
     args = sweep.parse([*MINI, *flags])
-    cells = [sweep.Cell(Path("runs"), method, "Sketch") for method in args.methods]
-    cells += [sweep.Cell(Path("runs"), "style_transfer", method) for method in args.transfer]
-    for cell in [sweep.Cell(Path("runs"), "base", ""), *cells]:
-        for stage, module, arguments in sweep.commands(cell, args):
+    experiments = [Experiment(Path("runs"), method, "Sketch") for method in args.methods]
+    experiments += [Experiment(Path("runs"), "style_transfer", method) for method in args.transfer]
+    for experiment in [Experiment(Path("runs"), "base", ""), *experiments]:
+        for stage, module, arguments in commands(experiment, args):
             parsed = parse(module, arguments, monkeypatch)
             if stage == "train":
                 assert (parsed.seed, parsed.overrides, parsed.target) == (1, ["lr=1e-5"], "Sketch")
 
 
-def test_style_transfer_is_a_cell_that_its_job_finishes(tmp_path, capsys):
-    text = dry(tmp_path, capsys, "--methods", "--transfer", "sanet", "cast")
+def test_style_transfer_is_finished_when_its_outputs_are_there_or_judged(tmp_path, capsys):
+    flags, folder = ("--methods", "--transfer", "sanet", "cast"), tmp_path / "style_transfer/sanet"
+    text = dry(tmp_path, capsys, *flags)
     assert "style_transfer     0 of   2 finished" in text and "base" not in text
-    write_json(tmp_path / "style_transfer/sanet/manifest.json", {})
+    transfer_protocol = {
+        "styles": ["Rust"],
+        "objects": ["Cats", "Sea"],
+        "contents": [19],
+        "references": [1, 2],
+    }
+    write_json(folder / "manifest.json", {"protocol": transfer_protocol | {"format": "png"}})
     write_json(tmp_path / ".sweep/style_transfer/sanet/seconds.json", {"transfer": 7200.0})
-    text = dry(tmp_path, capsys, "--methods", "--transfer", "sanet", "cast")
-    assert "style_transfer     1 of   2 finished,  0 running     2.00 h   1 to transfer" in text
+    (folder / "Rust").mkdir()
+    for name in ("Cats_test19_ref1", "Cats_test19_ref2", "Sea_test19_ref1", ".Sea_test19_ref2.7"):
+        (folder / "Rust" / f"{name}.png").write_bytes(b"")
+    text = dry(tmp_path, capsys, *flags)
+    assert "style_transfer     0 of   2 finished,  0 running     2.50 h   2 to transfer" in text
+    write_json(folder / "losses.json", {"outputs": 4})
+    assert "style_transfer     1 of   2 finished" in dry(tmp_path, capsys, *flags)
 
 
 def run(root, small, model, *flags):
@@ -211,17 +280,17 @@ def run(root, small, model, *flags):
 
 def contents(root):
     """Everything that figures are made of: pixels, predictions, FID, scores; not what training took."""
-    found = {path.relative_to(root): path.read_bytes() for path in root.glob("**/answers/*.png")}
+    content = {path.relative_to(root): path.read_bytes() for path in root.glob("**/answers/*.png")}
     for path in root.glob("**/answers/*.json"):
         if path.name in ("fid.json", "accuracy.json"):
-            content = json.loads(path.read_text())
-            content.pop("judged", None)  # quotes the record, with its seconds
-            content.get("base", {}).pop("judged", None)
-            found[path.relative_to(root)] = content
+            result = json.loads(path.read_text())
+            result.pop("judged", None)  # quotes the record, with its seconds
+            result.get("base", {}).pop("judged", None)
+            content[path.relative_to(root)] = result
     for path in root.glob("**/answers/predictions.csv.gz"):
-        found[path.relative_to(root)] = read_predictions(path.parent)[0]
-    assert len(found) == 3 * (4 + 2 + 1) - 1  # four images, FID, scores (the base has none), predictions
-    return found
+        content[path.relative_to(root)] = read_predictions(path.parent)[0]
+    assert len(content) == 3 * (4 + 2 + 1) - 1  # four images, FID, scores (the base has none), predictions
+    return content
 
 
 def stamps(root):
@@ -236,9 +305,9 @@ def swept(tmp_path_factory, tiny_sd, small):
     return root, text
 
 
-def test_two_real_cells_on_this_machine(swept):
+def test_two_real_runs_on_this_machine(swept):
     root, text = swept
-    assert all(f"{cell}: finished" in text for cell in ("base", "uce/Sketch", "uce/Cats"))
+    assert all(f"{experiment}: finished" in text for experiment in ("base", "uce/Sketch", "uce/Cats"))
     for target in ("Sketch", "Cats"):
         result = json.loads((root / "uce" / target / "answers/accuracy.json").read_text())
         assert result["target"] == target and "base" in result
@@ -248,13 +317,15 @@ def test_two_real_cells_on_this_machine(swept):
     assert "uce" in table.stdout
 
 
-def test_a_lost_cell_is_made_again_to_the_same_bytes_and_nothing_else(swept, tiny_sd, small, tmp_path):
+def test_a_lost_answer_set_is_made_again_to_the_same_bytes_and_nothing_else(swept, tiny_sd, small, tmp_path):
     """What a killed worker leaves: a finished run, a part of the images, a claim."""
     root = tmp_path / "copy"
     shutil.copytree(swept[0], root)
     whole, answers = contents(root), root / "uce/Sketch/answers"
-    for name in ("predictions.csv.gz", "accuracy.json", "fid.json", "Rust_Sea_seed188.png"):
+    for name in ("predictions.csv.gz", "Rust_Sea_seed188.png"):
         (answers / name).unlink()
+    for name in ("accuracy.json", "fid.json"):  # of images that are made again
+        (answers / name).write_text("{}")
     (root / ".sweep/uce/Sketch/seconds.json").unlink()
     (answers / ".claim-0").write_text("another-machine 1")
     others = {path: stamp for path, stamp in stamps(root).items() if answers not in path.parents}
@@ -264,14 +335,16 @@ def test_a_lost_cell_is_made_again_to_the_same_bytes_and_nothing_else(swept, tin
     assert contents(root) == whole and others.items() <= stamps(root).items()
 
 
-def test_a_failed_cell_names_its_log_and_is_tried_again(swept, tiny_sd, small, tmp_path):
+def test_a_failed_run_names_its_log_and_is_tried_again(swept, tiny_sd, small, tmp_path):
     root = tmp_path / "copy"
     shutil.copytree(swept[0], root)
     shutil.rmtree(root / "uce/Cats")
     (root / "uce/Cats").write_text("in the way")
     code, text = run(root, small, tiny_sd, "--methods", "uce")
-    assert code == 2 and "1 cells failed; run this again to retry" in text
-    assert Path(jobs.last(root / ".sweep/uce/Cats")["log"]).read_text() and "uce/Cats: failed, log" in text
+    assert code == 2 and "1 experiments failed; run this again to retry" in text
+    assert (
+        Path(jobs.latest_job(root / ".sweep/uce/Cats")["log"]).read_text() and "uce/Cats: failed, log" in text
+    )
     (root / "uce/Cats").unlink()
     code, text = run(root, small, tiny_sd, "--methods", "uce")
     assert code == 0 and "uce/Cats: finished" in text and contents(root) == contents(swept[0])

@@ -27,7 +27,7 @@ from tests import slurm_node
 from tests.test_sweep import REPOSITORY, run
 
 TARGETS, IMAGES = ("Sketch", "Cats", "Sea"), 72
-CELLS = ["base", *(f"esd/{target}" for target in TARGETS)]
+EXPERIMENTS = ["base", *(f"esd/{target}" for target in TARGETS)]
 FLAGS = ["--methods", "esd", "--flags=steps=40 batch=2 walk=3 size=16 lr=0.05"]
 PATIENCE = 900  # seconds; each wait is a few when the machine has nothing else to do
 
@@ -84,23 +84,23 @@ def drawn(answers):
     return len(list(answers.glob("[!.]*.png"))), sum(json.loads(line)["images"] for line in lines)
 
 
-def half_drawn(root, cells):
-    """One of the cells, as soon as some of its images are there and some are not, and their number."""
+def half_drawn(root, experiments):
+    """The first of them with some of its images there and some not, as soon as there is, and their number."""
 
     def look():
-        counts = {cell: drawn(root / cell / "answers")[0] for cell in cells}
-        return next(((cell, count) for cell, count in counts.items() if 0 < count < IMAGES), None)
+        counts = {name: drawn(root / name / "answers")[0] for name in experiments}
+        return next(((name, count) for name, count in counts.items() if 0 < count < IMAGES), None)
 
     return slurm_node.wait(look, PATIENCE, "an answer set to be half drawn")
 
 
 def same_as(quiet, root):
     expected, made = pictures(quiet), pictures(root)
-    assert len(expected) == len(CELLS) * IMAGES and made.keys() == expected.keys()
+    assert len(expected) == len(EXPERIMENTS) * IMAGES and made.keys() == expected.keys()
     assert not [str(path) for path in expected if made[path] != expected[path]]
-    for cell in CELLS:
-        answers = root / cell / "answers"
-        assert read_predictions(answers)[0] == read_predictions(quiet / cell / "answers")[0]
+    for name in EXPERIMENTS:
+        answers = root / name / "answers"
+        assert read_predictions(answers)[0] == read_predictions(quiet / name / "answers")[0]
         assert drawn(answers)[1] <= IMAGES  # no finished block was drawn again
     for flags in ([], ["--per-target"]):
         assert table(root, *flags) == table(quiet, *flags)
@@ -110,16 +110,16 @@ def test_slurm_with_a_kill_a_drain_and_a_preemption_ends_in_the_same_table(quiet
     if reason := slurm_node.why_not():
         pytest.skip(f"no SLURM here: {reason}")
     root, ended = tmp_path / "runs", []
-    flags = [*FLAGS, *"--executor slurm --max-concurrent 2 --gpus-per-cell 0 --cpus-per-cell 1".split()]
+    flags = [*FLAGS, *"--executor slurm --max-concurrent 2 --gpus-per-job 0 --cpus-per-job 1".split()]
     sweep = threading.Thread(target=lambda: ended.append(run(root, world, tiny_sd, *flags)), daemon=True)
     with slurm_node.node() as host:
         sweep.start()
         _, count = half_drawn(root, ["base"])
-        number = jobs.last(root / ".sweep/base")["id"]
+        number = jobs.latest_job(root / ".sweep/base")["id"]
         slurm_node.preempt(number)
         say(f"base, job {number}: preempted by USR2 with {count} of {IMAGES} images; requeued")
-        lost, count = half_drawn(root, CELLS[1:])
-        number = jobs.last(root / ".sweep" / lost)["id"]
+        lost, count = half_drawn(root, EXPERIMENTS[1:])
+        number = jobs.latest_job(root / ".sweep" / lost)["id"]
         slurm_node.call("scancel", "--signal=KILL", number)
         say(f"{lost}, job {number}: killed with {count} of {IMAGES} images")
         slurm_node.call("scontrol", "update", f"NodeName={host}", "State=DRAIN", "Reason=test")
@@ -130,7 +130,7 @@ def test_slurm_with_a_kill_a_drain_and_a_preemption_ends_in_the_same_table(quiet
         sweep.join(PATIENCE)
         code, text = ended[0]
         say(f"sweep ended with code {code}:\n{text}")
-        assert code == 2 and "1 cells failed; run this again to retry" in text
+        assert code == 2 and "1 experiments failed; run this again to retry" in text
         assert f"{lost}: failed, log" in text and "base: finished" in text
         code, text = run(root, world, tiny_sd, *flags)
         say(f"sweep run again, ended with code {code}:\n{text}")
@@ -143,25 +143,26 @@ def test_a_local_sweep_killed_in_the_middle_goes_on_to_the_same_bytes(quiet, tin
     """The trainings are those of the quiet sweep, so that even the records quoted in predictions agree."""
     root = tmp_path / "runs"
     shutil.copytree(quiet, root)
-    for cell in CELLS[:3]:
-        shutil.rmtree(root / cell / "answers")
-        shutil.rmtree(root / ".sweep" / cell)
+    for name in EXPERIMENTS[:3]:
+        shutil.rmtree(root / name / "answers")
+        shutil.rmtree(root / ".sweep" / name)
     words = ["--out", root, "--protocol", world, "--data", "mini", "--model", tiny_sd, "--workers", 2, *FLAGS]
     with subprocess.Popen(
         [sys.executable, "-m", "scripts.sweep", *map(str, words)], cwd=REPOSITORY, stdout=subprocess.DEVNULL,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:  # fmt: skip
-        lost, count = half_drawn(root, CELLS[:3])
+        lost, count = half_drawn(root, EXPERIMENTS[:3])
         tree = [process, *psutil.Process(process.pid).children(recursive=True)]
-        for one in tree:
+        for member in tree:
             with contextlib.suppress(psutil.NoSuchProcess):
-                one.send_signal(signal.SIGKILL)
+                member.send_signal(signal.SIGKILL)
     say(f"sweep and its {len(tree) - 1} processes killed with {count} of {IMAGES} images of {lost}")
     assert not (root / lost / "answers" / PREDICTIONS).exists()
     code, text = run(root, world, tiny_sd, *FLAGS)
     assert code == 0, text
     same_as(quiet, root)
-    for cell in CELLS:
-        before, after = (folder / cell / "answers" / PREDICTIONS for folder in (quiet, root))
+    for name in EXPERIMENTS:
+        before, after = (folder / name / "answers" / PREDICTIONS for folder in (quiet, root))
         assert before.read_bytes() == after.read_bytes()
-    say(f"resumed: {len(CELLS)} prediction files and {len(CELLS) * IMAGES} images are the same bytes")
+    count = len(EXPERIMENTS)
+    say(f"resumed: {count} prediction files and {count * IMAGES} images are the same bytes")

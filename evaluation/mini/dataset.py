@@ -16,6 +16,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from evaluation.canvas import PHOTO, image_path
+from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
 from evaluation.mini.objects import DRAWINGS, SIZE, draw
 from evaluation.mini.styles import OPERATORS, stylise
@@ -35,6 +36,23 @@ def image(theme, obj, index, seed=0):
     """One image, 64 x 64 RGB."""
     photo = draw(obj, stream(seed, obj, index))
     return photo if theme == PHOTO else stylise(photo, theme, stream(seed, theme, obj, index))
+
+
+def check_drawn(data, protocol):
+    """UserError if `data` is `mini` and a protocol wants real images that the miniature cannot draw."""
+    if data.partition(":")[0] != "mini":
+        return
+    for wanted, known in ((protocol.themes, THEMES), (protocol.objects, OBJECTS)):
+        if unknown := [name for name in wanted if name not in known]:
+            raise UserError(
+                f"--data {data}: the miniature has no {unknown[0]}, which protocol {protocol.name} compares "
+                "with real images; name the folder of the data set"
+            )
+    if protocol.size > SIZE:
+        raise UserError(
+            f"--data {data}: drawings of {SIZE} pixels are no real images for the {protocol.size} pixels of "
+            f"protocol {protocol.name}; name the folder of the data set"
+        )
 
 
 def write_cell(root, theme, obj, per_object, seed):

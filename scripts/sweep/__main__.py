@@ -1,38 +1,37 @@
-"""Plans and runs many cells, a method on a target each: train, sample, predict, score.
+"""Plans and runs many experiments, a method on a target each: train, sample, predict, measure, score
 
     python -m scripts.sweep --methods esd uce --targets Sketch Cats --out runs/mini --dry-run
     python -m scripts.sweep --model SD --data DATA --executor slurm --max-concurrent 16 --hours 24
 
-A cell is finished when its scores are on disk. What is missing is run, on this machine with one worker a GPU
-or as SLURM arrays. Run the command again, after any interruption, to go on: what is finished stays, what
-failed is tried again, what still waits or runs is left alone. A cell's commands run in one process that
-begins with the training, so the peak memory in its record is that of the training.
+An experiment is finished when all its files are there. What is missing is made, on this machine with one
+worker a GPU or as SLURM arrays. Run the command again, after any interruption, to go on: what is finished
+stays, what failed is tried again, what still waits or runs is left alone. An experiment's commands run in one
+process that begins with the training, so the peak memory in its record is that of the training.
 """
 
 import argparse
 import contextlib
 import fcntl
 import os
-import shlex
-import shutil
 from pathlib import Path
 
 from evaluation import accuracy, canvas, protocol
 from evaluation.answers.claims import agree
+from evaluation.answers.predictions import JudgedAnswers
 from evaluation.core.errors import UserError, closest, command
 from evaluation.core.files import write_json
+from evaluation.metrics.distances import FID
 from evaluation.metrics.figures import check_targets
-from evaluation.reporting.collect import score_folder
+from evaluation.mini.dataset import check_drawn
 from scripts.sweep import jobs
-from scripts.sweep.cells import BASE, SCORES, TRANSFER, Cell, Costs, describe, images, read, size, work
+from scripts.sweep.experiments import BASE, SCORES, TRANSFER, Experiment, commands, job_stages
+from scripts.sweep.plan import HERE, PROBED, Costs, describe, probe
 
-PROBED = ".sweep/probe.json"
-HERE = Path(__file__).parents[2]
 UNLEARNING = sorted(path.parent.name for path in HERE.glob("machine_unlearning/*/train.py"))
 TRANSFERRING = sorted(path.parent.name for path in HERE.glob("style_transfer/*/transfer.py"))
 
 
-def parse(argv=None) -> argparse.Namespace:
+def flags() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,33 +58,37 @@ def parse(argv=None) -> argparse.Namespace:
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     parser.add_argument(
-        "--probe", action="store_true", help="measure a minute of what has no finished cell yet"
+        "--probe", action="store_true", help="measure a minute of what nothing has finished yet"
     )
     parser.add_argument("--executor", choices=list(jobs.EXECUTORS), default="local")
-    parser.add_argument("--workers", type=int, help="local: cells at once (default: one a GPU)")
-    parser.add_argument("--max-concurrent", type=int, default=8, help="slurm: cells at once (8)")
+    parser.add_argument("--workers", type=int, help="local: jobs at once (default: one a GPU)")
+    parser.add_argument("--max-concurrent", type=int, default=8, help="slurm: jobs at once (8)")
     parser.add_argument(
         "--hours", type=float, default=24, help="slurm: time limit; goes on in a second job (24)"
     )
-    parser.add_argument("--gpus-per-cell", type=int, default=1, help="slurm (1)")
-    parser.add_argument("--cpus-per-cell", type=int, default=8, help="slurm (8)")
+    parser.add_argument("--gpus-per-job", type=int, default=1, help="slurm (1)")
+    parser.add_argument("--cpus-per-job", type=int, default=8, help="slurm (8)")
     parser.add_argument(
         "--sbatch", nargs="*", default=[], metavar="KEY=VALUE", help="slurm: partition=..., ..."
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, or what the model's card says, and `world`, the protocol; raises UserError."""
+    args = flags().parse_args(argv)
     args.methods = chosen("--methods", args.methods, UNLEARNING)
     args.transfer = chosen("--transfer", args.transfer, TRANSFERRING)
     if not args.protocol or not args.data:
         from diffusion_model_finetuning.core.load import read_card  # seconds, which a plan can do without
 
         card = read_card(args.model, args.config)
-        args.protocol, args.data = (
-            args.protocol or card.get("protocol", "canvas"),
-            args.data or card.get("data"),
-        )
+        args.protocol = args.protocol or card.get("protocol", "canvas")
+        args.data = args.data or card.get("data")
     args.world = protocol.load(args.protocol)
     if not args.data:
         raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
+    check_drawn(args.data, args.world)
     return args
 
 
@@ -96,7 +99,7 @@ def chosen(flag: str, names: list[str], known: list[str]) -> list[str]:
     return known if "all" in names else names
 
 
-def targets(args) -> list[str]:
+def chosen_targets(args) -> list[str]:
     p = args.world
     everything = [name for name in (*p.themes, *p.objects) if name != canvas.PHOTO]
     sets = {"targets": p.targets, "all": everything}
@@ -106,69 +109,23 @@ def targets(args) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def plan(args) -> list[Cell]:
+def listed(args) -> list[Experiment]:
     """The base model first, since every score is compared with its own."""
-    cells = [Cell(args.out, method, target) for method in args.methods for target in targets(args)]
-    base = [Cell(args.out, BASE, "")] if cells else []
-    return [*base, *cells, *(Cell(args.out, TRANSFER, method) for method in args.transfer)]
-
-
-def commands(cell: Cell, args) -> list[tuple[str, str, list[str]]]:
-    """(stage, module, arguments), as scripts/unlearn.sh, evaluate.sh and transfer.sh have them."""
-    folder, answers = str(cell.folder), str(cell.answers)
-    model = ["--model", args.model, *(["--config", args.config] if args.config else [])]
-    if cell.method == TRANSFER:
-        weights = ["--weights", str(Path(args.weights) / cell.target), "--data", args.data, "--out", folder]
-        chosen = ["--protocol", args.transfer_protocol] if args.transfer_protocol else []
-        return [("transfer", f"style_transfer.{cell.target}.transfer", weights + chosen)]
-    train, run = [], []
-    if cell.method != BASE:
-        run = ["--run", folder]
-        flags = ["--target", cell.target, *model, "--out", folder, "--data", args.data]
-        flags += shlex.split(args.flags)
-        train = [("train", f"machine_unlearning.{cell.method}.train", flags)]
-    drawn = [*model, *run, "--protocol", args.protocol, "--out", answers]
-    return [
-        *train,
-        ("sample", "machine_unlearning.sample", drawn),
-        ("predict", "evaluation.predict", [answers]),
-        ("fid", "evaluation.fid", [answers, "--data", args.data]),
+    runs = [
+        Experiment(args.out, method, target) for method in args.methods for target in chosen_targets(args)
     ]
+    base = [Experiment(args.out, BASE, "")] if runs else []
+    return [*base, *runs, *(Experiment(args.out, TRANSFER, method) for method in args.transfer)]
 
 
-def score(cells: list[Cell], world: protocol.Protocol) -> None:
-    """Scores what lacks nothing else, once the base model is judged: arithmetic, so not a job."""
-    base = next((cell for cell in cells if cell.method == BASE and cell.judged), None)
-    for cell in cells:
-        if base and cell.missing(world).keys() == {"score"}:
-            result = score_folder(cell.answers, cell.target)
-            result["base"] = accuracy.compare(result, cell.answers, base.answers)
-            write_json(cell.answers / SCORES, result)
-
-
-def probe(cells: list[Cell], args) -> None:
-    """A minute of drawing, into the base model's answers, and of each training that no cell has finished."""
-    known = Costs(cells, seconds := read(args.out / PROBED)).seconds
-    methods = {cell.method: cell for cell in cells if cell.method not in (BASE, TRANSFER)}
-    if methods and ("", "sample") not in known:
-        base, count = cells[0], size(args.world)
-        _, module, flags = commands(base, args)[0]
-        seconds["/sample"] = jobs.extrapolate(module, flags, lambda: len([*images(base.answers)]), count)
-    for method, cell in methods.items():
-        if (method, "train") in known:
-            continue
-        from machine_unlearning.core import cli
-
-        scratch = cell._replace(root=args.out / ".sweep" / "probe" / "run")
-        _, module, flags = commands(scratch, args)[0]
-        settings = cli.parse("", str(HERE / "machine_unlearning" / method / "train.py"), flags).settings
-        log, steps = scratch.folder / "log.jsonl", settings.get("steps", 1)
-        shutil.rmtree(scratch.root, ignore_errors=True)
-        seconds[f"{method}/train"] = jobs.extrapolate(
-            module, flags, lambda log=log: log.read_text().count("\n") if log.exists() else 0, steps
-        )
-        shutil.rmtree(scratch.root, ignore_errors=True)
-    write_json(args.out / PROBED, {key: value for key, value in seconds.items() if value is not None})
+def score(experiments: list[Experiment]) -> None:
+    """Scores what is judged, once the base model is: arithmetic, so not a job."""
+    base = next((experiment for experiment in experiments if experiment.method == BASE), None)
+    for experiment in experiments:
+        if base and base.judged and experiment.judged and not experiment.scored:
+            answers, compared = (JudgedAnswers(judged.answers) for judged in (experiment, base))
+            scores = accuracy.score_answers(answers, experiment.target, compared)
+            write_json(experiment.answers / SCORES, scores)
 
 
 def executor(args, gpus: list[str]) -> jobs.Local | jobs.Slurm:
@@ -177,12 +134,12 @@ def executor(args, gpus: list[str]) -> jobs.Local | jobs.Slurm:
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // args.workers)))
         return jobs.Local(logs, args.workers, gpus)
     more = dict(text.split("=", 1) for text in args.sbatch)
-    gpu = {"gpus_per_node": args.gpus_per_cell} if args.gpus_per_cell else {}
+    gpu = {"gpus_per_node": args.gpus_per_job} if args.gpus_per_job else {}
     return jobs.Slurm(
         logs,
         job_name="sweep",
         time=round(60 * args.hours),
-        cpus_per_task=args.cpus_per_cell,
+        cpus_per_task=args.cpus_per_job,
         array_parallelism=args.workers,
         **gpu,
         additional_parameters=more,
@@ -200,7 +157,7 @@ def visible_gpus() -> list[str]:
 
 @contextlib.contextmanager
 def alone(out: Path):
-    """Two sweeps of one folder would start a cell twice."""
+    """Two sweeps of one folder would start an experiment twice."""
     with open(out / ".sweep" / "lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when this process ends, however
@@ -209,43 +166,50 @@ def alone(out: Path):
         yield
 
 
-def run(cells: list[Cell], args, executor: jobs.Local | jobs.Slurm, running: set[Path]) -> None:
-    """Runs what is missing and scores it; a UserError at the end if a cell failed."""
-    score(cells, args.world)
-    todo = [cell for cell in cells if work(cell.missing(args.world)) and cell.notes not in running]
-    todo = [jobs.Job(cell.notes, commands(cell, args), cell.answers) for cell in todo]
-    named, failed = {cell.notes: cell for cell in cells}, []
+def run(experiments: list[Experiment], args, executor: jobs.Local | jobs.Slurm, running: set[Path]) -> None:
+    """Makes what is missing and scores it; a UserError at the end if an experiment failed."""
+    score(experiments)
+    todo = []
+    for experiment in experiments:
+        stages = job_stages(experiment.missing(args.world))
+        if stages and experiment.job_folder not in running:
+            for name, stage in ((FID, "sample"), (SCORES, "predict")):
+                if stage in stages and (experiment.answers / name).exists():
+                    (experiment.answers / name).unlink()  # of what will be made again
+            work = [words for words in commands(experiment, args) if words[0] in stages]
+            todo.append(jobs.Job(experiment.job_folder, work, experiment.answers))
+    by_folder, failed = {experiment.job_folder: experiment for experiment in experiments}, []
     try:
-        for notes in jobs.run(todo, executor, running):
-            cell = named[notes]
-            score(cells, args.world)
-            if work(cell.missing(args.world)):
-                failed.append(f"{cell}: failed, log {jobs.last(notes)['log']}")
-            print(failed[-1] if work(cell.missing(args.world)) else f"{cell}: finished", flush=True)
+        for folder in jobs.run(todo, executor, running):
+            score(experiments)
+            unfinished = job_stages(by_folder[folder].missing(args.world))
+            if unfinished:
+                failed.append(f"{by_folder[folder]}: failed, log {jobs.latest_job(folder)['log']}")
+            print(failed[-1] if unfinished else f"{by_folder[folder]}: finished", flush=True)
     except KeyboardInterrupt as stop:
         raise UserError("stopped; what was submitted to SLURM goes on. Run this again to follow it") from stop
     if failed:
-        raise UserError("\n  ".join([f"{len(failed)} cells failed; run this again to retry", *failed]))
+        raise UserError("\n  ".join([f"{len(failed)} experiments failed; run this again to retry", *failed]))
 
 
 @command
 def main(argv=None):
     args = parse(argv)
-    cells, gpus = plan(args), visible_gpus() if args.executor == "local" else []
+    experiments, gpus = listed(args), visible_gpus() if args.executor == "local" else []
     args.workers = args.workers or (args.max_concurrent if args.executor == "slurm" else max(1, len(gpus)))
     if args.probe:
-        probe(cells, args)
-    running = jobs.alive(cell.notes for cell in cells)
+        probe(experiments, args)
+    running = jobs.alive(experiment.job_folder for experiment in experiments)
     about = f"{args.out}: protocol {args.world.name}, model {args.model}"
-    costs = Costs(cells, read(args.out / PROBED))
-    print(about, *describe(cells, args.world, costs, running, args.workers), sep="\n", flush=True)
+    costs = Costs(experiments, jobs.read_json(args.out / PROBED))
+    print(about, *describe(experiments, args.world, costs, running, args.workers), sep="\n", flush=True)
     if args.dry_run:
         return
     made_with = {"protocol": args.world.__dict__ | {"hash": args.world.hash}}
     made_with |= {key: getattr(args, key) for key in ("model", "config", "data", "flags")}
     agree(args.out / ".sweep", made_with, "a sweep")
     with alone(args.out):
-        run(cells, args, executor(args, gpus), running)
+        run(experiments, args, executor(args, gpus), running)
 
 
 if __name__ == "__main__":

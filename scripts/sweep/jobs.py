@@ -42,11 +42,11 @@ class Job:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # before torch is imported, by the first command
         for claim in self.clear.glob(".claim-*"):
             claim.unlink(missing_ok=True)
-        seconds = {}
+        seconds = read_json(self.folder / SECONDS)  # of stages that an earlier job did
         for stage, module, arguments in self.commands:
             began = time.perf_counter()
             importlib.import_module(module).main(arguments)
-            seconds[stage] = seconds.get(stage, 0) + round(time.perf_counter() - began, 3)
+            seconds[stage] = round(time.perf_counter() - began, 3)
         write_json(self.folder / SECONDS, seconds)
 
     def checkpoint(self) -> DelayedSubmission:
@@ -99,7 +99,7 @@ class Slurm:
 
     def submit(self, jobs: list[Job], slot: int) -> list[str]:
         parts = [jobs[start : start + AT_ONCE] for start in range(0, len(jobs), AT_ONCE)]
-        return [one.job_id for part in parts for one in self.submitit.submit_array(part)]
+        return [submitted.job_id for part in parts for submitted in self.submitit.submit_array(part)]
 
     @staticmethod
     def alive(ids: set[str]) -> set[str]:
@@ -108,22 +108,26 @@ class Slurm:
         return ids & set(listing.stdout.split()) if listing.returncode == 0 else ids
 
 
-EXECUTORS = {each.name: each for each in (Local, Slurm)}
+EXECUTORS = {executor.name: executor for executor in (Local, Slurm)}
 
 
-def last(folder: Path) -> dict | None:
-    """What `job.json` says of the folder's latest job: executor, id, slot, log."""
-    path = folder / JOB
-    return json.loads(path.read_text()) if path.exists() else None
+def read_json(path: Path) -> dict:
+    """{} without such a file."""
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def latest_job(folder: Path) -> dict:
+    """What `job.json` says of the folder's latest job: executor, id, slot, log; {} if there was none."""
+    return read_json(folder / JOB)
 
 
 def alive(folders) -> set[Path]:
     """Those whose latest job, of this or an earlier sweep, still waits or runs."""
-    jobs = {folder: job for folder in folders if (job := last(folder))}
+    jobs = {folder: job for folder in folders if (job := latest_job(folder))}
     living = set()
     for name, executor in EXECUTORS.items():
         if ids := {job["id"] for job in jobs.values() if job["executor"] == name}:
-            living |= {(name, one) for one in executor.alive(ids)}
+            living |= {(name, number) for number in executor.alive(ids)}
     return {folder for folder, job in jobs.items() if (job["executor"], job["id"]) in living}
 
 
@@ -132,8 +136,8 @@ def run(jobs: list[Job], executor: Local | Slurm, running: set[Path]):
     waiting, running = list(jobs), set(running)
     while waiting or running:
         for slot in range(executor.slots):
-            latest = [last(folder) for folder in running]
-            busy = sum((job["executor"], job["slot"]) == (executor.name, slot) for job in latest)
+            at_work = [latest_job(folder) for folder in running]
+            busy = sum((job["executor"], job["slot"]) == (executor.name, slot) for job in at_work)
             batch = waiting[: max(0, executor.capacity - busy)]
             del waiting[: len(batch)]
             if not batch:

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -73,6 +75,28 @@ def test_rows(root, capsys):
     }  # fmt: skip
 
 
+def test_the_table_is_left_for_the_report(root, capsys):
+    """Whatever format is printed: texts as the table shows them, beside the values to sort by."""
+    printed(root[0], capsys)
+    left = json.loads((root[0] / "table.json").read_text())
+    ours, paper = left["tables"]
+    assert (
+        ours["rows"][4][:2] == [["sanet", "sanet"], ["3.500", 3.5]] and ours["names"][-1] == "beats_trivial"
+    )
+    assert len(paper["rows"]) == 9 and left["notes"][-1] == table.NOTE
+
+
+def test_the_shipped_table_is_of_the_shipped_losses(tmp_path, capsys):
+    shipped = Path(__file__).parents[2] / "results/style_transfer"
+    for path in shipped.glob("*/losses.json"):
+        (tmp_path / path.parent.name).mkdir()
+        shutil.copy(path, tmp_path / path.parent.name)
+    table.main([str(tmp_path)])
+    assert json.loads((tmp_path / "table.json").read_text()) == json.loads(
+        (shipped / "table.json").read_text()
+    )
+
+
 def test_published_rows_are_marked(root, capsys):
     made = printed(root[0], capsys)
     sanet = made["published"][0]
@@ -84,17 +108,17 @@ def test_published_rows_are_marked(root, capsys):
 
 def test_formats(root, capsys):
     table.main([str(root[0])])
-    said = capsys.readouterr().out
-    lines = [line for line in said.splitlines() if line.startswith("| sanet")]
+    text = capsys.readouterr().out
+    lines = [line for line in text.splitlines() if line.startswith("| sanet")]
     assert len(lines) == 1
     cells = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert cells[:2] == ["sanet", "3.500"] and cells[-1] == "vit"
-    ours, theirs = said.split(table.NOTE)
+    ours, theirs = text.split(table.NOTE)
     assert "SANet (published)" in theirs and "published" not in ours
     table.main([str(root[0]), "--format", "latex"])
-    said = capsys.readouterr().out
-    assert said.count("\\begin{tabular}") == said.count("\\end{tabular}") == 2 and "artflow\\_wct" in said
-    assert "% " + table.NOTE in said
+    text = capsys.readouterr().out
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 2 and "artflow\\_wct" in text
+    assert "% " + table.NOTE in text
     table.main([str(root[0]), "--format", "csv"])
     rows = list(csv.DictReader(capsys.readouterr().out.splitlines()))
     assert len(rows) == 6 + 9 and rows[4]["vgg_style_truth"] == "3.5" and rows[6]["vgg_style_truth"] == ""
@@ -102,7 +126,7 @@ def test_formats(root, capsys):
 
 def test_what_does_not_compare_is_refused(root, capsys):
     folder, add = root
-    for changes, text in (
+    for changes, sentence in (
         ({"protocol": {"name": "transfer", "hash": "xyz"}}, "sanet: was judged under another protocol than"),
         ({"data": "mini:1"}, "sanet: was judged under another data than artflow_adain"),
         ({"judges": {"vgg": "other"}}, "vgg: not the same file for all folders"),
@@ -110,7 +134,7 @@ def test_what_does_not_compare_is_refused(root, capsys):
         add("sanet", "sanet", 3.5, 39.0, **changes)
         with pytest.raises(SystemExit):
             table.main([str(folder)])
-        assert text in capsys.readouterr().err
+        assert sentence in capsys.readouterr().err
     with pytest.raises(SystemExit):
         table.main([str(folder / "sanet")])
     assert "no folder with a losses.json" in capsys.readouterr().err

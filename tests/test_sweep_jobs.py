@@ -1,4 +1,4 @@
-"""Jobs on this machine and on a SLURM cluster of one node: ended, failed, killed, preempted, found again."""
+"""Jobs on this machine and on a SLURM cluster of one node: ended, failed, killed, preempted, met again."""
 
 import json
 import os
@@ -14,12 +14,12 @@ import pytest
 from scripts.sweep import jobs
 from tests import slurm_node
 
-REPOSITORY = Path(__file__).parent.parent.parent
+REPOSITORY = Path(__file__).parent.parent
 
 
 @pytest.fixture(autouse=True)
 def in_repository(monkeypatch):
-    monkeypatch.chdir(REPOSITORY)  # where jobs find tests.evaluation.toy_stage
+    monkeypatch.chdir(REPOSITORY)  # where jobs find tests.toy_stage
     monkeypatch.setattr(jobs.Slurm, "pause", 0.5)
 
 
@@ -33,8 +33,8 @@ def cluster():
 
 def toy(root, name, seconds=0.0, word="made"):
     file = root / f"{name}.txt"
-    stages = [("draw", "tests.evaluation.toy_stage", [str(file), str(seconds), word])]
-    return jobs.Job(root / "notes" / name, stages, root)
+    stages = [("draw", "tests.toy_stage", [str(file), str(seconds), word])]
+    return jobs.Job(root / "jobs" / name, stages, root)
 
 
 def begun(root, name):
@@ -66,8 +66,8 @@ def test_local_jobs_end_and_note_seconds(tmp_path):
     assert sorted(names) == ["a", "b", "c"]
     for name in "abc":
         assert (tmp_path / f"{name}.txt").read_text() == "made" and begun(tmp_path, name) == 1
-        assert list(json.loads((tmp_path / "notes" / name / jobs.SECONDS).read_text())) == ["draw"]
-    assert not jobs.alive(tmp_path / "notes" / name for name in "abc")
+        assert list(json.loads((tmp_path / "jobs" / name / jobs.SECONDS).read_text())) == ["draw"]
+    assert not jobs.alive(tmp_path / "jobs" / name for name in "abc")
 
 
 def test_workers_share_gpus_in_turn(tmp_path):
@@ -87,21 +87,21 @@ def test_never_more_jobs_than_workers(tmp_path):
 
 def test_a_failed_job_names_its_error_and_leaves_no_seconds(tmp_path):
     ended([toy(tmp_path, "a", word="fail"), toy(tmp_path, "b")], local(tmp_path))
-    assert not (tmp_path / "notes/a" / jobs.SECONDS).exists() and (tmp_path / "b.txt").exists()
-    assert "a.txt cannot be made" in Path(jobs.last(tmp_path / "notes/a")["log"]).read_text()
+    assert not (tmp_path / "jobs/a" / jobs.SECONDS).exists() and (tmp_path / "b.txt").exists()
+    assert "a.txt cannot be made" in Path(jobs.latest_job(tmp_path / "jobs/a")["log"]).read_text()
 
 
 def test_a_killed_worker_ends_its_job_only(tmp_path):
     thread, names = in_background([toy(tmp_path, "a", 60), toy(tmp_path, "b", 2)], local(tmp_path))
     slurm_node.wait(lambda: begun(tmp_path, "a"), 60, "job a to begin")
-    for child in psutil.Process(int(jobs.last(tmp_path / "notes/a")["id"])).children():
+    for child in psutil.Process(int(jobs.latest_job(tmp_path / "jobs/a")["id"])).children():
         child.kill()
     thread.join(60)
     assert sorted(names) == ["a", "b"] and not (tmp_path / "a.txt").exists()
     assert ended([toy(tmp_path, "a")], local(tmp_path)) == ["a"] and (tmp_path / "a.txt").exists()
 
 
-def test_jobs_of_a_dead_sweep_are_found_and_waited_for(tmp_path):
+def test_jobs_of_a_dead_sweep_are_waited_for(tmp_path):
     first, job = local(tmp_path), toy(tmp_path, "a", 4)
     next(iter_once := jobs.run([job, toy(tmp_path, "b")], first, set()))
     iter_once.close()  # the sweep is gone, its job is not
@@ -117,7 +117,7 @@ def test_a_number_that_passed_to_another_process_is_not_a_job(tmp_path):
 def test_usr2_runs_a_local_job_again(tmp_path):
     thread, names = in_background([toy(tmp_path, "a", 3)], local(tmp_path))
     slurm_node.wait(lambda: begun(tmp_path, "a"), 60, "job a to begin")
-    for child in psutil.Process(int(jobs.last(tmp_path / "notes/a")["id"])).children():
+    for child in psutil.Process(int(jobs.latest_job(tmp_path / "jobs/a")["id"])).children():
         child.send_signal(signal.SIGUSR2)
     thread.join(60)
     assert names == ["a"] and begun(tmp_path, "a") == 2 and (tmp_path / "a.txt").exists()
@@ -148,21 +148,21 @@ def test_slurm_without_answer_keeps_its_jobs(tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_slurm_array_with_a_kill_a_drain_and_a_preemption(cluster, tmp_path):
     """A dozen jobs, one killed, one preempted, the node drained and resumed: nothing twice, nothing lost."""
-    names = [f"cell{number}" for number in range(12)]
+    names = [f"job{number}" for number in range(12)]
     todo = [toy(tmp_path, name, 5) for name in names]
     thread, done = in_background(todo, slurm(tmp_path))
-    slurm_node.wait(lambda: begun(tmp_path, "cell0") and begun(tmp_path, "cell1"), 60, "two jobs to begin")
-    number = {name: jobs.last(tmp_path / "notes" / name)["id"] for name in names}
-    slurm_node.call("scancel", "--signal=KILL", number["cell0"])
-    slurm_node.preempt(number["cell1"])
+    slurm_node.wait(lambda: begun(tmp_path, "job0") and begun(tmp_path, "job1"), 60, "two jobs to begin")
+    number = {name: jobs.latest_job(tmp_path / "jobs" / name)["id"] for name in names}
+    slurm_node.call("scancel", "--signal=KILL", number["job0"])
+    slurm_node.preempt(number["job1"])
     slurm_node.call("scontrol", "update", f"NodeName={cluster}", "State=DRAIN", "Reason=test")
     time.sleep(8)
     idle = [name for name in names if not begun(tmp_path, name)]
-    assert jobs.alive(tmp_path / "notes" / name for name in idle) == {tmp_path / "notes" / n for n in idle}
+    assert jobs.alive(tmp_path / "jobs" / name for name in idle) == {tmp_path / "jobs" / n for n in idle}
     slurm_node.call("scontrol", "update", f"NodeName={cluster}", "State=RESUME")
     thread.join(400)
-    assert sorted(done) == sorted(names) and not (tmp_path / "cell0.txt").exists()
-    assert begun(tmp_path, "cell1") == 2 and (tmp_path / "cell1.txt").exists()
-    assert ended([todo[0]], slurm(tmp_path)) == ["cell0"]
+    assert sorted(done) == sorted(names) and not (tmp_path / "job0.txt").exists()
+    assert begun(tmp_path, "job1") == 2 and (tmp_path / "job1.txt").exists()
+    assert ended([todo[0]], slurm(tmp_path)) == ["job0"]
     assert [begun(tmp_path, name) for name in names] == [2, 2] + 10 * [1]
     assert all((tmp_path / f"{name}.txt").read_text() == "made" for name in names)

@@ -1,0 +1,102 @@
+"""Enters images or a model made elsewhere as a run, so that tables and report show it beside ours
+
+    python -m evaluation.foreign runs/theirs/Sketch --protocol canvas --base runs/base/answers
+    python -m evaluation.predict runs/theirs/Sketch/answers
+
+`runs/theirs/Sketch/answers` holds all images {theme}_{object}_seed{n}.png of the protocol, made elsewhere or,
+from a whole model, by machine_unlearning.sample. The record.json says what is known of it, null for the rest.
+"""
+
+import argparse
+import math
+import re
+import time
+from pathlib import Path
+
+from evaluation import canvas
+from evaluation.answers.answer_set import protocol_of, read_manifest
+from evaluation.core.environment import made_with
+from evaluation.core.errors import UserError, command
+from evaluation.core.record import RECORD, read_record, write_record
+from evaluation.judges.judging import AnswerFolder, open_folder
+from evaluation.metrics.figures import check_targets
+from evaluation.reporting.collect import BASE
+
+
+def check_folder(run: Path, method: str, target: str) -> None:
+    """UserError unless `run` is ROOT/{method}/{target} or /{target}-{...}, has answers and is not ours."""
+    if method == BASE or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", method):
+        raise UserError(f"--method {method}: not a name; use letters, digits, - _ . +, and not {BASE}")
+    if run.parent.name != method or not re.fullmatch(re.escape(target) + r"(-[A-Za-z0-9_.+-]+)?", run.name):
+        raise UserError(f"{run}: tables look for runs at ROOT/METHOD/TARGET; name it ROOT/{method}/{target}")
+    if not (run / "answers").is_dir() or (run / "answers").resolve() != run / "answers":
+        raise UserError(f"{run}: no folder answers/ in it; move the images there (a link will not do)")
+    if (run / "log.jsonl").exists() or ((run / RECORD).exists() and not read_record(run).get("foreign")):
+        raise UserError(f"{run}: holds a run of this project; choose another folder")
+
+
+def check_answers(answers: AnswerFolder, base: Path | None) -> None:
+    """UserError if a run of ours made them, or if they are no counterpart of `base`."""
+    if answers.origin["run"] is not None:
+        raise UserError(
+            f"{answers.folder}: sampled from a run of {answers.origin['run']['method']}, which has a record"
+        )
+    if base and (read_manifest(base)["run"] is not None or protocol_of(base).hash != answers.protocol.hash):
+        raise UserError(f"--base {base}: not a base model's answer set of protocol {answers.protocol.name}")
+    if base and answers.origin["model"] == read_manifest(base)["model"]:
+        raise UserError(
+            f"{answers.folder}: sampled from the model of --base {base}, so nothing was unlearned"
+        )
+
+
+def amount(text: str) -> float:
+    """A number of seconds or bytes."""
+    if not 0 <= (value := float(text)) < math.inf:
+        raise ValueError
+    return value
+
+
+@command
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        prog="python -m evaluation.foreign",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "run", type=Path, metavar="RUN", help="ROOT/METHOD/TARGET, with the images in answers/"
+    )
+    parser.add_argument("--method", help="its name in tables (default: as the folder says)")
+    parser.add_argument("--target", help="style, object, pair or several (default: as the folder says)")
+    parser.add_argument(
+        "--protocol", metavar="NAME", help="what images without manifest.json were sampled with"
+    )
+    parser.add_argument(
+        "--base", type=Path, help="answer set of the model it was unlearned from, if that is ours"
+    )
+    parser.add_argument("--seconds", type=amount, help="that unlearning took")
+    parser.add_argument("--memory-gb", type=amount, help="its peak")
+    parser.add_argument("--storage-mb", type=amount, help="of what it adds to the base model's files")
+    args = parser.parse_args(argv)
+    run = args.run.resolve()
+    method, target = args.method or run.parent.name, args.target or run.name
+    targets = canvas.parse_targets(target)
+    check_folder(run, method, target)
+    answers = open_folder(run / "answers", args.protocol)
+    check_answers(answers, args.base)
+    check_targets(targets, answers.protocol)
+    record = {"method": method, "target": target, "variant": "foreign", "settings": {}, "seed": None}
+    record |= {"foreign": True, "model_path": None, "data": None, "from": None}
+    record |= {
+        "model": read_manifest(args.base)["model"] if args.base else None,
+        "seconds": {} if args.seconds is None else {"unlearn": args.seconds},
+        "peak_memory_bytes": None if args.memory_gb is None else round(1e9 * args.memory_gb),
+        "stored_bytes": None if args.storage_mb is None else round(1e6 * args.storage_mb),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    write_record(run, record | made_with("cpu") | {"device": None})  # what unlearned it, nobody knows
+    print(f"{args.run}: entered; next: python -m evaluation.predict {args.run}/answers")
+
+
+if __name__ == "__main__":
+    main()
