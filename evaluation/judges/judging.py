@@ -119,7 +119,7 @@ def check_complete(folder: Path, sampled: protocol.Protocol, ours: bool) -> None
         advice = f"{others[0].suffix} images lie there, but protocol {sampled.name} says .{sampled.format}; "
         advice += "convert them, or name a protocol with their format"
     elif ours:
-        advice = "go on with machine_unlearning.sample, as it began"
+        advice = "go on with: python -m machine_unlearning.sample, as it began"
     raise UserError(
         f"{folder}: {len(missing)} of {len(paths)} images are missing, first {missing[0].name}; {advice}"
     )

@@ -77,7 +77,7 @@ def test_a_whole_model_sampled_here_keeps_its_manifest(root, small, capsys):
     foreign.main([str(run), "--base", str(root / "base/answers")])
     assert read_manifest(run / "answers") == before and read_record(run)["model"] == MODEL
     (run / "answers/Rust_Sea_seed2.png").unlink()
-    assert "go on with machine_unlearning.sample" in refusal(capsys, run)
+    assert "go on with: python -m machine_unlearning.sample" in refusal(capsys, run)
 
 
 def test_missing_images_are_listed_and_not_to_be_sampled_here(root, small, capsys):
@@ -122,7 +122,7 @@ def test_runs_and_answers_of_ours_are_refused(root, small, capsys):
     assert "so nothing was unlearned" in refusal(capsys, run, "--base", base)
     (run / "answers/manifest.json").unlink()
     AnswerSet(run / "answers", p, MODEL, {"method": "esd"})
-    assert "was sampled from a run of esd" in refusal(capsys, run)
+    assert "sampled from a run of esd" in refusal(capsys, run)
     (run / "answers/manifest.json").unlink()
     write_record(run, {"method": "theirs"})
     assert "holds a run of this project" in refusal(capsys, run, "--protocol", path)
