@@ -12,11 +12,11 @@ photo 19 of the object, edited into the style. Run a command again to go on wher
 """
 
 import argparse
+import hashlib
 import json
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -27,6 +27,7 @@ from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation import canvas, protocol
 from evaluation.answers.answer_set import AnswerSet
 from evaluation.core.cost import synchronize
+from evaluation.core.environment import made_with, no_tf32
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
 from evaluation.data.images import CanvasImages, to_tensor
@@ -40,6 +41,7 @@ def fill(sd, draw, answers: AnswerSet) -> int:
     takes its place.
     """
     p, written = answers.protocol, 0
+    no_tf32()
     todo = answers.missing()
     with tqdm(total=len(todo), desc=f"sample {answers.folder}", unit="image", disable=None) as bar:
         for _, cells in answers.todo():
@@ -62,8 +64,18 @@ def fill(sd, draw, answers: AnswerSet) -> int:
     return written
 
 
+def open_answers(
+    folder, p: protocol.Protocol, sd, model: str, run: dict | None, batch: int | None
+) -> AnswerSet:
+    """The answer set that `sd` fills; `model` is the base model's fingerprint, `batch` None goes by size."""
+    no_tf32()
+    return AnswerSet(folder, p, model, run, batch or max(1, 4 * 512 // p.size), made_with(sd.device))
+
+
 def edited_answers(sd, p: protocol.Protocol, args):
     """-> the protocol, what draws a cell, and what made it, for an answer set of edited photos."""
+    photos = CanvasImages(args.data, [(canvas.PHOTO, obj) for obj in p.objects], args.photos, p.size)
+    number = {row[1:]: i for i, row in enumerate(photos.rows)}
     p = replace(
         p,
         name=f"{p.name}-edit",
@@ -72,9 +84,9 @@ def edited_answers(sd, p: protocol.Protocol, args):
         template=ip2p.INSTRUCTION,
         guidance=args.guidance,
         steps=args.steps,
+        photos=digest_of(photos),
+        photo_guidance=args.photo_guidance,
     )
-    photos = CanvasImages(args.data, [(canvas.PHOTO, obj) for obj in p.objects], args.photos, p.size)
-    number = {row[1:]: i for i, row in enumerate(photos.rows)}
 
     def draw(prompts, cells, steps, guidance, size, precision):
         images = torch.stack([photos[number[cell[1:]]]["image"] for cell in cells])
@@ -84,8 +96,17 @@ def edited_answers(sd, p: protocol.Protocol, args):
     return p, draw, made_by
 
 
+def digest_of(photos: CanvasImages) -> str:
+    """16 digits that stand for the pixels of all photos, at the size they are edited at."""
+    sha = hashlib.sha256()
+    for photo in photos:
+        sha.update(photo["image"].numpy().tobytes())
+    return sha.hexdigest()[:16]
+
+
 def one_picture(sd, args):
     """uint8 [H,W,3] of --prompt, and of --photo if the model edits."""
+    no_tf32()
     if not ip2p.edits(sd):
         return sample(sd, [args.prompt], [args.seed], args.steps, args.guidance, args.size)[0]
     if not args.photo:
@@ -142,7 +163,7 @@ def main(argv=None):
         if not args.data:
             raise UserError("--data is missing: name the data set whose photos are to be edited")
         p, draw, made_by = edited_answers(sd, p, args)
-    answers = AnswerSet(Path(args.out), p, sd.fingerprint(), made_by, args.batch or max(1, 4 * 512 // p.size))
+    answers = open_answers(args.out, p, sd, sd.fingerprint(), made_by, args.batch)
     fill(sd, draw, answers)
     if left := len(answers.missing()):
         print(f"{args.out}: {left} images are with other processes; run this again if they were stopped")

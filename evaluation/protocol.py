@@ -5,12 +5,16 @@ are never mixed silently; the hash leaves out what changes no number of a single
 """
 
 import argparse
-from dataclasses import asdict, dataclass, fields
+import functools
+import json
+import math
+import re
+import string
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from evaluation import canvas
+from evaluation.core.config import check_choices, check_lists, check_ranges, read_settings, structured
 from evaluation.core.errors import UserError, closest, command
 from evaluation.core.files import digest
 
@@ -20,10 +24,31 @@ EVERYTHING = {  # what `all` stands for
     "objects": canvas.OBJECTS,
     "targets": canvas.STYLES + canvas.OBJECTS,
 }
+CHOICES = {
+    "themes": canvas.THEMES + canvas.UNUSED_STYLES,
+    "objects": canvas.OBJECTS,
+    "noise": ("cell",),
+    "scheduler": ("ddim",),
+    "precision": ("float32", "float16", "bfloat16"),
+    "format": ("png", "jpg"),
+    "fid_extractor": ("inception", "torchvision", "classifier"),
+}
+RANGES = {
+    "seeds": (0, math.inf),
+    "steps": (1, 1000),  # as many as the models were trained with
+    "guidance": (0, math.inf),
+    "size": (8, math.inf),
+    "fid_images": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
+}
 
 
 @dataclass(frozen=True)
 class Protocol:
+    """Raises UserError for a value that is none of its choices, out of range, or listed twice.
+
+    A field with a default came later: at its default it is not in the hash, so that older hashes stay.
+    """
+
     name: str
     themes: tuple[str, ...]  # sampled, in the order of the style classifier's labels
     objects: tuple[str, ...]
@@ -41,6 +66,25 @@ class Protocol:
     fid_extractor: str  # inception, torchvision, or classifier
     fid_images: tuple[int, ...]  # numbers of the real images in every folder
     targets: tuple[str, ...]  # what the tables of this protocol unlearn
+    photos: str | None = None  # digest of the photos, numbered by the seeds, that a cell edits
+    photo_guidance: float | None = None  # s_I of those photos
+
+    def __post_init__(self):
+        settings = self.__dict__
+        known = [name for name in (*self.themes, *self.objects) if name != canvas.PHOTO]
+        check_choices(settings, CHOICES | {"targets": known})
+        check_ranges(settings, RANGES)
+        check_lists(settings, empty=("targets",))
+        if self.photo_guidance is not None:
+            check_ranges(settings, {"photo_guidance": (0, math.inf)})
+        if self.size % 8:
+            raise UserError(f"size={self.size}: expected a multiple of 8")
+        if not re.fullmatch(r"\w[\w.+ -]*", self.name):
+            raise UserError(f"name={self.name}: expected letters, digits and .+-_, as in a file name")
+        wanted = {"theme"} if self.photos else {"object", "theme"}  # a photo shows its object
+        if _places(self.template) != wanted:
+            expected = " and ".join(f"{{{name}}}" for name in sorted(wanted))
+            raise UserError(f"template={self.template}: expected a text with {expected} and no other braces")
 
     @property
     def counted(self) -> tuple[str, ...]:
@@ -49,21 +93,54 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        return digest({k: v for k, v in asdict(self).items() if k not in ("name", "targets")})
+        return hash_of(self, without=("name", "targets"))
 
     def prompt(self, theme: str, obj: str) -> str:
         return canvas.prompt(theme, obj, self.template, self.photo)
 
 
-def from_dict(content: dict, source: str = "protocol", kind=Protocol):
-    """A protocol of that kind: checks the keys, turns lists into tuples; `source` is for error messages."""
-    known = {field.name for field in fields(kind)}
-    for key in content:
-        if key not in known:
-            raise UserError(f"{source}: unknown setting {key!r}; {closest(key, sorted(known))}")
-    if missing := sorted(known - set(content)):
-        raise UserError(f"{source}: setting {missing[0]!r} is missing")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+def _places(template: str) -> set[str] | None:
+    """The names in braces; None for braces that do not match, or with more than a name in them."""
+    try:
+        parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError:
+        return None
+    return {name for name, _, _ in parts} if all(part[1:] == ("", None) for part in parts) else None
+
+
+def hash_of(protocol, without: tuple[str, ...]) -> str:
+    """The hash of a protocol of any kind, `without` fields that change no number."""
+    later = {field.name: field.default for field in fields(protocol) if field.default is not MISSING}
+    content = {
+        key: value
+        for key, value in asdict(protocol).items()
+        if key not in without and not (key in later and value == later[key])
+    }
+    return digest(content)
+
+
+def from_dict(content: dict, source: str, kind=Protocol):
+    """A protocol of that kind, checked; raises UserError that begins with `source`."""
+    try:
+        return _checked(kind, json.dumps(content, default=str))
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+
+
+@functools.cache  # a table reads hundreds of manifests of one protocol
+def _checked(kind, content: str):
+    return structured(kind, json.loads(content))
+
+
+def from_manifest(content: dict, source: str, kind=Protocol):
+    """The protocol that a manifest holds. Raises UserError if a newer version of this code wrote it."""
+    content = {key: value for key, value in content.items() if key != "hash"}
+    if newer := sorted(content.keys() - {field.name for field in fields(kind)}):
+        raise UserError(
+            f"{source}: its protocol has {newer[0]!r}, which this version of the code does not know; "
+            "read it with the version that wrote it"
+        )
+    return from_dict(content, source, kind)
 
 
 def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING):
@@ -75,11 +152,9 @@ def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVER
     if not path.exists():
         shipped = sorted(p.stem for p in folder.glob("*.yaml"))
         raise UserError(f"--protocol {name}: no such protocol; {closest(str(name), shipped)}")
-    content = OmegaConf.to_container(OmegaConf.load(path))
-    for key, names in everything.items():
-        if content.get(key) == "all":
-            content[key] = names
-    return from_dict({"name": path.stem, **content}, str(path), kind)
+    content = {"name": path.stem, **read_settings(path)}
+    named = {key: names for key, names in everything.items() if content.get(key) == "all"}
+    return from_dict(content | named, str(path), kind)
 
 
 @command

@@ -15,9 +15,8 @@ import torch
 
 from diffusion_model_finetuning.core.load import read_card
 from diffusion_model_finetuning.core.sd import load_sd, sample
-from diffusion_model_finetuning.sample import fill
+from diffusion_model_finetuning.sample import fill, open_answers
 from evaluation import protocol
-from evaluation.answers.answer_set import AnswerSet
 from evaluation.core.errors import UserError, command
 from evaluation.core.record import read_record
 from machine_unlearning.core import weights
@@ -63,7 +62,7 @@ def main(argv=None):
     fingerprint = sd.fingerprint()
     draw = sampler(sd, args.run, record["method"] if record else "")
     out = Path(args.out or Path(args.run) / "answers")
-    answers = AnswerSet(out, p, fingerprint, record, args.batch or max(1, 4 * 512 // p.size))
+    answers = open_answers(out, p, sd, fingerprint, record, args.batch)
     fill(sd, draw, answers)
     if left := len(answers.missing()):
         print(f"{out}: {left} images are with other processes; run this command again if they were stopped")

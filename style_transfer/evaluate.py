@@ -24,7 +24,7 @@ from evaluation.core.files import file_digest, write_json
 from evaluation.judges import judging
 from evaluation.judges.classifier import TASKS, load_classifier
 from evaluation.mini.objects import SIZE as MINI_SIZE
-from evaluation.protocol import from_dict
+from evaluation.protocol import from_manifest
 from style_transfer import protocol as protocols
 from style_transfer.core import costs, losses, perceptual
 from style_transfer.core.cli import positive
@@ -50,8 +50,7 @@ def open_pairs(folder: Path, args) -> tuple[Benchmark, dict]:
     if not data:
         raise UserError(f"{folder}: no manifest.json that names the data set; give --data")
     if manifest:
-        content = {key: value for key, value in manifest["protocol"].items() if key != "hash"}
-        protocol = from_dict(content, str(path), protocols.TransferProtocol)
+        protocol = from_manifest(manifest["protocol"], str(path), protocols.TransferProtocol)
         if args.protocol and protocols.load(args.protocol).hash != protocol.hash:
             raise UserError(
                 f"--protocol {args.protocol}: {path} names protocol {protocol.name}; leave it out"

@@ -7,16 +7,23 @@ what the data set's authors made of the content in that style is the ground trut
 `style_transfer/protocols/`; the hash leaves out the name alone.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation import canvas, protocol
-from evaluation.core.errors import UserError, closest
-from evaluation.core.files import digest
+from evaluation.core.config import check_choices, check_lists, check_ranges
+from evaluation.core.errors import UserError
 
 FOLDER = Path(__file__).parent / "protocols"
 EVERYTHING = {"styles": sorted(canvas.STYLES + canvas.UNUSED_STYLES), "objects": canvas.OBJECTS}
+CHOICES = EVERYTHING | {"pairs": ("same", "cross"), "format": ("png", "jpg")}
+RANGES = {
+    "contents": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
+    "references": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
+    "size": (1, math.inf),
+}
 
 
 class Row(NamedTuple):
@@ -41,15 +48,16 @@ class TransferProtocol:
     format: str  # png, or jpg at Pillow's default quality, 75
 
     def __post_init__(self):
-        for key, known in (("pairs", ("same", "cross")), ("format", ("png", "jpg"))):
-            if getattr(self, key) not in known:
-                raise UserError(f"{self.name}: {key} is {getattr(self, key)!r}; {closest('', known)}")
+        settings = self.__dict__
+        check_choices(settings, CHOICES)
+        check_ranges(settings, RANGES)
+        check_lists(settings, empty=("bicubic", "truncated"))
         if self.pairs == "cross" and len(self.objects) < 2:
-            raise UserError(f"{self.name}: pairs of different objects need two objects at least")
+            raise UserError("pairs of different objects need two objects at least")
 
     @property
     def hash(self) -> str:
-        return digest({k: v for k, v in asdict(self).items() if k != "name"})
+        return protocol.hash_of(self, without=("name",))
 
     def rows_of_contents(self, obj: str) -> list[Row]:
         """The photos of an object that are painted."""

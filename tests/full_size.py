@@ -53,9 +53,12 @@ def build(folder) -> None:
     save_pipeline(sd, folder, True, card)
     # a small world, all of which the miniature's data set can show
     world = replace(
-        protocol.load("canvas"), themes=("Rust", "Sketch", "Winter"), objects=("Cats", "Sea", "Trees")
+        protocol.load("canvas"),
+        themes=("Rust", "Sketch", "Winter"),
+        objects=("Cats", "Sea", "Trees"),
+        targets=("Sketch",),
     )
     content = {
         key: list(v) if isinstance(v, tuple) else v for key, v in asdict(world).items() if key != "name"
     }
-    OmegaConf.save(OmegaConf.create(content | {"targets": ["Sketch"]}), folder / "world.yaml")
+    OmegaConf.save(OmegaConf.create(content), folder / "world.yaml")

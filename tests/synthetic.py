@@ -22,18 +22,18 @@ MODEL = "0123456789abcdef"
 
 
 def protocol(**changes):
-    """Three styles and the photo theme, three objects, two seeds, 16 pixels."""
-    small = replace(
-        protocols.load("canvas"),
-        name="small",
-        themes=("Monet", PHOTO, "Sketch", "Winter"),
-        objects=("Cats", "Sea", "Trees"),
-        seeds=(1, 2),
-        size=16,
-        fid_extractor="classifier",
-        fid_images=(1, 2),
-    )
-    return replace(small, **changes)
+    """Three styles and the photo theme, three objects, two seeds, 16 pixels; targets: all, if not named."""
+    small = {
+        "name": "small",
+        "themes": ("Monet", PHOTO, "Sketch", "Winter"),
+        "objects": ("Cats", "Sea", "Trees"),
+        "seeds": (1, 2),
+        "size": 16,
+        "fid_extractor": "classifier",
+        "fid_images": (1, 2),
+    } | changes
+    everything = tuple(name for name in (*small["themes"], *small["objects"]) if name != PHOTO)
+    return replace(protocols.load("canvas"), **{"targets": everything} | small)
 
 
 def predictions(protocol, see=lambda cell: (cell.theme, cell.object), sure=0.9):

@@ -63,6 +63,8 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise UserError(f"{folder}/tokenizer: has no words; add tokenizer.json, or vocab.json and merges.txt")
     if path.is_dir():
         if weights == "ema":
             raise UserError(f"--weights ema: the folder {path} has one set of weights; only files have both")

@@ -12,7 +12,7 @@ from evaluation import canvas
 from evaluation.answers.claims import agree, share
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD
-from evaluation.protocol import Protocol, from_dict
+from evaluation.protocol import Protocol, from_manifest
 
 
 class Cell(NamedTuple):
@@ -45,12 +45,16 @@ class AnswerSet:
         model: str | None,
         run: dict | None = None,
         block: int = 8,
+        made_with: dict | None = None,
     ):
-        """`model`: the base model's fingerprint, `run`: the run's record, `block`: cells a batch."""
+        """`model`: the base model's fingerprint, `run`: the run's record, `block`: cells a batch.
+
+        `block` and `made_with`, of core.environment, are the first process's: a resumed set keeps them.
+        """
         self.folder, self.protocol = Path(folder), protocol
         wanted = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "model": model, "run": run}
-        manifest = agree(self.folder, wanted, "an answer set", block=block)
-        self.block = manifest["block"]  # the first process decides, so that every block stays the same
+        manifest = agree(self.folder, wanted, "an answer set", block=block, made_with=made_with)
+        self.block = manifest["block"]
 
     def path(self, cell: Cell) -> Path:
         return self.folder / canvas.answer_name(*cell, suffix="." + self.protocol.format)
@@ -69,9 +73,7 @@ class AnswerSet:
 
 def protocol_of(folder: str | Path) -> Protocol:
     """The protocol stored in an answer set's manifest."""
-    content = dict(read_manifest(folder)["protocol"])
-    content.pop("hash")
-    return from_dict(content, f"{folder}/manifest.json")
+    return from_manifest(read_manifest(folder)["protocol"], f"{folder}/manifest.json")
 
 
 def target_of(folder: str | Path, asked: str | None = None) -> str | None:

@@ -30,9 +30,10 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
         _write_first(path, wanted | first)
     manifest = json.loads(path.read_text())
     for key, value in wanted.items():
-        found = manifest.get(key)
-        both = [v.get("hash", v) if key == "protocol" and isinstance(v, dict) else v for v in (found, value)]
-        if both[0] != both[1]:
+        there = manifest.get(key)
+        if key == "protocol" and value and there:
+            value, there = value["hash"], there["hash"]
+        if value != there:
             raise UserError(
                 f"--out {folder}: holds {holds} of another {key}; choose another or remove this one"
             )

@@ -1,13 +1,63 @@
-"""Settings as data: `key=value` texts laid over a config, with helpful refusals."""
+"""Settings as data: YAML files, dataclasses, `key=value` texts; misfits are refused in a sentence."""
 
+import inspect
+import math
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evaluation.core.errors import UserError, closest
 
 
+def read_settings(path: str | Path) -> dict:
+    """What a YAML file says. Raises UserError if it holds no settings."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise UserError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: holds no settings; expected lines such as size: 64")
+    return content
+
+
+def structured(kind, content: Mapping):
+    """An instance of the dataclass `kind`, whose `__post_init__` may check values; lists become tuples.
+
+    Raises UserError for a setting that is unknown or missing, or whose value is not of the field's type.
+    """
+    types = {field.name: field.type for field in fields(kind)}
+    for key in content:
+        if key not in types:
+            raise UserError(f"unknown setting {key!r}; {closest(str(key), types)}")
+    config = _typed(kind, content)
+    if config is None:
+        key = next(key for key, value in content.items() if _typed(kind, {key: value}) is None)
+        raise UserError(f"{key} is {content[key]!r}; expected {inspect.formatannotation(types[key])}")
+    if missing := sorted(OmegaConf.missing_keys(config)):
+        raise UserError(f"setting {missing[0]!r} is missing")
+    return OmegaConf.to_object(config)
+
+
+def _typed(kind, content: Mapping) -> DictConfig | None:
+    """`content` as a config with the types of `kind`; None if a value fits only when converted."""
+    try:
+        config = OmegaConf.merge(OmegaConf.structured(kind), content)
+    except (OmegaConfBaseException, TypeError, ValueError):
+        return None
+    plain = OmegaConf.to_container(config)
+    typed = [list(plain[key]) if isinstance(plain[key], tuple) else plain[key] for key in content]
+    return config if typed == list(content.values()) else None
+
+
 def override(config: DictConfig, overrides: list[str]) -> DictConfig:
-    """Merges dot-list overrides into a config. UserError for a malformed text or an unknown key."""
+    """Merges dot-list overrides into a config.
+
+    Raises UserError for a malformed text, an unknown key, or a value of another kind than the default.
+    """
     for text in overrides:
         key, equals, _ = text.partition("=")
         if not equals:
@@ -22,21 +72,44 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
         key, _, value = text.partition("=")
         before, after = OmegaConf.select(config, key), OmegaConf.select(merged, key)
         if type(before) is str and type(after) is bool:  # YAML's own reading of words such as no
-            OmegaConf.update(merged, key, after := value)
-        if before is not None and (_is_number(before), type(before) is bool) != (
-            _is_number(after),
-            type(after) is bool,
-        ):
+            OmegaConf.update(merged, key, value)
+        elif before is not None and _kind(before) is not _kind(after):
             raise UserError(f"{text}: {key} is {before!r} by default, so {value!r} does not fit")
     return merged
 
 
-def check_choices(config: DictConfig, choices: dict[str, tuple]) -> None:
-    """UserError for a setting that is none of its `choices` (setting -> values)."""
+def _kind(value) -> type:
+    """What may stand for what: any number for a number, a text or nothing for a text."""
+    return {int: float, type(None): str}.get(type(value), type(value))
+
+
+def check_choices(settings: Mapping, choices: dict[str, tuple]) -> None:
+    """UserError for a setting that is none of its `choices` (setting -> values), or lists another."""
     for key, known in choices.items():
-        if config[key] not in known:
-            raise UserError(f"{key}={config[key]}: no such choice; {closest(str(config[key]), known)}")
+        for value in _listed(settings[key]):
+            if value not in known:
+                raise UserError(f"{key}={value}: no such choice; {closest(str(value), known)}")
 
 
-def _is_number(value) -> bool:
-    return type(value) in (int, float)
+def check_ranges(settings: Mapping, ranges: dict[str, tuple]) -> None:
+    """UserError for a number, or one in a list, that is not finite or not in its range (low, high)."""
+    for key, (low, high) in ranges.items():
+        for value in _listed(settings[key]):
+            if type(value) not in (int, float) or not (low <= value <= high and math.isfinite(value)):
+                expected = f"from {low} to {high}" if math.isfinite(high) else f"of {low} or more"
+                raise UserError(f"{key}={value}: expected a number {expected}")
+
+
+def check_lists(settings: Mapping, empty=()) -> None:
+    """UserError for a list with a value twice, or without any where its setting is not named in `empty`."""
+    for key, values in settings.items():
+        if not isinstance(values, list | tuple):
+            continue
+        if not values and key not in empty:
+            raise UserError(f"{key} is empty; name one at least")
+        if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+            raise UserError(f"{key}: {twice[0]} is listed twice; name it once")
+
+
+def _listed(value) -> list | tuple:
+    return value if isinstance(value, list | tuple) else [value]

@@ -41,6 +41,8 @@ class Run:
             "data": args.data,
             "from": str(args.start) if args.start else None,
         }
+        self.model = None  # fingerprint of the base model
+        self.finished = read_record(self.out) if (self.out / RECORD).exists() else None
         self._refuse_or_skip()
         random.seed(args.seed)
         np.random.seed(args.seed)  # noqa: NPY002  libraries draw from the global state
@@ -50,25 +52,35 @@ class Run:
         )  # on the CPU: the same draws on every device
 
     def _refuse_or_skip(self):
-        if not (self.out / RECORD).exists():
+        """Another path may lead to the same model: then `starts_from` tells whether it does."""
+        if not self.finished:
             return
-        record = read_record(self.out)
-        differing = [key for key, value in self.asked.items() if record.get(key) != value]
+        asked = self.asked | {"model": self.model or self.finished["model"]}
+        differing = [k for k, v in asked.items() if k != "model_path" and v != self.finished.get(k)]
         if differing:
             raise UserError(
                 f"--out {self.out}: holds a finished run with another {differing[0]}; "
                 "choose another folder or remove this one"
             )
-        raise Finished(f"{self.out}: already finished")
+        if self.model or self.finished["model_path"] == str(self.args.model):
+            raise Finished(f"{self.out}: already finished")
 
     def __enter__(self):
         self.out.mkdir(parents=True, exist_ok=True)
-        self.log = open(self.out / "log.jsonl", "w", buffering=1)
+        if not self.finished:
+            self.log = open(self.out / "log.jsonl", "w", buffering=1)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
-        self.model = None  # fingerprint of the base model, set by whoever loads it
         self.started, self.began = time.perf_counter(), None
         return self
+
+    def starts_from(self, model: str) -> None:
+        """Told the fingerprint of the base model, now loaded.
+
+        Raises Finished if the folder holds this very run, UserError if it holds another model's.
+        """
+        self.model = model
+        self._refuse_or_skip()
 
     def begin(self) -> None:
         """Set-up is over: what follows counts as unlearning."""
@@ -98,7 +110,8 @@ class Run:
             self.bar.set_postfix(line, refresh=False)
 
     def __exit__(self, kind, error, trace):
-        self.log.close()
+        if not self.finished:
+            self.log.close()
         if kind is not None:
             return
         cost.synchronize(self.device)
@@ -114,5 +127,6 @@ class Run:
                 "stored_bytes": cost.stored(self.out),
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             }
-            | made_with(self.device),
+            | made_with(self.device)
+            | {"threads": torch.get_num_threads()},
         )

@@ -20,9 +20,10 @@ def intervenes(method: str) -> bool:
 
 
 def load_base(args, run) -> StableDiffusion:
-    """The model a method starts from: `--model` with the weights of `--from`. Tells `run` its fingerprint."""
+    """The model a method starts from: `--model` with the weights of `--from`. Tells `run` its
+    fingerprint, which may end it: see `Run.starts_from`."""
     sd = load_sd(args.model, args.device, config=args.config)
-    run.model = sd.fingerprint()
+    run.starts_from(sd.fingerprint())
     if args.start:
         earlier = read_record(args.start)["method"]
         if intervenes(earlier) and earlier != run.method:

@@ -210,6 +210,7 @@ class Training:
             "peak_memory_bytes": cost.peak_memory(self.device),
             "stored_bytes": sum((self.out / name).stat().st_size for name in files if name != losses.ENCODER),
             "device": device_name(self.device),
+            "threads": torch.get_num_threads(),
             "commit": commit(),
         }
         write_record(self.out, self.asked | about)

@@ -35,7 +35,9 @@ def editor(tiny_sd, tmp_path_factory):
 @pytest.fixture(scope="module")
 def protocol_file(tmp_path_factory):
     themes = ("Rust", canvas.PHOTO, "Sketch")
-    small = replace(protocol.load("mini"), themes=themes, objects=("Cats", "Sea"), steps=4, size=16)
+    small = replace(
+        protocol.load("mini"), themes=themes, objects=("Cats", "Sea"), targets=(), steps=4, size=16
+    )
     content = {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(small).items()}
     path = tmp_path_factory.mktemp("protocol") / "small.yaml"
     OmegaConf.save(OmegaConf.create({key: content[key] for key in content if key != "name"}), path)
@@ -93,6 +95,8 @@ def test_edited_answer_set(editor, protocol_file, tmp_path, monkeypatch):
     assert p.themes == ("Rust", "Sketch") and p.seeds == canvas.TEST and p.guidance == 3.0
     assert p.prompt("Rust", "Sea") == "Transform the image to Rust style."
     assert p.hash != protocol.load(protocol_file).hash
+    made_with = read_manifest(tmp_path / "whole")["made_with"]
+    assert made_with["tf32"] is False and made_with["device"] == "cpu"
     assert (
         len(pictures(tmp_path / "whole"))
         == len(grid(p))
@@ -122,16 +126,23 @@ def test_edited_answer_set(editor, protocol_file, tmp_path, monkeypatch):
 def test_edited_answers_of_other_settings_are_not_mixed(editor, protocol_file, tmp_path, capsys):
     words = ("--model", editor, "--protocol", protocol_file, "--out", tmp_path)
     run(*words, "--data", "mini", "--photos", 19)
+    assert protocol_of(tmp_path).photo_guidance == 1.2
+    photos = [
+        CanvasImages(data, [(canvas.PHOTO, o) for o in ("Cats", "Sea")], (19,), 16)
+        for data in ("mini", "mini:1")
+    ]
+    digests = [sampler.digest_of(images) for images in photos]
+    assert protocol_of(tmp_path).photos == digests[0] != digests[1]
     for more in (("--data", "mini:1"), ("--data", "mini", "--photo-guidance", 2), ("--guidance", 9)):
         with pytest.raises(SystemExit) as exit:
             run(*words, "--photos", 19, *more)
-        assert exit.value.code == 2 and "holds an answer set of another" in capsys.readouterr().err
+        assert exit.value.code == 2 and "holds an answer set of another protocol" in capsys.readouterr().err
     assert len(pictures(tmp_path)) == 4
 
 
 def test_the_judges_accept_edited_answers(editor, tmp_path, capsys):
     """Of the miniature's own size and names, so that its classifiers are found."""
-    content = asdict(replace(protocol.load("mini"), themes=("Rust",), objects=("Cats",), steps=1))
+    content = asdict(replace(protocol.load("mini"), themes=("Rust",), objects=("Cats",), targets=(), steps=1))
     content = {key: list(v) if isinstance(v, tuple) else v for key, v in content.items() if key != "name"}
     OmegaConf.save(OmegaConf.create(content), tmp_path / "one.yaml")
     run("--model", editor, "--protocol", tmp_path / "one.yaml", "--out", tmp_path / "answers", "--photos", 19)

@@ -1,6 +1,7 @@
 """Answer sets: blocks, claims, manifest."""
 
 import fcntl
+import json
 import os
 import socket
 import subprocess
@@ -102,14 +103,18 @@ def test_a_block_with_one_missing_image_is_done_whole(tmp_path):
 
 
 def test_block_size_of_the_first_process_is_kept(tmp_path):
-    opened(tmp_path, block=5)
-    assert opened(tmp_path, block=2).block == 5
+    opened(tmp_path, block=5, made_with={"device": "cpu"})
+    assert opened(tmp_path, block=2, made_with={"device": "NVIDIA H100"}).block == 5
+    assert read_manifest(tmp_path)["made_with"] == {"device": "cpu"}
 
 
 def test_manifest(tmp_path):
     opened(tmp_path)
     assert protocol_of(tmp_path) == P
-    assert read_manifest(tmp_path)["model"] == "m" * 16
+    manifest = read_manifest(tmp_path)
+    assert manifest["model"] == "m" * 16 and manifest["block"] == 5
+    manifest.pop("made_with")  # as older versions wrote it
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     opened(tmp_path, protocol=synthetic.protocol(name="other", targets=("Monet",)))  # the same pixels
     for key, other in {
         "protocol": synthetic.protocol(guidance=1.0),
@@ -120,6 +125,10 @@ def test_manifest(tmp_path):
             opened(tmp_path, **{key: other})
     with pytest.raises(UserError, match="another run"):
         opened(tmp_path, run=None)
+    manifest["protocol"]["shift"] = 1
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match=r"manifest\.json: its protocol has 'shift'"):
+        protocol_of(tmp_path)
     with pytest.raises(UserError, match=r"no manifest\.json"):
         read_manifest(tmp_path / "nowhere")
 

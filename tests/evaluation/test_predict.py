@@ -27,7 +27,7 @@ THEMES, OBJECTS = ["Rust", "Sketch", "Van_Gogh"], ["Bears", "Cats", "Dogs"]
 def protocol():
     return Protocol(
         name="tiny", themes=("Rust", "Van_Gogh"), objects=("Cats", "Dogs"), seeds=(188, 288), targets=(),
-        template=canvas.TEMPLATE, photo="Photo", size=20, noise="cell", scheduler="ddim", steps=1,
+        template=canvas.TEMPLATE, photo="Photo", size=24, noise="cell", scheduler="ddim", steps=1,
         guidance=1.0, precision="float32", format="png", count_photo=False, fid_extractor="classifier",
         fid_images=(1,),
     )  # fmt: skip

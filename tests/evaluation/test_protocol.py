@@ -1,6 +1,7 @@
 """Protocols: what is shipped, what the hash covers, what is refused."""
 
-from dataclasses import fields, replace
+import json
+from dataclasses import asdict, fields, replace
 
 import pytest
 from omegaconf import OmegaConf
@@ -30,35 +31,134 @@ def test_benchmark_values():
     assert published.format == "jpg"
 
 
+def test_hashes_stay():
+    """Those that records quote: a field that comes later has a default, which stands in no hash."""
+    hashes = {name: protocol.load(name).hash for name in SHIPPED}
+    assert hashes == {
+        "canvas": "79f9ffeaf0d46c3d",
+        "canvas-lite": "ece39ffd062f9032",
+        "canvas-published": "c725d74b2b703dd0",
+        "mini": "91cb1e5aac377698",
+    }
+
+
+CHANGES = {  # another value of every field that may have one
+    "name": "other",
+    "themes": ("Rust", "Mosaic", "Sketch", "Winter"),
+    "objects": ("Butterfly", "Fishes", "Towers", "Trees"),
+    "seeds": (188,),
+    "template": "{theme}, {object}",
+    "photo": "Photograph",
+    "steps": 21,
+    "guidance": 5.5,
+    "size": 72,
+    "precision": "float16",
+    "format": "jpg",
+    "count_photo": True,
+    "fid_extractor": "inception",
+    "fid_images": (1,),
+    "targets": ("Rust",),
+    "photo_guidance": 1.5,
+}
+
+
 def test_hash_covers_everything_but_name_and_targets():
     p = protocol.load("mini")
-    for field in fields(p):
-        value = getattr(p, field.name)
-        other = (
-            not value if isinstance(value, bool)
-            else value[:-1] if isinstance(value, tuple)
-            else value + ("x" if isinstance(value, str) else 1)
-        )  # fmt: skip
-        same = replace(p, **{field.name: other}).hash == p.hash
-        assert same == (field.name in ("name", "targets")), field.name
-    assert len({protocol.load(name).hash for name in SHIPPED}) == len(SHIPPED)
+    edited = replace(p, template="{theme}", photos="a" * 16)
+    assert len({p.hash, replace(edited, photos="b" * 16).hash, edited.hash}) == 3
+    assert {field.name for field in fields(p)} == {*CHANGES, "photos", "noise", "scheduler"}
+    for name, value in CHANGES.items():
+        same = replace(p, **{name: value}).hash == p.hash
+        assert same == (name in ("name", "targets")), name
 
 
-def test_own_file_and_refusals(tmp_path):
-    content = OmegaConf.to_container(OmegaConf.load(protocol.FOLDER / "mini.yaml"))
-    path = tmp_path / "own.yaml"
+@pytest.fixture
+def load(tmp_path):
+    """-> the protocol of a file that says what mini.yaml says, but for `changes`; None leaves one out."""
 
-    def load(changed):
-        OmegaConf.save(OmegaConf.create(changed), path)
-        return protocol.load(path)
+    def loaded(**changes):
+        content = OmegaConf.to_container(OmegaConf.load(protocol.FOLDER / "mini.yaml")) | changes
+        content = {key: value for key, value in content.items() if value is not None}
+        OmegaConf.save(OmegaConf.create(content), tmp_path / "own.yaml")
+        return protocol.load(tmp_path / "own.yaml")
 
-    assert load(content).hash == protocol.load("mini").hash and load(content).name == "own"
-    with pytest.raises(UserError, match=r"unknown setting 'guidence'; did you mean guidance"):
-        load(content | {"guidence": 3})
-    with pytest.raises(UserError, match="'steps' is missing"):
-        load({key: value for key, value in content.items() if key != "steps"})
+    return loaded
+
+
+def test_own_file(load):
+    assert load().hash == protocol.load("mini").hash and load().name == "own"
+    assert load(guidance=5).hash == load(guidance=5.0).hash  # one protocol, however it is written
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"guidence": 3}, "unknown setting 'guidence'; did you mean guidance"),
+        ({"steps": None}, "'steps' is missing"),
+        ({"steps": "many"}, "steps is 'many'; expected int"),
+        ({"steps": 2.5}, r"steps is 2\.5; expected int"),
+        ({"steps": True}, "steps is True; expected int"),
+        ({"steps": 0}, "steps=0: expected a number from 1 to 1000"),
+        ({"steps": 1001}, "steps=1001: expected a number from 1 to 1000"),
+        ({"guidance": -1.0}, r"guidance=-1\.0: expected a number of 0 or more"),
+        ({"guidance": float("nan")}, "guidance=nan: expected a number"),
+        ({"guidance": float("inf")}, "guidance=inf: expected a number"),
+        ({"size": 60}, "size=60: expected a multiple of 8"),
+        ({"size": 0}, "size=0: expected a number of 8 or more"),
+        ({"seeds": [188, 188]}, "seeds: 188 is listed twice"),
+        ({"seeds": [-1]}, "seeds=-1: expected a number of 0 or more"),
+        ({"seeds": [1.5]}, r"seeds is \[1\.5\]; expected tuple\[int"),
+        ({"seeds": [[1]]}, r"seeds=\[1\]: expected a number"),
+        ({"seeds": []}, "seeds is empty"),
+        ({"themes": "Rust"}, "themes is 'Rust'; expected tuple"),
+        ({"themes": ["Rust", "Skecth"]}, "themes=Skecth: no such choice; did you mean Sketch"),
+        ({"themes": ["Rust", "Rust"], "targets": []}, "themes: Rust is listed twice"),
+        ({"objects": ["Cat"]}, "objects=Cat: no such choice; did you mean Cats"),
+        ({"objects": [], "targets": []}, "objects is empty"),
+        ({"targets": ["Monet"]}, "targets=Monet: no such choice"),
+        ({"targets": ["Seed_Images"]}, "targets=Seed_Images: no such choice"),
+        ({"fid_images": [0]}, "fid_images=0: expected a number from 1 to 20"),
+        ({"fid_images": [21]}, "fid_images=21: expected a number from 1 to 20"),
+        ({"precision": "float8"}, "precision=float8: no such choice; did you mean float"),
+        ({"format": "../png"}, r"format=\.\./png: no such choice"),
+        ({"fid_extractor": "vgg"}, "fid_extractor=vgg: no such choice"),
+        ({"noise": "grid"}, "noise=grid: no such choice; choose from cell"),
+        ({"scheduler": "lms"}, "scheduler=lms: no such choice; choose from ddim"),
+        ({"template": "An image in {theme} style."}, "template=An image .*expected a text with {object} and"),
+        ({"template": "{object} {theme} {seed}"}, "and no other braces"),
+        ({"template": "{object} {theme!r}"}, "and no other braces"),
+        ({"template": "{object} {theme"}, "and no other braces"),
+        ({"photo": True}, "photo is True; expected str"),
+        ({"photo_guidance": -1.0}, "photo_guidance=-1"),
+        ({"name": "../own"}, r"name=\.\./own"),
+    ],
+)
+def test_refusals_name_file_and_field_in_one_sentence(load, changes, message):
+    with pytest.raises(UserError, match=message) as error:
+        load(**changes)
+    assert "own.yaml: " in str(error.value) and "\n" not in str(error.value)
+
+
+def test_files_that_are_no_protocol(tmp_path):
     with pytest.raises(UserError, match="--protocol canvvas: no such protocol; did you mean canvas"):
         protocol.load("canvvas")
+    for text in ("- Rust\n", "themes: [Rust\n", "size: ${gone}\n"):
+        (tmp_path / "own.yaml").write_text(text)
+        with pytest.raises(UserError, match=r"own\.yaml: .*(holds no settings|not a readable YAML)") as error:
+            protocol.load(tmp_path / "own.yaml")
+        assert "\n" not in str(error.value)
+
+
+def test_manifests():
+    p = protocol.load("mini")
+    content = json.loads(json.dumps(asdict(p) | {"hash": p.hash}))
+    assert protocol.from_manifest(content, "m") == p
+    older = {key: value for key, value in content.items() if key not in ("photos", "photo_guidance")}
+    assert protocol.from_manifest(older, "m") == p
+    with pytest.raises(UserError, match=r"m: its protocol has 'shift', which this version .* does not know"):
+        protocol.from_manifest(content | {"shift": 1}, "m")
+    with pytest.raises(UserError, match="m: steps is 'many'"):
+        protocol.from_manifest(content | {"steps": "many"}, "m")
 
 
 def test_command_line(capsys):

@@ -68,6 +68,22 @@ def test_finished_is_skipped_and_other_settings_refused(tmp_path):
             Run(arguments(tmp_path, **{key: other}), "esd")
 
 
+def test_a_finished_run_under_another_path_of_its_model(tmp_path):
+    with Run(arguments(tmp_path), "esd") as run:
+        run.starts_from("f" * 16)
+        run.note(loss=torch.tensor(1.0))
+    files = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert files["log.jsonl"]
+    moved = arguments(tmp_path, model="elsewhere/model")
+    with pytest.raises(Finished, match="already finished"), Run(moved, "esd") as run:
+        run.starts_from("f" * 16)
+    with pytest.raises(UserError, match="another model; choose"), Run(moved, "esd") as run:
+        run.starts_from("a" * 16)
+    with pytest.raises(UserError, match="another seed"):  # without loading the model
+        Run(arguments(tmp_path, model="elsewhere/model", seed=4), "esd")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == files
+
+
 def test_no_record_after_a_failure(tmp_path):
     with pytest.raises(KeyboardInterrupt), Run(arguments(tmp_path), "esd"):
         raise KeyboardInterrupt

@@ -21,7 +21,12 @@ from tests import tiny
 @pytest.fixture(scope="module")
 def protocol_file(tmp_path_factory):
     small = replace(
-        protocol.load("mini"), themes=("Rust", "Sketch"), objects=("Cats", "Sea"), steps=4, size=16
+        protocol.load("mini"),
+        themes=("Rust", "Sketch"),
+        objects=("Cats", "Sea"),
+        targets=("Sketch",),
+        steps=4,
+        size=16,
     )
     content = {
         key: list(value) if isinstance(value, tuple) else value for key, value in asdict(small).items()

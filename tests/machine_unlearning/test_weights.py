@@ -30,6 +30,19 @@ def test_another_base_model_is_refused(run, tmp_path):
     assert not tiny.changed(before, other.unet.state_dict())
 
 
+def test_a_finished_run_knows_its_model_under_another_path(run, tiny_sd, tmp_path, capsys):
+    files = {path.name: path.read_bytes() for path in run.iterdir()}
+    shutil.copytree(tiny_sd, tmp_path / "same")
+    tiny.build_sd(tmp_path / "other", seed=1)
+    texts = ["--target", "Sketch", "--out", run, "--device", "cpu", "steps=1", "walk=2", "batch=1", "size=16"]
+    esd.main([*map(str, texts), "--model", str(tmp_path / "same")])
+    assert "already finished" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit:
+        esd.main([*map(str, texts), "--model", str(tmp_path / "other")])
+    assert exit.value.code == 2 and "holds a finished run with another model;" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == files
+
+
 def test_damaged_or_missing_weights(run, tiny_sd, tmp_path):
     sd = load_sd(tiny_sd)
     shutil.copytree(run, tmp_path / "run")
