@@ -21,7 +21,7 @@ import torch
 
 from evaluation import canvas
 from evaluation.answers.answer_set import protocol_of, target_of
-from evaluation.core.environment import made_with
+from evaluation.core.environment import made_with, no_tf32
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import file_digest, write_json
 from evaluation.judges import features
@@ -124,6 +124,7 @@ def main(argv=None):
         "--cache", type=Path, default=Path("runs/cache"), help="features of real images are kept here"
     )
     args = parser.parse_args(argv)
+    no_tf32()
     files = [Path(file) for file in args.weights or WEIGHTS[protocol_of(args.answers).fid_extractor]]
     if missing := [file for file in files if not file.exists()]:
         print(f"FID not measured (needs {missing[0]})")

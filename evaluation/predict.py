@@ -14,7 +14,7 @@ import torch
 
 from evaluation.answers.answer_set import grid
 from evaluation.answers.predictions import write_predictions
-from evaluation.core.environment import made_with
+from evaluation.core.environment import made_with, no_tf32
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import file_digest
 from evaluation.judges.classifier import TASKS
@@ -32,11 +32,11 @@ def main(argv=None):
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count()), help="threads that decode")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     args = parser.parse_args(argv)
+    no_tf32()
     for flag in ("batch", "workers"):
         if (count := getattr(args, flag)) < 1:
             raise UserError(f"--{flag} {count}: at least 1 is needed")
     made = made_with(args.device) | {"batch": args.batch}
-    made["device"] = made["device"].partition(" x ")[0]  # however many threads: same rows, same bytes
     for answers in [open_folder(folder, args.protocol) for folder in args.folders]:
         sampled = answers.protocol
         files = find_files(sampled, (args.style_classifier, args.object_classifier))
