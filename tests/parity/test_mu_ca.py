@@ -82,8 +82,8 @@ def test_losses(case):
         close(case.loss(name).detach(), arrays[f"loss.{name}"], description)
     ones, reg = case.loss("ones").detach(), case.loss("reg").detach()
     told = description["expected"]["loss.ablate_plus_reg_compvis"]
-    share = float(re.fullmatch(r"loss.ones \+ (.+)\*loss.reg", told)[1])
-    close(ones + share * reg, arrays["loss.ablate_plus_reg_compvis"], description)
+    factor = float(re.fullmatch(r"loss.ones \+ (.+)\*loss.reg", told)[1])
+    close(ones + factor * reg, arrays["loss.ablate_plus_reg_compvis"], description)
     # an ordinary mean over the channels, where the mask's sum counts one
     channels = case.inputs["reg_latents"].shape[1]
     close(ones + reg / channels, arrays["loss.ablate_plus_prior_diffusers"], description)
