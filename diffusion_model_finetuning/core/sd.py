@@ -143,13 +143,15 @@ def denoise_until(unet, x, text, null, guidance: float, grid: list[int], abar, s
     """Walks DDIM down the ascending `grid`, from its last entry through entry `stop` (one, or [B]).
 
     x [B,C,h,w] starts as pure noise and ends at the noise level of entry stop - 1 (of abar_0 if stop = 0).
-    `null` [1,L,D] serves every row.
+    text [B,L,D], `null` [B or 1,L,D]. Raises ValueError if a stop is negative.
     """
-    x = x.clone()
+    x, null = x.clone(), null.expand_as(text)
     stop = torch.as_tensor(stop).expand(len(x))
+    if stop.min() < 0:
+        raise ValueError(f"stop {int(stop.min())} is negative; 0 walks the whole grid")
     for i in reversed(range(int(stop.min()), len(grid))):
         rows = (stop <= i).nonzero().squeeze(1).to(x.device)
-        e = guided_eps(unet, x[rows], grid[i], text[rows], null, guidance)
+        e = guided_eps(unet, x[rows], grid[i], text[rows], null[rows], guidance)
         x[rows] = ddim_step(x[rows], e, abar[grid[i]], abar[grid[i - 1]] if i else abar[0])
     return x
 

@@ -39,12 +39,14 @@ class QFormerAttention(nn.Module):
 
 
 class QFormerLayer(nn.Module):
-    """BERT's layer. All attend to all; then queries see the image, and have a feed-forward of their own."""
+    """BERT's layer. All attend to all; then queries see the image, whose tokens are `source` wide, and have a
+    feed-forward of their own. With `source` None they do not see it here.
+    """
 
     def __init__(self, width, source, hidden, heads, eps):
         super().__init__()
         self.attention = QFormerAttention(width, width, heads, eps)
-        self.crossattention = QFormerAttention(width, source, heads, eps)
+        self.crossattention = QFormerAttention(width, source, heads, eps) if source else None
         self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, hidden)})
         self.intermediate_query = nn.ModuleDict({"dense": nn.Linear(width, hidden)})
         self.output, self.output_query = AddNorm(hidden, width, eps), AddNorm(hidden, width, eps)
@@ -52,7 +54,8 @@ class QFormerLayer(nn.Module):
     def forward(self, queries, words, image, mask):
         x = torch.cat([queries, words], 1)
         queries, words = self.attention(x, x, mask).split([queries.shape[1], words.shape[1]], 1)
-        queries = self.crossattention(queries, image)
+        if self.crossattention:
+            queries = self.crossattention(queries, image)
         queries = self.output_query(F.gelu(self.intermediate_query["dense"](queries)), queries)
         return queries, self.output(F.gelu(self.intermediate["dense"](words)), words)
 
@@ -70,9 +73,14 @@ class Projection(nn.Module):
 
 
 class QFormer(nn.Module):
-    """Image tower, Q-Former and projection: the release's folder `qformer`. `tower`: ImageTower's sizes."""
+    """Image tower, Q-Former and projection: the release's folder `qformer`. `tower`: ImageTower's sizes.
 
-    def __init__(self, width, hidden, depth, heads, queries, vocabulary, positions, projection, eps, tower):
+    Queries see the image in layers 0, `frequency`, 2 `frequency`, ...
+    """
+
+    def __init__(
+        self, width, hidden, depth, heads, queries, vocabulary, positions, projection, eps, frequency, tower
+    ):
         super().__init__()
         self.query_tokens = nn.Parameter(torch.zeros(1, queries, width))
         self.embeddings = nn.ModuleDict(
@@ -83,7 +91,8 @@ class QFormer(nn.Module):
             }
         )
         self.visual_encoder = ImageTower(**tower)
-        layers = [QFormerLayer(width, tower["width"], hidden, heads, eps) for _ in range(depth)]
+        sources = [None if layer % frequency else tower["width"] for layer in range(depth)]
+        layers = [QFormerLayer(width, source, hidden, heads, eps) for source in sources]
         self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
         self.proj_layer = Projection(width, projection, eps)
 

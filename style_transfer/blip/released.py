@@ -1,7 +1,8 @@
 """Reads the folders of `Salesforce/blipdiffusion-controlnet`, as released or as today's libraries save them.
 
-Widths and depths come from the tensors' shapes; what no shape tells, heads and epsilons, from `config.json`,
-which leaves out what is as usual: 64 numbers a head, and the epsilon of each library class.
+Widths and depths come from the tensors' shapes; what no shape tells, heads, epsilons and how many Q-Former
+layers see the image, from `config.json`, which leaves out what is as usual: 64 numbers a head, every second
+layer, and the epsilon of each library class.
 """
 
 import json
@@ -81,6 +82,7 @@ def qformer_sizes(weights: Weights, config: dict) -> dict:
         "positions": weights.width("embeddings.position_embeddings"),
         "projection": weights.width("proj_layer.dense1"),
         "eps": bert.get("layer_norm_eps", 1e-12),
+        "frequency": bert.get("cross_attention_frequency", 2),
         "tower": tower_sizes(weights, config.get("vision_config", {})),
     }
 

@@ -102,6 +102,31 @@ def test_stops_per_row_equal_single_rows(sd):
     assert not torch.equal(together[1], x[1])
 
 
+def test_a_row_that_walks_on_keeps_its_own_null(sd):
+    grid, stops = ddim_grid(5), torch.tensor([3, 0, 2])
+    x, text, null = torch.randn(3, 4, 8, 8), sd.embed(PROMPTS), sd.embed(["", "A Dogs image", "Sketch style"])
+    together = denoise_until(sd.unet, x, text, null, 3.0, grid, sd.abar, stops)
+    for i, row in enumerate(torch.arange(3).split(1)):
+        alone = denoise_until(sd.unet, x[row], text[row], null[row], 3.0, grid, sd.abar, stops[row])
+        torch.testing.assert_close(together[row], alone, rtol=1e-4, atol=1e-4)
+        shared = denoise_until(sd.unet, x[row], text[row], null[:1], 3.0, grid, sd.abar, stops[row])
+        assert torch.allclose(alone, shared, rtol=1e-4, atol=1e-4) == (i == 0)
+
+
+@pytest.mark.parametrize("stop", [-1, torch.tensor([2, 0, -1])])
+def test_negative_stop_is_refused(sd, stop):
+    """It would begin again at the noisy end of the grid."""
+    x, text, null = torch.randn(3, 4, 8, 8), sd.embed(PROMPTS), sd.embed([""])
+    with pytest.raises(ValueError, match="stop -1"):
+        denoise_until(sd.unet, x, text, null, 3.0, ddim_grid(5), sd.abar, stop)
+
+
+def test_null_of_other_rows_is_refused(sd):
+    x, text = torch.randn(2, 4, 8, 8), sd.embed(PROMPTS[:2])
+    with pytest.raises(RuntimeError):
+        guided_eps(sd.unet, x, 10, text, sd.embed(PROMPTS), 3.0)
+
+
 def test_encode_decode(sd):
     images = torch.rand(2, 3, 16, 16)
     moments = sd.moments(images)

@@ -31,7 +31,7 @@ def build_unet(config):
     """The diffusers network of a CompVis UNetModel's arguments, built from the rules in the formats' spec."""
     levels = len(config["channel_mult"])
     attended = [2**level in config["attention_resolutions"] for level in range(levels)]
-    assert config["use_spatial_transformer"] and config["transformer_depth"] == 1
+    assert config["use_spatial_transformer"] and not config["legacy"]
     return UNet2DConditionModel(
         sample_size=config["image_size"],
         in_channels=config["in_channels"],
@@ -40,6 +40,7 @@ def build_unet(config):
         layers_per_block=config["num_res_blocks"],
         cross_attention_dim=config["context_dim"],
         attention_head_dim=config["num_heads"],
+        transformer_layers_per_block=config["transformer_depth"],
         down_block_types=["CrossAttnDownBlock2D" if a else "DownBlock2D" for a in attended],
         up_block_types=["CrossAttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attended)],
     ).eval()

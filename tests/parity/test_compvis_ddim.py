@@ -17,15 +17,17 @@ def test_trajectory(fixture_file):
     abar = DDIMScheduler.from_pretrained(SD15 / "scheduler").alphas_cumprod
     compvis.close(abar, schedule()["alphas_cumprod"].numpy(), description)
 
-    grid = ddim_grid(given["steps"])
-    assert list(reversed(grid)) == arrays["timesteps"].tolist()
+    steps, grid = given["steps"], arrays["timesteps"].tolist()[::-1]
+    assert grid == list(range(1, 1001, 1000 // steps))  # one more than `steps` where they do not divide 1000
+    assert ddim_grid(steps) == grid[:steps]
     compvis.close(abar[grid], arrays["alphas"], description)
     compvis.close(abar[[0, *grid[:-1]]], arrays["alphas_prev"], description)
 
     x, guidance = given["x_T"], given["guidance"]
+    cond, uncond = (given[name].expand(len(x), -1, -1) for name in ("cond", "uncond"))
     compvis.close(x, arrays["trajectory"][0], description)
     for count, step in enumerate(reversed(range(len(grid))), 1):
-        so_far = denoise_until(unet, x, given["cond"], given["uncond"], guidance, grid, abar, step)
+        so_far = denoise_until(unet, x, cond, uncond, guidance, grid, abar, step)
         compvis.close(so_far, arrays["trajectory"][count], description)
     compvis.close(so_far, arrays["latent"], description)
     assert not torch.allclose(so_far, x)

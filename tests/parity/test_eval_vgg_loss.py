@@ -1,5 +1,6 @@
 """The VGG losses as the benchmark's script computes them, through StyTr2; and straight on the images."""
 
+import re
 from functools import partial
 
 import numpy as np
@@ -57,9 +58,9 @@ def image(name, spec):
 
 
 def released(encoder, network, output, truth):
-    """[content, style] of one pair."""
+    """[content, style], means over the pairs."""
     looks = [(images, losses.seen(encoder(images))) for images in (output, truth)]
-    return [loss.item() for loss in restyled(encoder, network, *looks)]
+    return [loss.mean().item() for loss in restyled(encoder, network, *looks)]
 
 
 def test_losses(case):
@@ -74,39 +75,38 @@ def test_losses(case):
             wanted = [spec[key]["content_loss"], spec[key]["style_loss"]]
             assert released(encoder, network, *pair) == close(wanted), key
         x, y, direct = losses.seen(encoder(output)), losses.seen(encoder(truth)), spec["direct"]
-        assert losses.content_loss(x, y).item() == close(direct["content_loss"])
-        assert losses.style_loss(x, y).item() == close(direct["style_loss"])
+        assert losses.content_loss(x, y).mean().item() == close(direct["content_loss"])
+        assert losses.style_loss(x, y).mean().item() == close(direct["style_loss"])
         layers = [
-            losses.style_loss(losses.Seen((a,), ()), losses.Seen((b,), ())).item()
+            losses.style_loss(losses.Seen((a,), ()), losses.Seen((b,), ())).mean().item()
             for a, b in zip(x.statistics, y.statistics)
         ]
         assert layers == close(direct["style_loss_per_layer_relu1_1_to_relu5_1"])
 
 
 def test_every_file_matters(case, networks, tmp_path):
-    """Redrawn at seed + 1000, each changes the losses as it did the script's; VGG beyond relu5_1 does not."""
+    """Redrawn, each changes the losses as it did the script's; VGG beyond relu5_1 does not."""
     description, files, built, close = case
     rule, expected = description["weights"], dict(description["sensitivity"])
-    assert "each file redrawn at its seed + 1000" in expected.pop("note")
-    size = next(iter(description["cases"].values()))["inputs"]["result"]
-    output, truth = (
-        torch.from_numpy(seeded_input(name, size["shape"], size["seed"])) for name in ("result", "label")
-    )
-    base = expected.pop("base_content_style")
-    assert released(*built, output, truth) == close(base)
+    assert expected.pop("note")
+    output, truth = (image(name, description["sensitivity_inputs"][name]) for name in ("result", "label"))
+    assert released(*built, output, truth) == close(expected.pop("base_content_style"))
     for part, wanted in expected.items():
-        name = part if part in files else losses.ENCODER
-        keys = None if part in files else [k for k in files[name] if int(k.partition(".")[0]) >= 44]
-        changed = networks(files | {name: state(rule, name, 1000, keys)}, tmp_path)
+        name, keys = (part, None) if part in files else (losses.ENCODER, [])
+        if part not in files:
+            first = int(re.fullmatch(r"vgg layers (\d+)\+ \(unused\)", part)[1])
+            keys = [key for key in files[name] if int(key.partition(".")[0]) >= first]
+            assert keys
+        changed = networks(
+            files | {name: state(rule, name, description["sensitivity_seed_offset"], keys)}, tmp_path
+        )
         assert released(*changed, output, truth) == close(wanted), part
 
 
 def test_aggregation(fixture_file):
     description, _ = fixture_file("eval_vgg_loss")
     aggregation, rule = description["aggregation"], description["aggregation"]["input"]
-    assert rule["axes"].startswith(
-        "theme (60 styles in list order without Seed_Images), object class, content"
-    )
+    assert re.match(r"theme\b.*object class.*content image.*style reference", rule["axes"])
     values = seeded_input(rule["name"], rule["shape"], rule["seed"], rule["low"], rule["high"])
     rows = [
         {"style": s, "object": o, "content": c, "reference": r, "loss": value}
@@ -118,7 +118,13 @@ def test_aggregation(fixture_file):
     for grain, key in {"style": "style", "object": "object", "content": "content_image"}.items():
         assert summary[f"std_{grain}"] == close(aggregation["table_std"][key])
     styles = statistics.spread(rows, "loss", ["style"])
-    for key, which in (("repo_theme_mean[0:3]", 0), ("repo_theme_std[0:3]", 1)):
-        assert [styles[s,][which] for s in range(3)] == close(aggregation[key])
     cells = statistics.spread(rows, "loss", ["style", "object"])
-    assert [cells[0, o][1] for o in range(3)] == close(aggregation["repo_class_std[0][0:3]"])
+    listed = [key for key in aggregation if key.startswith("repo_")]
+    assert listed
+    for key in listed:
+        of, which, style, start, stop = re.fullmatch(
+            r"repo_(theme|class)_(mean|std)(\[\d+\])?\[(\d+):(\d+)\]", key
+        ).groups()
+        inner = [(int(style[1:-1]), i) if style else (i,) for i in range(int(start), int(stop))]
+        parts = [(cells if of == "class" else styles)[i] for i in inner]
+        assert [part[which == "std"] for part in parts] == close(aggregation[key]), key

@@ -1,13 +1,14 @@
 """CA against the original: losses with every mask and target, gradients, AdamW steps, style captions."""
 
+import re
+
 import pytest
 import torch
 
-from diffusion_model_finetuning.core.sd import eps
 from machine_unlearning.ca import train as ca
 from machine_unlearning.ca.prompts import in_style
 from machine_unlearning.core import concepts, params
-from tests.parity.test_mu_esd import ABAR, build_unet, close
+from tests.parity.test_mu_esd import ABAR, build_unet, close, predict
 from tests.parity.test_mu_prompts import parse
 from tests.seeded_weights import seeded_input
 
@@ -34,7 +35,7 @@ class Case:
         return a.sqrt() * latents + (1 - a).sqrt() * noise, t, noise
 
     def mask(self, name):
-        ones = torch.ones_like(self.inputs["latents"][:, :1])
+        ones = torch.ones_like(self.inputs["reg_latents" if name == "reg" else "latents"][:, :1])
         if name != "box":
             return ones
         box, mask = self.description["mask_box"], torch.zeros_like(ones)
@@ -43,7 +44,7 @@ class Case:
 
     def predict(self, text, prefix=""):
         x, t, _ = self.noisy(prefix)
-        return eps(self.unet, x, t, self.inputs[text])
+        return predict(self.unet, x, t, self.inputs[text])
 
     def loss(self, name):
         if name == "reg":
@@ -80,7 +81,9 @@ def test_losses(case):
     for name in losses(arrays):
         close(case.loss(name).detach(), arrays[f"loss.{name}"], description)
     ones, reg = case.loss("ones").detach(), case.loss("reg").detach()
-    close(ones + 0.2 * reg, arrays["loss.ablate_plus_reg_compvis"], description)
+    told = description["expected"]["loss.ablate_plus_reg_compvis"]
+    factor = float(re.fullmatch(r"loss.ones \+ (.+)\*loss.reg", told)[1])
+    close(ones + factor * reg, arrays["loss.ablate_plus_reg_compvis"], description)
     # an ordinary mean over the channels, where the mask's sum counts one
     channels = case.inputs["reg_latents"].shape[1]
     close(ones + reg / channels, arrays["loss.ablate_plus_prior_diffusers"], description)

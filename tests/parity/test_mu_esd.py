@@ -1,4 +1,6 @@
-"""ESD against the original: target, loss, gradients, four Adam steps, partial denoising."""
+"""ESD against the original: target, loss, gradients, Adam steps, partial denoising."""
+
+import re
 
 import numpy as np
 import pytest
@@ -48,19 +50,22 @@ def close(got, expected, description, prefix=""):
     )
 
 
+def predict(unet, x, t, text):
+    """eps, where one row of timesteps or of text serves the whole batch."""
+    return eps(unet, x, torch.as_tensor(t).expand(len(x)), text.expand(len(x), -1, -1))
+
+
 def predictions(description, frozen, inputs):
-    x, t = inputs["latents"], torch.tensor([description["timestep"]])
+    x, t = inputs["latents"], description["timestep"]
     with torch.no_grad():
-        return eps(frozen, x, t, inputs["emb_null"]), eps(frozen, x, t, inputs["emb_concept"])
+        return predict(frozen, x, t, inputs["emb_null"]), predict(frozen, x, t, inputs["emb_concept"])
 
 
 def test_target_and_losses(case):
     description, arrays, frozen, student, inputs = case
     e_null, e_concept = predictions(description, frozen, inputs)
     with torch.no_grad():
-        e_student = eps(
-            student, inputs["latents"], torch.tensor([description["timestep"]]), inputs["emb_concept"]
-        )
+        e_student = predict(student, inputs["latents"], description["timestep"], inputs["emb_concept"])
     for name, value in (("e_null", e_null), ("e_concept", e_concept), ("e_student", e_student)):
         close(value, arrays[name], description)
     close(esd_target(e_null, e_concept, description["grad_eta"]), arrays["target"], description)
@@ -75,8 +80,7 @@ def test_gradients(case):
     assert len(params.trainable(student, "noxattn")) == description["n_noxattn"]
     weights = params.trainable(student, "xattn")
     e_null, e_concept = predictions(description, frozen, inputs)
-    t = torch.tensor([description["timestep"]])
-    e_student = eps(student, inputs["latents"], t, inputs["emb_concept"])
+    e_student = predict(student, inputs["latents"], description["timestep"], inputs["emb_concept"])
     esd_loss(e_student, e_null, e_concept, description["grad_eta"]).backward()
     norm = torch.stack([w.grad.double().pow(2).sum() for w in weights.values()]).sum().sqrt()
     close(norm, arrays["grad_norm_xattn"], description)
@@ -90,9 +94,9 @@ def test_adam_steps(case):
     key = next(name for name in arrays.files if name.startswith("loss_trajectory_adam_lr"))
     optimizer = torch.optim.Adam(params.trainable(student, "xattn").values(), float(key.partition("lr")[2]))
     e_null, e_concept = predictions(description, frozen, inputs)
-    t, losses = torch.tensor([description["timestep"]]), []
+    losses = []
     for _ in arrays[key]:
-        e_student = eps(student, inputs["latents"], t, inputs["emb_concept"])
+        e_student = predict(student, inputs["latents"], description["timestep"], inputs["emb_concept"])
         loss = esd_loss(e_student, e_null, e_concept, description["grad_eta"])
         loss.backward()
         optimizer.step()
@@ -102,12 +106,17 @@ def test_adam_steps(case):
 
 
 def test_partial_denoising(case):
-    """The first generation stops after the step with grid index k - 1; the benchmark's port never stops."""
+    """The first generation stops after the step with grid index k - 1, for k = 0 never, like the port."""
     description, arrays, _, student, inputs = case
-    grid = ddim_grid(50)[:-1]
-    text, null = inputs["emb_concept"], inputs["emb_null"]
-    for k in description["k_values"]:
-        x = denoise_until(student, inputs["x_T"], text, null, description["cfg"], grid, ABAR, k - 1)
-        close(x, arrays[f"z_v1_k{k}"], description, "z_")
-    x = denoise_until(student, inputs["x_T"], text, null, description["cfg"], grid, ABAR, 0)
-    close(x, arrays["z_unlearncanvas_nostop"], description, "z_")
+    rule = r"grid tau_i=(\d+)i\+1 for i=0\.\.(\d+), last entry (\d+) dropped"
+    stride, last, dropped = map(int, re.search(rule, description["expected"]["z_v1_k*"]).groups())
+    *grid, end = ddim_grid(last + 1)
+    assert (grid[1] - grid[0], end) == (stride, dropped)
+    x = inputs["x_T"]
+    text, null = (inputs[name].expand(len(x), -1, -1) for name in ("emb_concept", "emb_null"))
+    stops = dict(zip(description["k_values"], description["last_grid_index"], strict=True))
+    names = {f"z_v1_k{k}": stop for k, stop in stops.items()} | {"z_unlearncanvas_nostop": 0}
+    assert set(names) == {name for name in arrays.files if name.startswith("z_")}
+    for name, stop in names.items():
+        z = denoise_until(student, x, text, null, description["cfg"], grid, ABAR, stop)
+        close(z, arrays[name], description, "z_")

@@ -156,7 +156,7 @@ def test_masked_step(case):
 def test_mask_of_the_port(case):
     """Its flaws: one batch, no null prompt, weights that move meanwhile, and the least chosen."""
     weights = params.trainable(case.unet, "full")
-    optimizer = torch.optim.Adam(weights.values(), case.parameters["lr"])
+    optimizer = torch.optim.Adam(weights.values(), case.parameters["lr_mask_uc"])
     sums = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     latents = ["salun/forget_latents_0"] * len(case.description["draws"]["mask_uc"])
     for batch in case.batches("mask_uc", latents, "salun/text_forget"):
@@ -172,5 +172,6 @@ def test_mask_of_the_port(case):
 
 def test_step_of_the_port(case):
     """Its mask reaches no gradient; alpha is 1 and the substitute prompt is the retained one."""
-    train_step(case, "train_uc", "salun/text_retain", 1.0, None, "uc_")
+    alpha = float(re.search(r"alpha=([\d.]+)", case.description["formula"]["train_uc"])[1])
+    train_step(case, "train_uc", "salun/text_retain", alpha, None, "uc_")
     case.same_change("uc_step_delta")

@@ -16,9 +16,9 @@ def case(load_case):  # noqa: F811
     return load_case("mu_shs")
 
 
-def batches(case, draws, images="forget", pseudo=None):
-    latents = [f"shs/{images}_latents"] * len(case.description["draws"][draws])
-    return list(case.batches(draws, latents, f"shs/text_{images}", pseudo))
+def batches(case, draws):
+    latents = ["shs/forget_latents"] * len(case.description["draws"][draws])
+    return list(case.batches(draws, latents, "shs/text_forget"))
 
 
 def scored(case):
@@ -62,8 +62,9 @@ def test_trimming(case):
 
 
 def training_losses(case):
-    retain = batches(case, "train", "retain")[0]
-    forget = batches(case, "train", "forget", "shs/text_retain")[1]
+    latents = ["shs/retain_latents", "shs/forget_latents"]
+    retain = next(case.batches("train", latents, "shs/text_retain"))
+    _, forget = case.batches("train", latents, "shs/text_forget", "shs/text_retain")
     return denoising_loss(case.unet, retain), relabelling_loss(case.unet, forget)
 
 

@@ -1,17 +1,19 @@
 """SPM against the original: trajectory, losses, gradients, transport, adapters scaled and summed."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from diffusion_model_finetuning.core.sd import denoise_until, eps
+from diffusion_model_finetuning.core.sd import denoise_until
 from machine_unlearning.spm import adapters, intervene
-from machine_unlearning.spm.train import anchor_loss, erase_loss, predict, times
-from tests.parity.test_mu_esd import ABAR
+from machine_unlearning.spm.train import anchor_loss, erase_loss, times
+from machine_unlearning.spm.train import predict as loop_predict
+from tests.parity.test_mu_esd import ABAR, predict
 from tests.seeded_weights import seeded_input, seeded_state_dict
 
-WALK, GUIDANCE, SPECIAL = 30, 3.0, (49406, 49407)
 ON = torch.ones(1, 1, 1)
 
 
@@ -55,24 +57,37 @@ class Case:
             torch.as_tensor(got, dtype=expected.dtype), expected, **self.description["tolerance"]
         )
 
+    def told(self, pattern, output):
+        """What the file says in words about one of its outputs: the first match's group."""
+        return re.search(pattern, self.description["outputs"][output]["what"])[1]
+
     def trajectory(self):
         """x after k steps, and the timestep of the loss."""
-        grid, t = times(torch.tensor([self.inputs["k"]]), WALK, "shifted")
-        text, null = self.inputs["target"], self.inputs["unconditional"]
+        walk = int(self.told(r"floor\(k\*1000/(\d+)\)", "timestep"))
+        guidance = float(self.told(r"guidance ([\d.]+)", "trajectory_latent"))
+        x, k = self.inputs["x_T"], self.inputs["k"]
+        grid, t = times(torch.tensor([k]), walk, "shifted")
+        used = re.findall(r"\d+", self.told(r"timesteps used \[(.*)\]", "trajectory_latent"))
+        assert grid[::-1][:k] == [int(number) for number in used]
+        text, null = (self.inputs[name].expand(len(x), -1, -1) for name in ("target", "unconditional"))
         with adapters.applied(self.unet, self.A, ON):
-            return denoise_until(
-                self.unet, self.inputs["x_T"], text, null, GUIDANCE, grid, ABAR, WALK - self.inputs["k"]
-            ), t
+            return denoise_until(self.unet, x, text, null, guidance, grid, ABAR, walk - k), t
+
+    def anchors(self):
+        """Names of the anchors in order, and the embeddings [1,L,D] of those, the empty prompt first."""
+        names = self.told(r"rows with embeddings \[(.*?)\]", "eps_anchor").split(", ")
+        texts = {"uncond": self.inputs["unconditional"]}
+        return names, texts | {name: self.inputs[name] for name in names if name != "uncond"}
 
     def anchored(self, x, t):
-        """Predictions with the adapter on and off for the four anchors, whose latents take turns."""
-        null, rows = self.inputs["unconditional"], 4
-        texts = torch.cat([null[:1], self.inputs["anchor_2"], null[:1], self.inputs["anchor_3"]])
-        call = (x.repeat(rows // len(x), 1, 1, 1), t.expand(rows), texts)
+        """Predictions with the adapter on and off for the anchors, whose latents take turns."""
+        names, texts = self.anchors()
+        rows = torch.arange(len(names)) % len(x)
+        call = (x[rows], t, torch.cat([texts[name] for name in names]))
         with adapters.applied(self.unet, self.A, ON):
-            on = eps(self.unet, *call)
+            on = predict(self.unet, *call)
         with torch.no_grad():
-            return on, eps(self.unet, *call)
+            return on, predict(self.unet, *call)
 
 
 @pytest.fixture
@@ -102,9 +117,9 @@ def test_trajectory(case):
 def test_losses_and_gradients(case):
     i, (x, t) = case.inputs, case.trajectory()
     with torch.no_grad():
-        positive, neutral = (eps(case.unet, x, t, i[name]) for name in ("target", "unconditional"))
+        positive, neutral = (predict(case.unet, x, t, i[name]) for name in ("target", "unconditional"))
     with adapters.applied(case.unet, case.A, ON):
-        target = eps(case.unet, x, t, i["target"])
+        target = predict(case.unet, x, t, i["target"])
     on, off = case.anchored(x, t)
     for value, name in ((positive, "positive"), (neutral, "neutral"), (target, "target")):
         case.close(value, f"eps_{name}")
@@ -133,17 +148,19 @@ def check_gradients(case):
 
 
 def test_the_loop_s_batches_give_the_same_loss_and_gradients(case):
-    """One row for the empty prompt, counted twice, in place of two."""
+    """One row for the empty prompt, counted as often as it is an anchor."""
     i, (x, t) = case.inputs, case.trajectory()
     if len(x) > 1:
         pytest.skip("the loop shows every latent every anchor")
-    rows = torch.cat([i["unconditional"], i["anchor_2"], i["anchor_3"], i["target"]])
+    names, texts = case.anchors()
+    shares = torch.tensor([names.count(name) for name in texts]) / len(names)
+    rows = torch.cat([*texts.values(), i["target"]])
     with adapters.applied(case.unet, case.A, ON):
-        e = predict(case.unet, x, t, rows)
+        e = loop_predict(case.unet, x, t, rows)
     with torch.no_grad():
-        frozen = predict(case.unet, x, t, rows)
+        frozen = loop_predict(case.unet, x, t, rows)
     erase = erase_loss(e[-1], frozen[0], frozen[-1], i["eta"])
-    loss = erase + i["la_strength"] * anchor_loss(e[:-1], frozen[:-1], torch.tensor([2, 1, 1]) / 4)
+    loss = erase + i["la_strength"] * anchor_loss(e[:-1], frozen[:-1], shares)
     case.close(loss.detach(), "loss")
     loss.backward()
     check_gradients(case)
@@ -154,18 +171,19 @@ def test_facilitated_transport(case):
     i = case.inputs
     prompt = i["prompt_mix"] * i["target"] + (1 - i["prompt_mix"]) * i["prompt_noise"]
     cosine = intervene.cosine(prompt, torch.cat([i["target"], i["erased_B"]]))
-    tokens = intervene.overlap([i["prompt_tokens"]], i["erased_tokens"], SPECIAL)
+    special = case.told(r"without ids (.*)", "gamma_token").split(", ")
+    tokens = intervene.overlap([i["prompt_tokens"]], i["erased_tokens"], [int(number) for number in special])
     gamma = torch.maximum(cosine, tokens)
     case.close(cosine[0], "gamma_cos")
     case.close(tokens[0], "gamma_token")
     case.close(gamma[0], "gamma")
 
     call = (i["x_T"], i["t_sample"], prompt)
-    case.close(eps(case.unet, *call), "eps_off")
+    case.close(predict(case.unet, *call), "eps_off")
     with adapters.applied(case.unet, case.A, intervene.mixing(gamma[:, :1], "product")):
-        case.close(eps(case.unet, *call), "eps_scaled_A")
+        case.close(predict(case.unet, *call), "eps_scaled_A")
     with adapters.applied(case.unet, adapters.compose([case.A, case.B]), intervene.mixing(gamma, "product")):
-        case.close(eps(case.unet, *call), "eps_scaled_AB")
+        case.close(predict(case.unet, *call), "eps_scaled_AB")
 
 
 def test_every_output_is_compared(case):

@@ -1,13 +1,15 @@
 """BLIP-Diffusion against diffusers 0.27: image tower, projected queries, text with and without context."""
 
 import json
+import re
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from style_transfer.blip.released import load_qformer, load_text_encoder
-from tests.seeded_weights import seeded_input, seeded_state_dict
+from tests.parity.test_st_cases import scaled
+from tests.seeded_weights import seeded_input
 
 
 @pytest.fixture
@@ -15,19 +17,27 @@ def case(fixture_file, tmp_path):
     """-> the description, the stored outputs, and our modules, read from folders as released."""
     description, arrays = fixture_file("st_blip")
     weights = description["weights"]
-    assert all(gain == 1 for gain in weights["gain"].values())
     for name, shapes in weights["files"].items():
         folder = tmp_path / name.removesuffix("/model")
         folder.mkdir()
-        save_file(seeded_state_dict(shapes, weights["seeds"][name]), folder / "model.safetensors")
+        state = scaled(shapes, weights["seeds"][name], weights["gain"][name])
+        save_file(state, folder / "model.safetensors")
         (folder / "config.json").write_text(json.dumps(description["config"][folder.name]))
     modules = load_qformer(tmp_path / "qformer"), load_text_encoder(tmp_path / "text_encoder")
     return description, arrays, *(module.eval().requires_grad_(False) for module in modules)
 
 
-def ids(description, name, *shape):
-    number = seeded_input(name, shape, description["inputs"][name]["seed"]) * 190
-    return torch.from_numpy(number).floor().long() + 5
+def ids(description, name):
+    """Token numbers [B,L], and which are words and no padding, by the rule in the file."""
+    rule, seed = (description["inputs"][name][key] for key in ("rule", "seed"))
+    numbers = r"floor\(seeded_input\('(\w+)',\((\d+),(\d+)\),seed\)\*(\d+)\)\+(\d+)"
+    drawn, *sizes, words, first = re.match(numbers, rule).groups()
+    assert drawn == name
+    number = seeded_input(name, [int(n) for n in sizes], seed) * int(words)
+    mask = torch.ones(number.shape, dtype=torch.long)
+    for place in re.findall(r"row (\d+) column (\d+) = 0", rule):
+        mask[tuple(map(int, place))] = 0
+    return torch.from_numpy(number).floor().long() + int(first), mask
 
 
 def close(got, arrays, name, description):
@@ -40,10 +50,8 @@ def test_vision_and_queries(case):
     images = torch.from_numpy(
         seeded_input("reference_pixel_values", rule["shape"], rule["seed"], rule["low"], rule["high"])
     )
-    mask = torch.ones(2, 5, dtype=torch.long)
-    mask[1, 4] = 0
     close(qformer.visual_encoder(images), arrays, "vision", description)
-    close(qformer(images, ids(description, "subject_ids", 2, 5), mask), arrays, "query_embeds", description)
+    close(qformer(images, *ids(description, "subject_ids")), arrays, "query_embeds", description)
 
 
 def test_text(case):
@@ -51,7 +59,7 @@ def test_text(case):
     queries, begin = description["options"]["num_query_tokens"], description["options"]["ctx_begin_pos"]
     context = torch.from_numpy(arrays["query_embeds"])
     assert context.shape[1] == queries
-    prompt = ids(description, "prompt_ids", 2, text_encoder.positions - queries)
+    prompt, negative = (ids(description, name)[0] for name in ("prompt_ids", "uncond_ids"))
+    assert prompt.shape[1] + queries == text_encoder.positions
     close(text_encoder(prompt, context, begin), arrays, "text_embeds", description)
-    negative = ids(description, "uncond_ids", 2, text_encoder.positions)
     close(text_encoder(negative), arrays, "uncond_embeds", description)

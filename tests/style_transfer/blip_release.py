@@ -20,7 +20,7 @@ TINY = {
     "tower": {"width": 16, "hidden": 32, "depth": 2, "heads": 2, "patch": 4, "positions": 17, "eps": 1e-6},
     "qformer": {
         "width": 16, "hidden": 32, "depth": 2, "heads": 4, "queries": 4, "vocabulary": 9, "positions": 8,
-        "projection": 64, "eps": 1e-12,
+        "projection": 64, "eps": 1e-12, "frequency": 2,
     },
     "text_encoder": {"width": 16, "hidden": 32, "depth": 2, "heads": 2, "positions": 24, "eps": 1e-5},
     "vae": {"block_out_channels": [8, 16], "layers_per_block": 1, "norm_num_groups": 4, "sample_size": 16},
@@ -37,7 +37,7 @@ REAL = {
     },
     "qformer": {
         "width": 768, "hidden": 3072, "depth": 12, "heads": 12, "queries": 16, "vocabulary": 30_523,
-        "positions": 512, "projection": 3072, "eps": 1e-12,
+        "positions": 512, "projection": 3072, "eps": 1e-12, "frequency": 1,
     },
     "text_encoder": {"width": 768, "hidden": 3072, "depth": 12, "heads": 12, "positions": 77, "eps": 1e-5},
     "vae": {"block_out_channels": [128, 256, 512, 512], "layers_per_block": 2, "sample_size": 512},
@@ -84,7 +84,9 @@ def build(folder, sizes, tokenizer):
         scaling_factor=0.18215,
     )
     vae.half().save_pretrained(folder / "vae")
-    config = {"vision_config": heads(sizes["tower"]), "qformer_config": heads(sizes["qformer"])}
+    frequency = {"cross_attention_frequency": sizes["qformer"]["frequency"]}
+    bert = heads(sizes["qformer"]) | frequency
+    config = {"vision_config": heads(sizes["tower"]), "qformer_config": bert}
     save_own(QFormer(**sizes["qformer"], tower=sizes["tower"]), folder / "qformer", config)
     text_encoder = ContextText(**sizes["text_encoder"], vocabulary=len(tokenizer))
     save_own(text_encoder, folder / "text_encoder", heads(sizes["text_encoder"]))

@@ -226,6 +226,9 @@ def damage(case, folder):
         state.pop(next(name for name in state if name.endswith("bias")))
         save_file(state, weights, {"format": "pt"})
         return case
+    if case == "another frequency":
+        (folder / "qformer/config.json").write_text('{"qformer_config": {"cross_attention_frequency": 1}}')
+        return "encoder.layer.1.crossattention"
     if case == "vocabulary of six":
         (folder / "vocab.txt").write_text("\n".join(blip_release.WORDS[:6]))
         return "bert-base-uncased"
@@ -240,8 +243,8 @@ def damage(case, folder):
     "case",
     [
         "no ControlNet", "no weights", "truncated", "pickled objects", "a tensor missing", "another shape",
-        "another network", "vae", "unet", "controlnet", "vocabulary of six", "index", "vocab.txt",
-        "qformer/config.json", "scheduler/scheduler_config.json", "unet/config.json",
+        "another network", "another frequency", "vae", "unet", "controlnet", "vocabulary of six", "index",
+        "vocab.txt", "qformer/config.json", "scheduler/scheduler_config.json", "unet/config.json",
         "tokenizer/tokenizer.json",
     ],
 )  # fmt: skip
