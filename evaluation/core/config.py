@@ -7,7 +7,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evaluation.core.errors import UserError, closest
@@ -79,8 +79,8 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
 
 
 def _kind(value) -> type:
-    """What may stand for what: any number for a number, a text or nothing for a text."""
-    return {int: float, type(None): str}.get(type(value), type(value))
+    """What may stand for what: any number for a number; a text, a list of texts or nothing for a text."""
+    return {int: float, type(None): str, ListConfig: str}.get(type(value), type(value))
 
 
 def check_choices(settings: Mapping, choices: dict[str, tuple]) -> None:

@@ -55,7 +55,7 @@ def test_the_record_says_what_is_known_and_null_for_the_rest(root, small):
     run, base = root / "theirs/Sketch", root / "base/answers"
     foreign.main([str(run), "--protocol", small[1]])
     record = read_record(run)
-    assert {key: record.pop(key) for key in ("commit", "versions", "finished")}.keys()
+    assert {key: record.pop(key) for key in ("commit", "versions", "finished", "tf32")}.keys()
     assert record == {
         "method": "theirs", "target": "Sketch", "variant": "foreign", "settings": {}, "seed": None,
         "foreign": True, "model": None, "model_path": None, "data": None, "from": None, "seconds": {},

@@ -85,7 +85,7 @@ def test_nothing_kept_shows_any_target(target):
 
 
 def test_a_whole_world_cannot_be_forgotten():
-    small = replace(WORLD, objects=("Cats", "Dogs"))
+    small = replace(WORLD, objects=("Cats", "Dogs"), targets=())
     with pytest.raises(UserError, match="--target: names every object"):
         concepts.substitute(small, parse_targets("Cats,Dogs"), "Sketch", "Cats")
 

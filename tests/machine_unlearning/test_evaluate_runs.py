@@ -21,8 +21,8 @@ from tests import tiny
 def protocol_file(folder, **changes):
     """Of four images that the miniature's classifiers judge."""
     small = replace(
-        protocol.load("mini"), themes=("Rust", "Sketch"), objects=("Cats", "Sea"), seeds=(188,), steps=2,
-        fid_images=(1, 2), **changes,
+        protocol.load("mini"), themes=("Rust", "Sketch"), objects=("Cats", "Sea"), seeds=(188,), targets=(),
+        steps=2, fid_images=(1, 2), **changes,
     )  # fmt: skip
     content = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(small).items() if k != "name"}
     path = folder / f"{changes.get('name', 'small')}.yaml"
