@@ -73,14 +73,16 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
         before, after = OmegaConf.select(config, key), OmegaConf.select(merged, key)
         if type(before) is str and type(after) is bool:  # YAML's own reading of words such as no
             OmegaConf.update(merged, key, value)
+        elif type(before) is str and isinstance(after, ListConfig):
+            pass  # names in place of a word for them, such as mini
         elif before is not None and _kind(before) is not _kind(after):
             raise UserError(f"{text}: {key} is {before!r} by default, so {value!r} does not fit")
     return merged
 
 
 def _kind(value) -> type:
-    """What may stand for what: any number for a number; a text, a list of texts or nothing for a text."""
-    return {int: float, type(None): str, ListConfig: str}.get(type(value), type(value))
+    """What may stand for what: any number for a number, a text or nothing for a text."""
+    return {int: float, type(None): str}.get(type(value), type(value))
 
 
 def check_choices(settings: Mapping, choices: dict[str, tuple]) -> None:
