@@ -6,7 +6,6 @@
 Manifests and records are read at once, predictions when a figure is first asked for.
 """
 
-import itertools
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,7 +37,9 @@ class Result:
     targets: tuple[canvas.Target, ...]  # forgotten at once
     answers: JudgedAnswers
     origin: Origin
-    settings: dict = field(default_factory=dict)  # what else sets a run apart from others of its variant
+    settings: dict[str, str] = field(
+        default_factory=dict
+    )  # what else sets a run apart from others of its variant
     seed: int | None = None  # of the training
     costs: dict[str, float] = field(default_factory=dict)  # FID, KID, seconds, memory_GB, storage_MB
     reference: dict | None = None  # the origin of FID and KID: with what, against what
@@ -51,6 +52,12 @@ class Result:
     def kind(self) -> str:
         """Of target: style, object, pair, or several."""
         return self.targets[0].kind if len(self.targets) == 1 else "several"
+
+    @property
+    def comparable(self) -> dict[str, str]:
+        """What results must share to be compared: the origin, and what FID was measured with and against."""
+        measured = {f"FID {key}": str(self.reference[key]) for key in REFERENCE} if self.reference else {}
+        return self.origin._asdict() | measured
 
     @property
     def protocol(self) -> Protocol:
@@ -89,15 +96,11 @@ def collect(roots: list[Path], mixed: bool = False) -> tuple[list[Result], list[
     bases = [root / BASE for root in roots if (root / BASE / "answers" / PREDICTIONS).exists()]
     bases = {path: JudgedAnswers(path / "answers") for path in bases}
     runs = [read_run(path, bases) for path in done]
-    check_same(
-        {path: answers.origin for path, answers in bases.items()} | {r.path: r.origin for r in runs}, mixed
-    )
     results = []
     for path, answers in bases.items():
         targets = dict.fromkeys(run.targets for run in runs if run.origin == answers.origin)
         results += [with_distances(Result(path, BASE, "", t, answers, answers.origin)) for t in targets]
-    check_reference(results + runs, mixed)
-    check_twice(results + runs)
+    check_same(results + runs, mixed)
     return results + runs, [path for path in paths if path not in done]
 
 
@@ -124,6 +127,7 @@ def read_run(path: Path, bases: dict[Path, JudgedAnswers]) -> Result:
     targets = tuple(canvas.parse_targets(record["target"]))
     check_targets(targets, answers.protocol)
     settings = record["settings"] | {"data": record.get("data"), "continued": bool(record.get("from"))}
+    settings = {key: str(value) for key, value in settings.items()}
     shape = (path, record["method"], record["variant"], targets, answers, origin)
     return with_distances(Result(*shape, settings, record["seed"], costs))
 
@@ -150,37 +154,21 @@ def read_all(results: list[Result]) -> None:
         list(pool.map(read, answers))
 
 
-def check_same(origins: dict[Path, Origin], mixed: bool) -> None:
-    first, *others = origins
-    for path in others:
-        for what, its, ours in zip(Origin._fields, origins[first], origins[path]):
-            if ours != its and not mixed:
+def check_same(results: list[Result], mixed: bool) -> None:
+    """UserError for results that do not compare, unless `mixed`, and for two of the same."""
+    known, first = {}, {}
+    for result in results:
+        for what, value in result.comparable.items():
+            other, its = first.setdefault(what, (result, value))
+            if its != value and not mixed:
                 raise UserError(
-                    f"{first} has {what} {its}, but {path} has {what} {ours}, so their numbers do not "
+                    f"{other.path} has {what} {its}, but {result.path} has {what} {value}, so they do not "
                     "compare; name other folders, or add --any-protocol, which marks the rows"
                 )
-
-
-def check_reference(results: list[Result], mixed: bool) -> None:
-    """FIDs are averaged and compared only if they were measured alike."""
-    measured = [result for result in results if result.reference]
-    for result, what in itertools.product(measured, REFERENCE):
-        if result.reference[what] != measured[0].reference[what] and not mixed:
-            raise UserError(
-                f"{measured[0].path} and {result.path}: their FIDs are of another {what}, so they do not "
-                "compare; repeat evaluation.fid with the same, or add --any-protocol, which marks the rows"
-            )
-
-
-def check_twice(results: list[Result]) -> None:
-    def identity(result: Result):
-        settings = tuple(sorted((key, str(value)) for key, value in result.settings.items()))
-        return result.method, result.variant, result.target, result.origin, result.seed, settings
-
-    for _, same in itertools.groupby(sorted(results, key=lambda r: str(identity(r))), key=identity):
-        first, *others = same
-        if others:
-            raise UserError(f"{first.path} and {others[0].path} are of one method and target; leave one out")
+        made = (result.method, result.variant, result.targets, result.origin, result.seed)
+        twin = known.setdefault((*made, *sorted(result.settings.items())), result)
+        if twin is not result:
+            raise UserError(f"{twin.path} and {result.path} are of one method and target; leave one out")
 
 
 def next_command(path: Path) -> str:

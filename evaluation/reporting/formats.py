@@ -1,7 +1,10 @@
 """Rows of `evaluation.tables` as Markdown, as LaTeX with booktabs, or as CSV"""
 
 import csv
+import itertools
 import sys
+
+from tabulate import tabulate
 
 from evaluation.metrics.figures import FIGURES
 
@@ -12,7 +15,7 @@ COSTS = {
     "seconds": 1,
     "memory_GB": 2,
     "storage_MB": 1,
-}  # decimals; GB and MB are powers of 1000
+}  # decimals; GB, MB: powers of 1000
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
 TEXTS = (  # set left
     *("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst", "grid"),
@@ -50,51 +53,30 @@ def cell(row: dict, name: str, intervals: bool = False) -> str:
 
 def markdown(rows: list[dict], names: list[str], intervals: bool = False) -> str:
     """A table that also reads well as plain text."""
-    table = [
-        [name.replace("_", " ") for name in names],
-        *([cell(row, name, intervals) for name in names] for row in rows),
-    ]
-    widths = [max(len(line[i]) for line in table) for i in range(len(names))]
-    table.insert(1, ["-" * w if name in TEXTS else "-" * (w - 1) + ":" for name, w in zip(names, widths)])
-    aligned = [
-        [x.ljust(w) if n in TEXTS else x.rjust(w) for n, x, w in zip(names, line, widths)] for line in table
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in aligned)
+    return drawn(rows, names, [name.replace("_", " ") for name in names], intervals, "pipe")
 
 
 def latex(rows: list[dict], names: list[str], intervals: bool = False) -> str:
     """A tabular for booktabs; figures of one kind of target stand below its name."""
-    heads = [next((kind for kind in KINDS if name.startswith(kind + "_")), "") for name in names]
-    top, rules, start = [], [], 0
-    while start < len(names):
-        end = start + 1
-        while end < len(names) and heads[start] and heads[end] == heads[start]:
-            end += 1
-        top.append(
-            f"\\multicolumn{{{end - start}}}{{c}}{{{heads[start].capitalize()}}}" if heads[start] else ""
-        )
-        rules += [f"\\cmidrule(lr){{{start + 1}-{end}}}"] if heads[start] else []
-        start = end
-    titles = [escaped(name.removeprefix(head + "_").replace("_", " ")) for name, head in zip(names, heads)]
-    body = [[escaped(cell(row, name, intervals)) for name in names] for row in rows]
-    lines = [
-        "% needs \\usepackage{booktabs}",
-        f"\\begin{{tabular}}{{{''.join('l' if name in TEXTS else 'r' for name in names)}}}",
-        "\\toprule",
-        *([" & ".join(top) + " \\\\", " ".join(rules)] if rules else []),
-        " & ".join(titles) + " \\\\",
-        "\\midrule",
-        *(" & ".join(line) + " \\\\" for line in body),
-        "\\bottomrule",
-        "\\end{tabular}",
-    ]
-    return "\n".join(lines)
+    kinds = [next((kind for kind in KINDS if name.startswith(kind + "_")), "") for name in names]
+    titles = [name.removeprefix(kind + "_").replace("_", " ") for name, kind in zip(names, kinds)]
+    lines = drawn(rows, names, titles, intervals, "latex_booktabs").replace("±", "$\\pm$\\,").splitlines()
+    top, rules, start = [], [], 1
+    for kind, own in itertools.groupby(enumerate(kinds), lambda pair: pair[1] or pair):
+        width = len(list(own))
+        named = kind in KINDS
+        top.append(f"\\multicolumn{{{width}}}{{c}}{{{kind.capitalize()}}}" if named else "")
+        rules += [f"\\cmidrule(lr){{{start}-{start + width - 1}}}"] * named
+        start += width
+    if rules:
+        lines[2:2] = [" & ".join(top) + " \\\\", " ".join(rules)]
+    return "\n".join(["% needs \\usepackage{booktabs}", *lines])
 
 
-def escaped(text: str) -> str:
-    for plain, command in (("_", "\\_"), ("%", "\\%"), ("&", "\\&"), ("#", "\\#"), ("±", "$\\pm$\\,")):
-        text = text.replace(plain, command)
-    return text if text != "-" else "--"
+def drawn(rows: list[dict], names: list[str], titles: list[str], intervals: bool, style: str) -> str:
+    texts = [[cell(row, name, intervals) for name in names] for row in rows]
+    sides = ["left" if name in TEXTS else "right" for name in names]
+    return tabulate(texts, titles, style, colalign=sides if rows else None, disable_numparse=True)
 
 
 def print_csv(rows: list[dict], names: list[str]) -> None:

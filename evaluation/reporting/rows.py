@@ -12,7 +12,7 @@ from evaluation.core.errors import UserError, closest
 from evaluation.metrics import published
 from evaluation.metrics.bootstrap import interval
 from evaluation.metrics.figures import FIGURES, select
-from evaluation.reporting.collect import BASE, REFERENCE, Result
+from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.formats import COSTS, KINDS, STATISTICS, columns
 
 WORST = 5  # targets named by `method_rows`
@@ -28,47 +28,30 @@ def grouped(results: list[Result]) -> dict[str, list[Result]]:
 
 
 def labels(results: list[Result]) -> list[str]:
-    """Of every result: the method's name, and whatever else sets its row apart from the others."""
-    marks = [[] for _ in results]
-    origins = [result.origin._asdict() | {"FID": reference(result)} for result in results]
-    for what in origins[0] if origins else ():
-        values = {origin[what] for origin in origins} - {None}
-        if len(values) > 1:
-            for mark, origin in zip(marks, origins):
-                mark += [f"{what} {origin[what][:6]}"] if origin[what] else []
-    of_method, of_variant = defaultdict(list), defaultdict(list)
-    for place, result in enumerate(results):
-        of_method[result.method].append(place)
-        of_variant[result.method, result.variant, result.kind].append(place)
-    for places in of_variant.values():
-        for place, mark in zip(places, different_settings([results[place].settings for place in places])):
-            marks[place] = mark + marks[place]
-    for places in of_method.values():
-        for what in ("seed", "variant"):
-            values = {getattr(results[place], what) for place in places}
-            for place in places if len(values) > 1 else ():
-                value = getattr(results[place], what)
-                marks[place].insert(0, f"seed {value}" if what == "seed" else value)
-    return [
-        f"{result.method} ({', '.join(mark)})" if mark else result.method
-        for result, mark in zip(results, marks)
-    ]
+    """Of every result: the method's name, and whatever else sets its row apart from the others.
 
+    A setting is told where it differs from what most runs of that method, variant and kind of target have.
+    """
+    values, settings = defaultdict(set), defaultdict(Counter)
+    for result in results:
+        for what in ("variant", "seed"):
+            values[result.method, what].add(getattr(result, what))
+        for what, value in result.comparable.items():
+            values[what].add(value)
+        settings[result.method, result.variant, result.kind][frozenset(result.settings.items())] += 1
+    usual = {made: dict(count.most_common(1)[0][0]) for made, count in settings.items()}
 
-def reference(result: Result) -> str | None:
-    """What a FID must share with others to be compared, as one text."""
-    return result.reference and ":".join(str(result.reference[key]) for key in REFERENCE[::-1])
+    def label(result: Result) -> str:
+        normal = usual[result.method, result.variant, result.kind]
+        differing = [key for key in normal | result.settings if normal.get(key) != result.settings.get(key)]
+        marks = [result.variant] * (len(values[result.method, "variant"]) > 1)
+        marks += [f"seed {result.seed}"] * (len(values[result.method, "seed"]) > 1)
+        marks += [f"{key}={result.settings.get(key)}" for key in sorted(differing)]
+        comparable = result.comparable.items()
+        marks += [f"{what} {value[:6]}" for what, value in comparable if len(values[what]) > 1]
+        return f"{result.method} ({', '.join(marks)})" if marks else result.method
 
-
-def different_settings(settings: list[dict]) -> list[list[str]]:
-    """For each of the runs, what differs from the settings that most of them have: `lr=1e-05`, or nothing."""
-    texts = [{key: str(value) for key, value in run.items()} for run in settings]
-    usual = dict(Counter(tuple(sorted(text.items())) for text in texts).most_common(1)[0][0])
-    names = {name for text in texts for name in text if text.get(name) != usual.get(name)} | set(usual)
-    return [
-        [f"{name}={text.get(name)}" for name in sorted(names) if text.get(name) != usual.get(name)]
-        for text in texts
-    ]
+    return [label(result) for result in results]
 
 
 def means(results: list[Result], split: bool = True) -> dict[str, float]:
@@ -110,21 +93,25 @@ def main_rows(results: list[Result]) -> list[dict]:
     default. Training seeds have a row each, and below them their mean with its spread over seeds.
     """
     groups, paper, rows, pairs = grouped(results), published.published_rows(), [], []
-    below = {}
+    seeds, of_method = defaultdict(list), defaultdict(list)
     for label, group in groups.items():
-        before = below.get(group[0].method)
-        if before is None or rank(group[0]) < rank(groups[before][0]):
-            below[group[0].method] = label
-    made = {label: {"method": label} | means(group) for label, group in groups.items()}
-    made = with_seeds(groups, made)
-    for label, row in made.items():
-        rows.append(row)
-        method = groups[label][0].method if label in groups else None
-        if below.get(method) == label and method.lower() in paper:
-            theirs = paper[method.lower()]
-            rows[-1] |= published.differences(row, theirs)
+        of_method[group[0].method].append(label)
+        seeds[label.replace(f"seed {group[0].seed}", "\0 seeds")].append(label)
+    below = {
+        min(own, key=lambda label: rank(groups[label][0])): paper.get(m.lower())
+        for m, own in of_method.items()
+    }
+    for label, group in groups.items():
+        rows.append({"method": label} | means(group))
+        if theirs := below.get(label):
+            rows[-1] |= published.differences(rows[-1], theirs)
             rows.append(theirs)
-            pairs.append((row, theirs))
+            pairs.append(rows[-2:])
+        name, own = next((name, own) for name, own in seeds.items() if label in own)
+        if len(own) > 1 and label == own[-1]:
+            rows.append(
+                mean_of_seeds(name.replace("\0", str(len(own))), [r for r in rows if r["method"] in own])
+            )
     if len(pairs) > 2:
         rows.append({"method": f"rank correlation ({len(pairs)})"} | published.agreement(pairs))
     return rows
@@ -135,23 +122,13 @@ def rank(result: Result) -> int:
     return DEFAULTS.index(result.variant) if result.variant in DEFAULTS else len(DEFAULTS)
 
 
-def with_seeds(groups: dict[str, list[Result]], rows: dict[str, dict]) -> dict[str, dict]:
-    """The rows, and behind the last training seed of a method their mean; its spread is that over seeds."""
-    families = defaultdict(list)
-    for label, group in groups.items():
-        if f"seed {group[0].seed}" in label:
-            families[label.replace(f"seed {group[0].seed}", "\0 seeds")].append(label)
-    result = {}
-    for label, row in rows.items():
-        result[label] = row
-        for name, members in families.items():
-            if label == members[-1] and len(members) > 1:
-                result[name] = {"method": name.replace("\0", str(len(members)))}
-                for column in columns([rows[member] for member in members], statistics=False)[1:]:
-                    values = [[rows[member][column]] for member in members if column in rows[member]]
-                    if len(values) == len(members) and not column.endswith("_targets"):
-                        add_mean(result[name], column, values)
-    return result
+def mean_of_seeds(name: str, rows: list[dict]) -> dict:
+    """The mean of the rows of several training seeds, with its spread over them."""
+    row = {"method": name}
+    for column in columns(rows, statistics=False)[1:]:
+        if all(column in of_seed for of_seed in rows) and not column.endswith("_targets"):
+            add_mean(row, column, [[of_seed[column]] for of_seed in rows])
+    return row
 
 
 def target_rows(results: list[Result]) -> list[dict]:

@@ -367,7 +367,7 @@ def test_a_fid_belongs_to_its_images_and_its_reference(runs, capsys):
     synthetic.distances(runs / "esd/Monet", {"Monet": 20.0}, data_digest="e" * 16)
     with pytest.raises(SystemExit):
         tables.main([str(runs)])
-    assert "their FIDs are of another data_digest" in capsys.readouterr().err
+    assert "has FID data_digest" in capsys.readouterr().err
     rows, _ = table(capsys, runs, "--any-protocol")
     assert {row["FID"] for row in rows.values() if "FID" in row and "published" not in row["method"]} == {
         10,
