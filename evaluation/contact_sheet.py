@@ -21,7 +21,7 @@ from evaluation.core.files import atomic
 from evaluation.core.record import read_record
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.protocol import Protocol
-from evaluation.reporting.palette import EDGE, GREY, INK, MARK
+from evaluation.reporting.formats import EDGE, GREY, INK, MARK
 
 WIDTH, MARGIN, LABELS, HEADER = 1400, 26, 128, 140  # pixels: page, border, names on the left, text on top
 GAP, PAIR_GAP, OBJECT_GAP = 8, 4, 22  # between columns, between base and unlearned, between objects

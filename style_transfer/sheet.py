@@ -16,7 +16,7 @@ from evaluation.contact_sheet import GAP, LABELS, MARGIN, edged, write_fitting
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
 from evaluation.data.pictures import read_picture, thumbnail
-from evaluation.reporting.palette import GREY, INK
+from evaluation.reporting.formats import GREY, INK
 from style_transfer.core.pairs import Benchmark
 from style_transfer.evaluate import open_pairs
 from style_transfer.protocol import Row

@@ -19,6 +19,16 @@ MAY_IMPORT = {
     "style_transfer": {"evaluation"},
 }
 WITHOUT_TORCH = ("canvas", "mini_canvas", "protocol", "answers.answer_set", "answers.predictions", "tables")
+FLOORS = (  # of evaluation/, lowest first: a module imports from its own floor and those below
+    ("core",),
+    ("canvas",),
+    ("protocol",),
+    ("mini",),
+    ("data", "answers"),  # side by side: neither imports the other
+    ("judges",),
+    ("metrics",),
+    ("reporting",),
+)
 FILES = [path.relative_to(ROOT) for package in MAY_IMPORT for path in sorted(ROOT.glob(f"{package}/**/*.py"))]
 
 
@@ -49,6 +59,54 @@ def arrow_faults(path, tree):
             yield "imports tests"
 
 
+def modules_imported(path, tree):
+    """Dotted names of the modules of this repository that a module imports."""
+    for name in imported(path, tree):
+        module = ROOT / name.replace(".", "/")
+        while name and not (module.with_suffix(".py").exists() or (module / "__init__.py").exists()):
+            name, module = name.rpartition(".")[0], module.parent
+        if name.partition(".")[0] in MAY_IMPORT:
+            yield name
+
+
+def floor(part):
+    """Of a folder or module in evaluation/; the commands stand on top of all."""
+    return next((number for number, parts in enumerate(FLOORS) if part in parts), len(FLOORS))
+
+
+def floor_faults(path, tree):
+    """What evaluation/ imports from a floor above its own, or from a folder beside it."""
+    package, *parts = path.with_suffix("").parts
+    if package != "evaluation":
+        return
+    for name in modules_imported(path, tree):
+        top, *below = name.split(".")
+        other = top == "evaluation" and below and below[0] != parts[0]
+        # commands may call each other, as long as there is no circle
+        if other and floor(below[0]) >= floor(parts[0]) < len(FLOORS):
+            yield f"imports {name}"
+
+
+def circles(graph):
+    """Groups of modules that import each other."""
+    done, names = set(), sorted(graph)
+
+    def reached(start):
+        seen, todo = set(), [start]
+        while todo:
+            new = (graph[todo.pop()] & graph.keys()) - seen
+            seen |= new
+            todo += new
+        return seen
+
+    reach = {name: reached(name) for name in names}
+    for name in names:
+        group = {other for other in reach[name] if name in reach[other]}
+        if group and name not in done:
+            done |= group
+            yield sorted(group)
+
+
 def written_faults(tree):
     thrown_away = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
@@ -77,7 +135,7 @@ def written_faults(tree):
 @pytest.mark.parametrize("path", FILES, ids=str)
 def test_module(path):
     tree = ast.parse((ROOT / path).read_text())
-    faults = [*arrow_faults(path, tree), *written_faults(tree)]
+    faults = [*arrow_faults(path, tree), *floor_faults(path, tree), *written_faults(tree)]
     if "core" in path.parts and path.name != "errors.py":  # which tells the user
         calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
         faults += ["print in a core" for node in calls if ast.unparse(node.func) == "print"]
@@ -101,6 +159,20 @@ def test_module(path):
         ("style_transfer/cast/a.py", "from style_transfer.sanet import model", "imports method sanet"),
         ("style_transfer/core/a.py", "from style_transfer.sanet.model import x", "imports method sanet"),
         ("style_transfer/core/a.py", "import machine_unlearning", "imports machine_unlearning"),
+        ("evaluation/core/a.py", "from evaluation import canvas", "imports evaluation.canvas"),
+        (
+            "evaluation/data/a.py",
+            "from evaluation.answers.claims import agree",
+            "imports evaluation.answers.claims",
+        ),
+        (
+            "evaluation/metrics/a.py",
+            "from evaluation.reporting import rows",
+            "imports evaluation.reporting.rows",
+        ),
+        ("evaluation/metrics/a.py", "def f():\n from evaluation import tables", "imports evaluation.tables"),
+        ("evaluation/metrics/a.py", "from evaluation.judges import features", None),
+        ("evaluation/a.py", "from evaluation.metrics import figures", None),
         ("evaluation/a.py", "import sys\nsys.path.append('')", "sys.path"),
         ("evaluation/a.py", "model.cuda()", ".cuda()"),
         ("evaluation/a.py", "try:\n pass\nexcept:\n pass", "bare except"),
@@ -115,7 +187,29 @@ def test_module(path):
 )
 def test_the_test_itself(where, source, fault):
     tree = ast.parse(source)
-    assert [*arrow_faults(Path(where), tree), *written_faults(tree)] == ([fault] if fault else [])
+    faults = [*arrow_faults(Path(where), tree), *floor_faults(Path(where), tree), *written_faults(tree)]
+    assert faults == ([fault] if fault else [])
+
+
+def test_no_module_is_in_a_circle():
+    """Through whatever others, and also if the import stands within a function."""
+    graph = {}
+    for path in FILES:
+        tree = ast.parse((ROOT / path).read_text())
+        name = ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+        graph[name] = {other for other in modules_imported(path, tree) if other != name}
+    assert len(graph) > 100 and not list(circles(graph))
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == [["a", "b", "c"]]
+
+
+def test_the_house_is_a_table_of_contents():
+    """Commands and facts on top, parts in folders of about nine files."""
+    for folder in (ROOT / "evaluation").iterdir():
+        if folder.is_dir() and (folder / "__init__.py").exists():
+            assert len([*folder.glob("*.py")]) - 1 <= 11, folder
+    for path in (ROOT / "evaluation").glob("*.py"):
+        if path.name not in ("__init__.py", "protocol.py", "canvas.py"):
+            assert 'if __name__ == "__main__":' in path.read_text(), f"{path}: no command"
 
 
 @pytest.mark.parametrize("name", WITHOUT_TORCH)

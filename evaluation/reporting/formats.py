@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from evaluation.metrics.figures import FIGURES
 
+INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"  # of sheets, plots and the report
 KINDS = ("style", "object", "pair", "several")  # of targets: their figures are different things
 COSTS = {
     "FID": 2,

@@ -5,9 +5,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from evaluation.reporting.formats import GREY, INK, MARK
 from evaluation.reporting.look import page, shown
 from evaluation.reporting.matrices import Matrix
-from evaluation.reporting.palette import GREY, INK, MARK
 
 KEPT = "YlOrBr_r"  # dark is low: what was lost stands out
 SHARE = "Blues"  # dark is high

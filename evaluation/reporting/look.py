@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from evaluation.canvas import PHOTO, spoken
 from evaluation.core.files import atomic
-from evaluation.reporting.palette import EDGE, GREY, INK
+from evaluation.reporting.formats import EDGE, GREY, INK
 
 COLOURS = (  # Paul Tol's muted scheme and black: https://personal.sron.nl/~pault
     "#332288 #cc6677 #117733 #88ccee #882255 #44aa99 #999933 #aa4499 #ddcc77 #000000"

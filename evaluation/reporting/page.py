@@ -12,7 +12,7 @@ from PIL import Image
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
 from evaluation.protocol import Protocol
-from evaluation.reporting import palette
+from evaluation.reporting import formats
 from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.formats import TEXTS, cell, printed
 from evaluation.reporting.gallery import gallery
@@ -114,7 +114,7 @@ def render(results: list[Result], idle: list[Path], transfer: Path | None = None
         gallery=gallery(results),
         transfer=style_transfer(transfer),
         statistics_note=STATISTICS,
-        palette=palette,
+        palette=formats,
         remarks=remarks(results, idle, rows),
         protocols=[(origin, dataclasses.asdict(protocol)) for origin, protocol in protocols.items()],
     )
