@@ -1,6 +1,6 @@
 """Report: one HTML file with tables, the interference matrix and a gallery, to look at without a network
 
-Tables and matrix are those of `evaluation.tables` and `evaluation.interference`. The protocol, judges, base
+Tables and matrix are those of `evaluation.tables` and `evaluation.figures`. The protocol, judges, base
 model and record behind every number stand in the same file.
 
     python -m evaluation.report runs --out report        # report/report.html
