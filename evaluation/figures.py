@@ -17,7 +17,7 @@ from evaluation.core.errors import command
 from evaluation.metrics.published import spelled
 from evaluation.reporting import heat_map, matrices, plots
 from evaluation.reporting.collect import BASE, Result, collect, read_all
-from evaluation.reporting.look import save, styled
+from evaluation.reporting.look import save_all, styled
 from evaluation.reporting.rows import find, grouped
 
 KEPT_LEGEND, SHARE_LEGEND = "accuracy after unlearning, %", "share of images, %"
@@ -61,8 +61,8 @@ def main(argv=None):
         table = args.out / "interference.csv"
         matrices.write_csv(table, matrices.interference(results))
         print(table)
-        for name, figure in draw_all(results).items():
-            print(*save(figure, args.out / name), sep="\n")
+        figures = {args.out / name: figure for name, figure in draw_all(results).items()}
+        print(*save_all(figures), sep="\n")
 
 
 if __name__ == "__main__":

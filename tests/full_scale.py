@@ -111,9 +111,9 @@ def measure(root: Path, name: str) -> tuple[float, float]:
     out = [str(root / ".out")] if flags[-1:] == ["--out"] else []
     began = time.perf_counter()
     code = (
-        "import resource, runpy, sys; sys.argv = sys.argv[1:]\n"
+        "import re, runpy, sys; sys.argv = sys.argv[1:]\n"
         "try: runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)\n"
-        "finally: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
+        "finally: print(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1], file=sys.stderr)"
     )
     words = [sys.executable, "-c", code, module, str(root), *flags, *out]
     done = subprocess.run(words, capture_output=True, text=True, check=True)

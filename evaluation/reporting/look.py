@@ -3,6 +3,8 @@
 Same input, same bytes: no date in the files, and the identifiers inside an SVG come from a fixed salt.
 """
 
+import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import matplotlib as mpl
@@ -60,12 +62,17 @@ def styled():
     return mpl.rc_context(STYLE)
 
 
+def save_all(figures: dict[Path, Figure]) -> list[Path]:
+    """Writes PATH.svg and PATH.png of every figure, in several processes; -> the files."""
+    with ProcessPoolExecutor(min(len(figures) or 1, os.cpu_count() or 1)) as pool:
+        return [path for paths in pool.map(save, figures.values(), figures) for path in paths]
+
+
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path`.svg and `path`.png."""
     paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("svg", "png")]
-    with atomic(paths[0]) as temporary:
+    with styled(), atomic(paths[0]) as temporary:
         figure.savefig(temporary, metadata={"Date": None})
     figure.set_layout_engine("none")  # the places that the first drawing found serve the second
-    with atomic(paths[1]) as temporary:
+    with styled(), atomic(paths[1]) as temporary:
         figure.savefig(temporary, metadata={"Software": None}, pil_kwargs={"optimize": True})
     return paths

@@ -107,7 +107,7 @@ def tradeoff(groups: dict[str, list[Result]], bases: list[Result]) -> Figure | N
             legend["base model"] = line
         axes.set(xlim=(0, 100), ylim=(0, 100))  # before the scale, which ends at 104
         for scale, ticks in ((axes.set_xscale, axes.set_xticks), (axes.set_yscale, axes.set_yticks)):
-            scale("function", functions=(stretched, lambda value: 104 - 10**-value))
+            scale("function", functions=(stretched, unstretched))
             ticks(TICKS, TICKS)
             ticks([], minor=True)
         axes.set(
@@ -122,6 +122,10 @@ def tradeoff(groups: dict[str, list[Result]], bases: list[Result]) -> Figure | N
 def stretched(value: np.ndarray) -> np.ndarray:
     """Percent -> place on an axis that tells 98 from 99 and still has room for 20."""
     return -np.log10(104 - value)
+
+
+def unstretched(place: np.ndarray) -> np.ndarray:
+    return 104 - 10**-place
 
 
 def plane(group: list[Result], kind: str) -> tuple[np.ndarray, np.ndarray] | None:
