@@ -22,11 +22,13 @@ def draw(axes: Axes, matrix: Matrix, colours: str, labels: bool = True) -> None:
     image = axes.imshow(matrix.values, colours, vmin=0, vmax=100, aspect="auto")
     axes.set_title(matrix.title, pad=8)
     axes.spines[:].set_visible(False)
-    axes.set_xticks(range(columns), map(shown, matrix.columns) if labels else [""] * columns, rotation=90)
-    axes.set_yticks(range(rows), map(shown, matrix.rows) if labels else [""] * rows)
     axes.tick_params(length=0, pad=3, labelsize=6 if small else 8.5)
     if labels:
+        axes.set_xticks(range(columns), map(shown, matrix.columns), rotation=90)
+        axes.set_yticks(range(rows), map(shown, matrix.rows))
         draw_grid(axes, rows, columns, 0.4 if small else 1)
+    else:
+        axes.set(xticks=[], yticks=[])
     if labels and not small:
         write_numbers(axes, matrix, colours, lambda value: image.cmap(image.norm(value)))
     if matrix.split:
