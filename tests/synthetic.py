@@ -2,21 +2,24 @@
 
 from dataclasses import replace
 
+import pyarrow as pa
 from PIL import Image
 
 from evaluation import protocol as protocols
 from evaluation.answers.answer_set import AnswerSet, Cell, grid
 from evaluation.answers.predictions import (
+    DOMAINS,
     JudgedAnswers,
     Prediction,
     Predictions,
-    from_rows,
+    arrays,
     write_predictions,
 )
 from evaluation.canvas import PHOTO
 from evaluation.core.files import write_json
 from evaluation.core.record import write_record
 from evaluation.metrics.distances import FID
+from evaluation.protocol import Protocol
 
 MODEL = "0123456789abcdef"
 
@@ -39,6 +42,14 @@ def protocol(**changes):
 def predictions(protocol, see=lambda cell: (cell.theme, cell.object), sure=0.9):
     """One row for every cell; `see(cell)` is what the classifiers say: a theme and an object."""
     return [Prediction(*cell, *see(cell), 0.5, 0.5, sure, sure, "0" * 16) for cell in grid(protocol)]
+
+
+def from_rows(rows: list[Prediction], protocol: Protocol) -> Predictions:
+    """Predictions that lie in no file."""
+    columns = {name: pa.array([getattr(row, name) for row in rows]) for name in Prediction._fields}
+    for domain in DOMAINS:
+        columns |= {name: columns[name].dictionary_encode() for name in (domain, f"{domain}_seen")}
+    return arrays(pa.table(columns), protocol)
 
 
 def seen(protocol, see=lambda cell: (cell.theme, cell.object)) -> Predictions:

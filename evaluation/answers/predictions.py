@@ -3,6 +3,7 @@
 Written as rows, read as arrays over the grid [seeds, themes, objects]: every figure is arithmetic on them.
 """
 
+import contextlib
 import csv
 import gzip
 import io
@@ -85,48 +86,43 @@ def write_predictions(folder: str | Path, rows: list[Prediction], source: dict) 
         temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
 
 
-def predictions_file(folder: str | Path) -> Path:
+@contextlib.contextmanager
+def opened(folder: str | Path):
+    """The file of predictions, as bytes; a UserError if there is none, or for what reading it raises."""
     path = Path(folder) / PREDICTIONS
     if not path.exists():
         raise UserError(f"{folder}: no {PREDICTIONS}; make it with: python -m evaluation.predict {folder}")
-    return path
+    try:
+        with gzip.open(path) as file:
+            yield file
+    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path}: damaged ({reason}); remove it and repeat evaluation.predict") from error
 
 
 def read_source(folder: str | Path) -> dict:
     """The first line of the predictions: what was judged, and by whom."""
-    path = predictions_file(folder)
-    try:
-        with gzip.open(path) as file:
-            return json.loads(file.readline()[2:])
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise damaged(path, error) from error
+    with opened(folder) as file:
+        return json.loads(file.readline()[2:])
 
 
 def read_table(folder: str | Path) -> pa.Table:
     """All rows, a column for every field of `Prediction`; probabilities are float32 in [0,1]."""
-    path, names = predictions_file(folder), pa.dictionary(pa.int32(), pa.string())
-    kinds = {str: names, int: pa.int64(), float: pa.float32()}
+    kinds = {str: pa.dictionary(pa.int32(), pa.string()), int: pa.int64(), float: pa.float32()}
     types = {name: kinds[kind] for name, kind in Prediction.__annotations__.items()} | {"sha256": pa.string()}
-    options = {
-        "read_options": arrow_csv.ReadOptions(use_threads=False),
-        "convert_options": arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False),
-    }
-    try:
-        _, _, rows = gzip.decompress(path.read_bytes()).partition(b"\n")
-        table = arrow_csv.read_csv(pa.py_buffer(rows), **options)
+    how = arrow_csv.ReadOptions(use_threads=False)
+    what = arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+    with opened(folder) as file:
+        _, _, rows = file.read().partition(b"\n")
+        table = arrow_csv.read_csv(
+            pa.py_buffer(rows), arrow_csv.ReadOptions(use_threads=False), convert_options=options
+        )
         if table.column_names != list(types) or any(column.null_count for column in table.columns):
             raise ValueError("not the columns of a file of predictions, or empty cells in them")
-        for name in table.column_names[5:9]:
+        for name in (name for name, kind in Prediction.__annotations__.items() if kind is float):
             if not ((probs := table[name].to_numpy()) >= 0).all() or (probs > 1).any():
                 raise ValueError(f"{name} is no probability in [0,1]")
-    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
-        raise damaged(path, error) from error
     return table
-
-
-def damaged(path: Path, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0]
-    return UserError(f"{path}: damaged ({reason}); remove it and repeat evaluation.predict")
 
 
 def read_predictions(folder: str | Path) -> tuple[list[Prediction], dict]:
@@ -167,14 +163,6 @@ def numbers(column: pa.ChunkedArray, names) -> np.ndarray:
     place = {name: i for i, name in enumerate(names)}
     codes = np.array([place.get(text, -1) for text in column.dictionary.to_pylist()], np.int16)
     return codes[column.indices.to_numpy()]
-
-
-def from_rows(rows: list[Prediction], protocol: Protocol) -> Predictions:
-    """Predictions that lie in no file; raises UserError unless they are the protocol's grid."""
-    columns = {name: pa.array([getattr(row, name) for row in rows]) for name in Prediction._fields}
-    for domain in DOMAINS:
-        columns |= {name: columns[name].dictionary_encode() for name in (domain, f"{domain}_seen")}
-    return arrays(pa.table(columns), protocol)
 
 
 def sorted_rows(table: pa.Table, protocol: Protocol, where: str) -> pa.Table:

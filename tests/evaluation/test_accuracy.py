@@ -6,11 +6,11 @@ import pytest
 from evaluation import accuracy
 from evaluation import protocol as protocols
 from evaluation.answers.answer_set import grid
-from evaluation.answers.predictions import from_rows
 from evaluation.canvas import PHOTO, parse_targets
 from evaluation.core.errors import UserError
 from evaluation.metrics import figures
 from tests import synthetic
+from tests.synthetic import from_rows
 
 
 def score(protocol, target, see=synthetic.right):

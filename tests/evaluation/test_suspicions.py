@@ -1,10 +1,10 @@
 import pytest
 
 from evaluation import accuracy
-from evaluation.answers.predictions import from_rows
 from evaluation.canvas import parse_targets
 from evaluation.metrics.suspicions import suspicions
 from tests import synthetic
+from tests.synthetic import from_rows
 
 PROTOCOL = synthetic.protocol()
 
