@@ -114,9 +114,7 @@ def read_table(folder: str | Path) -> pa.Table:
     what = arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False)
     with opened(folder) as file:
         _, _, rows = file.read().partition(b"\n")
-        table = arrow_csv.read_csv(
-            pa.py_buffer(rows), arrow_csv.ReadOptions(use_threads=False), convert_options=options
-        )
+        table = arrow_csv.read_csv(pa.py_buffer(rows), how, convert_options=what)
         if table.column_names != list(types) or any(column.null_count for column in table.columns):
             raise ValueError("not the columns of a file of predictions, or empty cells in them")
         for name in (name for name, kind in Prediction.__annotations__.items() if kind is float):
