@@ -31,12 +31,10 @@ NOT_MINI = {*canvas.OBJECTS} - {*dataset.OBJECTS}
 
 def check(root: str | Path, decode: bool = False) -> tuple[str, dict[str, list[str]]]:
     """-> what the copy holds, in words, and its problems by kind. UserError if it is no data set at all."""
-    root = Path(root)
-    if not root.is_dir():
+    if not Path(root).is_dir():
         raise UserError(f"{root}: no such folder")
-    if files := parquet.shard_files(root):
-        return check_shards(files, decode)
-    return check_folder(root, decode)
+    files = parquet.shard_files(root)
+    return check_shards(files, decode) if files else check_folder(Path(root), decode)
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -71,10 +69,12 @@ def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
     mini = set(present) <= set(dataset.THEMES) and inside.isdisjoint(NOT_MINI)
     themes = dataset.THEMES if mini else sorted({*canvas.THEMES, *present})
     objects = dataset.OBJECTS if mini else canvas.OBJECTS
-    paths = []
-    for theme in folders(root, themes, problems):
-        for obj in folders(root / theme, objects, problems):
-            paths += check_cell(root / theme / obj, problems)
+    cells = [
+        root / theme / obj
+        for theme in folders(root, themes, problems)
+        for obj in folders(root / theme, objects, problems)
+    ]
+    paths = [path for cell in cells for path in check_cell(cell, problems)]
     with ProcessPoolExecutor() if decode else ThreadPoolExecutor(16) as pool:
         faults = pool.map(partial(damage, decode=decode), paths, chunksize=64)
         for path, fault in zip(paths, tqdm(faults, "check images", len(paths), disable=None)):
@@ -127,15 +127,13 @@ def check_cell(folder: Path, problems) -> list[Path]:
 
 
 def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[str]]]:
-    shards, problems, there = parquet.rows_by_shard(files), defaultdict(list), defaultdict(set)
+    shards, problems = parquet.rows_by_shard(files), defaultdict(list)
     rows = list(itertools.chain(*shards.values()))
-    for theme, obj, index in rows:
-        there[theme, obj].add(index)
-    for theme in canvas.THEMES:
-        for obj in canvas.OBJECTS:
-            if missing := [str(n) for n in canvas.NUMBERS if n not in there[theme, obj]]:
-                problems["missing images"].append(f"{theme}/{obj}: {', '.join(missing)}")
-    check_pairs(set(rows), lambda wanted: parquet.open_rows(shards, wanted), problems)
+    there = set(rows)
+    for cell in itertools.product(canvas.THEMES, canvas.OBJECTS):
+        if missing := [str(number) for number in canvas.NUMBERS if (*cell, number) not in there]:
+            problems["missing images"].append(f"{'/'.join(cell)}: {', '.join(missing)}")
+    check_pairs(there, lambda wanted: parquet.open_rows(shards, wanted), problems)
     if decode:
         images = (row["image"]["bytes"] for file in files for row in parquet.read(file, ["image.bytes"], 8))
         for row, image in zip(rows, tqdm(images, "check images", len(rows), disable=None)):
@@ -147,8 +145,7 @@ def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[s
 def report(root: str | Path, decode: bool = False) -> None:
     """Prints what `check` finds; raises UserError if there are problems."""
     if str(root).partition(":")[0] == "mini":
-        print(f"{root}: drawn by code, nothing to check")
-        return
+        return print(f"{root}: drawn by code, nothing to check")
     holds, problems = check(root, decode)
     print(f"{root}: {holds}")
     for kind, places in problems.items():
@@ -170,10 +167,7 @@ def main(argv=None):
     parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
     parser.add_argument("--hash", action="store_true", help="print the SHA-256 of every file (slow)")
     args = parser.parse_args(argv)
-    if args.files:
-        external.report(args.files, args.hash)
-    else:
-        report(args.data, args.decode)
+    return external.report(args.files, args.hash) if args.files else report(args.data, args.decode)
 
 
 if __name__ == "__main__":
