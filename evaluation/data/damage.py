@@ -24,11 +24,10 @@ def damage(file, decode: bool = False) -> str | None:
         tail = stream.read()
         if not length:
             return "empty"
-        end = next((end for start, end in ENDS.items() if head.startswith(start)), None)
-        if end is None:
-            page = head.lstrip().startswith(b"<")
-            return "a web page, not an image" if page else "not a JPEG or PNG image"
-        if end not in tail:
+        ends = [end for start, end in ENDS.items() if head.startswith(start)]
+        if not ends:
+            return "a web page, not an image" if head.lstrip().startswith(b"<") else "not a JPEG or PNG image"
+        if ends[0] not in tail:
             return "truncated (no end marker)"
         if decode:
             try:
@@ -57,8 +56,8 @@ def check_pairs(there, files_of, problems) -> None:
         likeness = looks[1:] @ looks[0].T  # [style, painting, photo]
         own = np.diagonal(likeness, axis1=1, axis2=2)
         if ((own >= likeness.max(2) - 1e-6).mean(1)).max() < 0.4:  # by chance: 0.05
-            kind = "numbers of photos and paintings seem to disagree, look at some"
-            problems[kind].append(f"{' and '.join(styles)}: {obj}")
+            text = f"{' and '.join(styles)}: {obj}"
+            problems["numbers of photos and paintings seem to disagree, look at some"].append(text)
         return
 
 
