@@ -42,17 +42,15 @@ def check_drawn(data, protocol):
     """UserError if `data` is `mini` and a protocol wants real images that the miniature cannot draw."""
     if data.partition(":")[0] != "mini":
         return
-    for wanted, known in ((protocol.themes, THEMES), (protocol.objects, OBJECTS)):
-        if unknown := [name for name in wanted if name not in known]:
-            raise UserError(
-                f"--data {data}: the miniature has no {unknown[0]}, which protocol {protocol.name} compares "
-                "with real images; name the folder of the data set"
-            )
-    if protocol.size > SIZE:
-        raise UserError(
-            f"--data {data}: drawings of {SIZE} pixels are no real images for the {protocol.size} pixels of "
-            f"protocol {protocol.name}; name the folder of the data set"
-        )
+    unknown = [name for name in (*protocol.themes, *protocol.objects) if name not in (*THEMES, *OBJECTS)]
+    if unknown:
+        lack = f"the miniature has no {unknown[0]}, which protocol {protocol.name} compares with real images"
+    elif protocol.size > SIZE:
+        sizes = f"drawings of {SIZE} pixels are no real images for the {protocol.size} pixels"
+        lack = f"{sizes} of protocol {protocol.name}"
+    else:
+        return
+    raise UserError(f"--data {data}: {lack}; name the folder of the data set")
 
 
 def write_cell(root, theme, obj, per_object, seed):
