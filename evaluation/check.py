@@ -69,12 +69,10 @@ def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
     mini = set(present) <= set(dataset.THEMES) and inside.isdisjoint(NOT_MINI)
     themes = dataset.THEMES if mini else sorted({*canvas.THEMES, *present})
     objects = dataset.OBJECTS if mini else canvas.OBJECTS
-    cells = [
-        root / theme / obj
-        for theme in folders(root, themes, problems)
-        for obj in folders(root / theme, objects, problems)
-    ]
-    paths = [path for cell in cells for path in check_cell(cell, problems)]
+    paths = []
+    for theme in folders(root, themes, problems):
+        for obj in folders(root / theme, objects, problems):
+            paths += check_cell(root / theme / obj, problems)
     with ProcessPoolExecutor() if decode else ThreadPoolExecutor(16) as pool:
         faults = pool.map(partial(damage, decode=decode), paths, chunksize=64)
         for path, fault in zip(paths, tqdm(faults, "check images", len(paths), disable=None)):
@@ -111,19 +109,18 @@ def near(name: str, known) -> list[str]:
 def check_cell(folder: Path, problems) -> list[Path]:
     """The images {number}.jpg of a style and object. Numbers of 1 to 20 that are not there are problems."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
-    numbers = [int(stem) for name in names if (stem := Path(name).stem).isdecimal()]
-    images = {number: f"{number}.jpg" for number in numbers if f"{number}.jpg" in names}
-    misnamed = {Path(name).stem.lstrip("0"): name for name in names if name not in images.values()}
-    place, missing = f"{folder.parent.name}/{folder.name}", []
-    for number in canvas.NUMBERS:
-        if number not in images and (name := misnamed.pop(str(number), None)):
-            problems["wrong file name"].append(f"{place}/{name}: expected {number}.jpg")
-        elif number not in images:
-            missing.append(str(number))
-    if missing:
+    images = [name for name in names if (stem := Path(name).stem).isdecimal() and name == f"{int(stem)}.jpg"]
+    absent = [str(number) for number in canvas.NUMBERS if f"{number}.jpg" not in images]
+    unknown = {Path(name).stem.lstrip("0"): name for name in names if name not in images}
+    wrong = {number: unknown.pop(number) for number in absent if number in unknown}
+    place = f"{folder.parent.name}/{folder.name}"
+    problems["wrong file name"] += [
+        f"{place}/{name}: expected {number}.jpg" for number, name in wrong.items()
+    ]
+    if missing := [number for number in absent if number not in wrong]:
         problems["missing images"].append(f"{place}: {', '.join(missing)}")
-    problems["unknown file"] += [f"{place}/{name}" for name in misnamed.values()]
-    return [folder / name for name in images.values()]
+    problems["unknown file"] += [f"{place}/{name}" for name in unknown.values()]
+    return [folder / name for name in images]
 
 
 def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[str]]]:
