@@ -93,10 +93,9 @@ def photos_of(cells, data: str, size: int):
     """-> function(cell) -> the photo of the cell's object and number, float32 [3,size,size]."""
     if odd := [cell.seed for cell in cells if cell.seed not in canvas.NUMBERS]:
         raise UserError(f"--data {data}: seed{odd[0]} in a file name is no photo's number, none was edited")
-    rows = sorted({(cell.object, cell.seed) for cell in cells})
-    photos = CanvasImages(data, [(canvas.PHOTO, obj) for obj, _ in rows], {n for _, n in rows}, size)
-    number = {row: i for i, row in enumerate(photos.rows)}
-    return lambda cell: photos[number[canvas.PHOTO, cell.object, cell.seed]]["image"]
+    photos = sorted({(canvas.PHOTO, cell.object) for cell in cells})
+    images = CanvasImages(data, photos, sorted({cell.seed for cell in cells}), size)
+    return lambda cell: to_tensor(images.picture((canvas.PHOTO, cell.object, cell.seed)))
 
 
 def in_batches(function, items: list, name: str, load=None) -> torch.Tensor:

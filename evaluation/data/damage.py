@@ -18,8 +18,7 @@ TAIL = 1024  # where the marker is looked for: some programs write on after it
 def damage(file, decode: bool = False) -> str | None:
     """What is wrong with an image, a path or its bytes; None if nothing is."""
     with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
-        head = stream.read(16)
-        length = stream.seek(0, os.SEEK_END)
+        head, length = stream.read(16), stream.seek(0, os.SEEK_END)
         stream.seek(max(0, length - TAIL))
         tail = stream.read()
         if not length:

@@ -78,8 +78,7 @@ class CanvasImages(torch.utils.data.Dataset):
         """The PIL RGB image of a row (theme, object, index) in its own size."""
         if self.drawn:
             return mini.image(*row, seed=int(self.seed or 0))
-        path = canvas.image_path(self.root, *row)
-        return read_picture(self.shards.open(row) if self.shards else path, path)
+        return read_picture(self.file(row), canvas.image_path(self.root, *row))
 
     def picture(self, row) -> Image.Image:
         """The same, cropped to its central square and resized."""

@@ -64,9 +64,8 @@ def write_cell(root, theme, obj, per_object, seed):
 
 def write(root, per_object=20, seed=0):
     """Writes the whole dataset under `root`, in several processes."""
-    cells = list(product(THEMES, OBJECTS))
     with ProcessPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        jobs = [pool.submit(write_cell, root, theme, obj, per_object, seed) for theme, obj in cells]
+        jobs = [pool.submit(write_cell, root, *cell, per_object, seed) for cell in product(THEMES, OBJECTS)]
         for job in tqdm(jobs, desc="drawing", disable=None):
             job.result()
 
