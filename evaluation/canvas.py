@@ -97,20 +97,18 @@ def _parse_target(text: str, flag: str) -> Target:
     names = text.split("+")
     styles = [name for name in names if name in STYLES or name in UNUSED_STYLES]
     objects = [name for name in names if name in OBJECTS]
-    if len(styles) + len(objects) == len(names) and len(styles) <= 1 and len(objects) <= 1:
-        return Target(styles[0] if styles else None, objects[0] if objects else None)
-    unknown = next((name for name in names if name not in [*styles, *objects]), None)
-    if unknown is None:
+    if unknown := [name for name in names if name not in [*styles, *objects]]:
+        meant = closest(unknown[0], STYLES + OBJECTS)
+        raise UserError(f"{flag} {text}: no style or object is called {unknown[0]!r}; {meant}")
+    if len(styles) > 1 or len(objects) > 1:
         raise UserError(f"{flag} {text}: a pair is one style and one object, such as Sketch+Cats")
-    raise UserError(
-        f"{flag} {text}: no style or object is called {unknown!r}; {closest(unknown, STYLES + OBJECTS)}"
-    )
+    return Target(*styles or [None], *objects or [None])
 
 
 @command
 def main(argv=None):
     names = {"styles": STYLES, "objects": OBJECTS, "themes": THEMES}
-    parser = argparse.ArgumentParser(prog="python -m evaluation.canvas", description="Names for scripts.")
+    parser = argparse.ArgumentParser("python -m evaluation.canvas", description="Names for scripts.")
     parser.add_argument("what", choices=names)
     print(*names[parser.parse_args(argv).what])
 

@@ -31,12 +31,10 @@ NOT_MINI = {*canvas.OBJECTS} - {*dataset.OBJECTS}
 
 def check(root: str | Path, decode: bool = False) -> tuple[str, dict[str, list[str]]]:
     """-> what the copy holds, in words, and its problems by kind. UserError if it is no data set at all."""
-    root = Path(root)
-    if not root.is_dir():
+    if not Path(root).is_dir():
         raise UserError(f"{root}: no such folder")
-    if files := parquet.shard_files(root):
-        return check_shards(files, decode)
-    return check_folder(root, decode)
+    files = parquet.shard_files(root)
+    return check_shards(files, decode) if files else check_folder(Path(root), decode)
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -111,31 +109,28 @@ def near(name: str, known) -> list[str]:
 def check_cell(folder: Path, problems) -> list[Path]:
     """The images {number}.jpg of a style and object. Numbers of 1 to 20 that are not there are problems."""
     names = sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
-    numbers = [int(stem) for name in names if (stem := Path(name).stem).isdecimal()]
-    images = {number: f"{number}.jpg" for number in numbers if f"{number}.jpg" in names}
-    misnamed = {Path(name).stem.lstrip("0"): name for name in names if name not in images.values()}
-    place, missing = f"{folder.parent.name}/{folder.name}", []
-    for number in canvas.NUMBERS:
-        if number not in images and (name := misnamed.pop(str(number), None)):
-            problems["wrong file name"].append(f"{place}/{name}: expected {number}.jpg")
-        elif number not in images:
-            missing.append(str(number))
-    if missing:
+    images = [name for name in names if (stem := Path(name).stem).isdecimal() and name == f"{int(stem)}.jpg"]
+    absent = [str(number) for number in canvas.NUMBERS if f"{number}.jpg" not in images]
+    unknown = {Path(name).stem.lstrip("0"): name for name in names if name not in images}
+    wrong = {number: unknown.pop(number) for number in absent if number in unknown}
+    place = f"{folder.parent.name}/{folder.name}"
+    problems["wrong file name"] += [
+        f"{place}/{name}: expected {number}.jpg" for number, name in wrong.items()
+    ]
+    if missing := [number for number in absent if number not in wrong]:
         problems["missing images"].append(f"{place}: {', '.join(missing)}")
-    problems["unknown file"] += [f"{place}/{name}" for name in misnamed.values()]
-    return [folder / name for name in images.values()]
+    problems["unknown file"] += [f"{place}/{name}" for name in unknown.values()]
+    return [folder / name for name in images]
 
 
 def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[str]]]:
-    shards, problems, there = parquet.rows_by_shard(files), defaultdict(list), defaultdict(set)
+    shards, problems = parquet.rows_by_shard(files), defaultdict(list)
     rows = list(itertools.chain(*shards.values()))
-    for theme, obj, index in rows:
-        there[theme, obj].add(index)
-    for theme in canvas.THEMES:
-        for obj in canvas.OBJECTS:
-            if missing := [str(n) for n in canvas.NUMBERS if n not in there[theme, obj]]:
-                problems["missing images"].append(f"{theme}/{obj}: {', '.join(missing)}")
-    check_pairs(set(rows), lambda wanted: parquet.open_rows(shards, wanted), problems)
+    there = set(rows)
+    for cell in itertools.product(canvas.THEMES, canvas.OBJECTS):
+        if missing := [str(number) for number in canvas.NUMBERS if (*cell, number) not in there]:
+            problems["missing images"].append(f"{'/'.join(cell)}: {', '.join(missing)}")
+    check_pairs(there, lambda wanted: parquet.open_rows(shards, wanted), problems)
     if decode:
         images = (row["image"]["bytes"] for file in files for row in parquet.read(file, ["image.bytes"], 8))
         for row, image in zip(rows, tqdm(images, "check images", len(rows), disable=None)):
@@ -147,8 +142,7 @@ def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[s
 def report(root: str | Path, decode: bool = False) -> None:
     """Prints what `check` finds; raises UserError if there are problems."""
     if str(root).partition(":")[0] == "mini":
-        print(f"{root}: drawn by code, nothing to check")
-        return
+        return print(f"{root}: drawn by code, nothing to check")
     holds, problems = check(root, decode)
     print(f"{root}: {holds}")
     for kind, places in problems.items():
@@ -170,10 +164,7 @@ def main(argv=None):
     parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
     parser.add_argument("--hash", action="store_true", help="print the SHA-256 of every file (slow)")
     args = parser.parse_args(argv)
-    if args.files:
-        external.report(args.files, args.hash)
-    else:
-        report(args.data, args.decode)
+    return external.report(args.files, args.hash) if args.files else report(args.data, args.decode)
 
 
 if __name__ == "__main__":

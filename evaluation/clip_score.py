@@ -7,20 +7,19 @@ With unit features I of a photo (0) and its edited version (1), and T of their c
     direction  cos(I1 - I0, T1 - T0)         the change of the picture and the change of the caption
 
 Directional similarity is of Gal et al. (StyleGAN-NADA, SIGGRAPH 2022, eq. 2), and the measure of edits in
-InstructPix2Pix (Brooks et al., CVPR 2023), from which the preparation of images is: bicubic to CLIP's square,
-not antialiased. Captions are the benchmark's prompts, with "Photo" for the photo's style.
+InstructPix2Pix (Brooks et al., CVPR 2023), which prepares images so: bicubic to CLIP's square, not
+antialiased. Captions are the benchmark's prompts, with "Photo" for the photo's style. Without photos to
+compare with (answers of a text-to-image model), `text` is all there is.
 
     python -m evaluation.clip_score runs/ip2p/answers --clip checkpoints/clip-vit-large-patch14
 
-The folder holds `{theme}_{object}_seed{n}.png`, n the number of the photo that was edited. Without photos to
-compare with (answers of a text-to-image model), `text` is all there is.
+The folder holds `{theme}_{object}_seed{n}.png`, n the number of the photo that was edited.
 """
 
 import argparse
 import itertools
 import json
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -94,16 +93,18 @@ def photos_of(cells, data: str, size: int):
     """-> function(cell) -> the photo of the cell's object and number, float32 [3,size,size]."""
     if odd := [cell.seed for cell in cells if cell.seed not in canvas.NUMBERS]:
         raise UserError(f"--data {data}: seed{odd[0]} in a file name is no photo's number, none was edited")
-    rows = sorted({(cell.object, cell.seed) for cell in cells})
-    photos = CanvasImages(data, [(canvas.PHOTO, obj) for obj, _ in rows], {n for _, n in rows}, size)
-    number = {row: i for i, row in enumerate(photos.rows)}
-    return lambda cell: photos[number[canvas.PHOTO, cell.object, cell.seed]]["image"]
+    photos = sorted({(canvas.PHOTO, cell.object) for cell in cells})
+    images = CanvasImages(data, photos, sorted({cell.seed for cell in cells}), size)
+    return lambda cell: to_tensor(images.picture((canvas.PHOTO, cell.object, cell.seed)))
 
 
-def in_batches(function, items: list, name: str) -> torch.Tensor:
-    """function(list of up to BATCH items) -> [B,D], for all items [N,D]."""
+def in_batches(function, items: list, name: str, load=None) -> torch.Tensor:
+    """function(up to BATCH items, or the stack of what `load` reads of them) -> [B,D], of all items [N,D]."""
     starts = tqdm(range(0, len(items), BATCH), desc=name, disable=None)
-    return torch.cat([function(items[start : start + BATCH]) for start in starts])
+    chunks = (items[start : start + BATCH] for start in starts)
+    with ThreadPoolExecutor() as pool:
+        batches = (torch.stack([*pool.map(load, chunk)]) if load else chunk for chunk in chunks)
+        return torch.cat([function(batch) for batch in batches])
 
 
 @torch.inference_mode()
@@ -118,25 +119,14 @@ def scores(folder: Path, clip: Clip, data: str | None) -> dict:
         prompts.append([canvas.prompt(canvas.PHOTO, cell.object) for cell in cells])
     distinct = sorted({*itertools.chain(*prompts)})
     feature = dict(zip(distinct, in_batches(clip.texts, distinct, "captions")))
-    with ThreadPoolExecutor() as pool:
-
-        def seen(chunk, load):
-            return clip.images(torch.stack(list(pool.map(load, chunk))))
-
-        features = [in_batches(partial(seen, load=load), cells, name) for name, load in sources.items()]
     captions = [torch.stack([feature[prompt] for prompt in column]) for column in prompts]
-    figures = similarities(features[0], captions[0], *features[1:], *captions[1:])
-    themes = {cell.theme: torch.tensor([c.theme == cell.theme for c in cells]) for cell in sorted(cells)}
-    return {
-        "clip": clip.digest,
-        "images": len(cells),
-        "data": data,
-        "mean": {name: float(cosines.mean()) for name, cosines in figures.items()},
-        "themes": {
-            name: {theme: float(cosines[mask].mean()) for theme, mask in themes.items()}
-            for name, cosines in figures.items()
-        },
-    }
+    features = [in_batches(clip.images, cells, name, load) for name, load in sources.items()]
+    figures = similarities(features[0], captions[0], *features[1:], *captions[1:]).items()
+    themes = sorted({cell.theme for cell in cells})
+    masks = {theme: torch.tensor([cell.theme == theme for cell in cells]) for theme in themes}
+    mean = {name: float(cosines.mean()) for name, cosines in figures}
+    means = {name: {theme: float(x[mask].mean()) for theme, mask in masks.items()} for name, x in figures}
+    return {"clip": clip.digest, "images": len(cells), "data": data, "mean": mean, "themes": means}
 
 
 def edited_data(folder: Path) -> str | None:

@@ -7,6 +7,7 @@ the unlearned model below it. The target is framed.
 """
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,20 +34,16 @@ class Layout(NamedTuple):
     lefts: dict[str, int]  # theme -> x of its column
     tops: dict[str, int]  # object -> y of its two rows
     side: int  # of an image
-
-    @property
-    def below(self) -> int:
-        """From an image of the base model down to its unlearned counterpart."""
-        return self.side + PAIR_GAP
+    below: int  # from an image of the base model down to its unlearned counterpart
 
 
 def choose(names, must, count: int) -> list[str]:
     """At most `count` of the names, in their order: those of `must`, and others evenly spread."""
-    must = [name for name in names if name in must][:count]
-    others, room = [name for name in names if name not in must], count - len(must)
-    if len(others) > room:
-        others = [others[i * len(others) // room] for i in range(room)]
-    return [name for name in names if name in must or name in others]
+    chosen = {*[name for name in names if name in must][:count]}
+    others = [name for name in names if name not in chosen]
+    room = min(count - len(chosen), len(others))
+    chosen |= {others[i * len(others) // room] for i in range(room)}
+    return [name for name in names if name in chosen]
 
 
 def arrange(protocol: Protocol, targets: list[Target], objects: int) -> Layout:
@@ -57,7 +54,7 @@ def arrange(protocol: Protocol, targets: list[Target], objects: int) -> Layout:
     step = 2 * side + PAIR_GAP + OBJECT_GAP
     chosen = choose(protocol.objects, [target.object for target in targets], objects)
     lefts = {theme: MARGIN + LABELS + i * (side + GAP) for i, theme in enumerate(themes)}
-    return Layout(lefts, {obj: HEADER + i * step for i, obj in enumerate(chosen)}, side)
+    return Layout(lefts, {obj: HEADER + i * step for i, obj in enumerate(chosen)}, side, side + PAIR_GAP)
 
 
 def panel(base: Path, answers: Path, seed: int | None = None, objects: int = 3) -> Image.Image:
@@ -73,11 +70,10 @@ def panel(base: Path, answers: Path, seed: int | None = None, objects: int = 3) 
     page = Image.new("RGB", (WIDTH, height), "white")
     names = " and ".join(" in ".join(map(canvas.spoken, filter(None, (t.object, t.style)))) for t in targets)
     write_labels(ImageDraw.Draw(page), f"{record['method'].upper()}: {names} forgotten", layout, targets)
-    for theme, left in layout.lefts.items():
-        for obj, top in layout.tops.items():
-            name = canvas.answer_name(theme, obj, seed, suffix="." + protocol.format)
-            for folder, y in ((base, top), (answers, top + layout.below)):
-                page.paste(edged(thumbnail(read_picture(folder / name), layout.side)), (left, y))
+    for (theme, left), (obj, top) in product(layout.lefts.items(), layout.tops.items()):
+        name = canvas.answer_name(theme, obj, seed, suffix="." + protocol.format)
+        for folder, y in ((base, top), (answers, top + layout.below)):
+            page.paste(edged(thumbnail(read_picture(folder / name), layout.side)), (left, y))
     for target in targets:
         draw_frame(ImageDraw.Draw(page), layout, target)
     return page
@@ -98,18 +94,17 @@ def edged(image: Image.Image) -> Image.Image:
 
 
 def write_labels(draw: ImageDraw.ImageDraw, title: str, layout: Layout, targets: list[Target]) -> None:
+    marked = {name for target in targets for name in target}
     draw.text((MARGIN, MARGIN + 26), title, INK, font(34), "ls", stroke_width=0.6)
     draw.text((MARGIN, MARGIN + 58), "same prompts, same noise; the target is framed", GREY, font(20), "ls")
     for theme, left in layout.lefts.items():
-        marked = any(target.style == theme for target in targets)
         name = "Photo" if theme == canvas.PHOTO else canvas.spoken(theme)
         where = (left + layout.side / 2, HEADER - 12)
-        write_fitting(draw, where, name, layout.side + GAP - 2, "md", MARK if marked else INK)
+        write_fitting(draw, where, name, layout.side + GAP - 2, "md", MARK if theme in marked else INK)
     right = MARGIN + LABELS - 12
     for obj, top in layout.tops.items():
-        marked = any(target.object == obj for target in targets)
         middle = top + layout.side / 2
-        write_fitting(draw, (right, middle - 12), obj, LABELS - 12, "rm", MARK if marked else INK)
+        write_fitting(draw, (right, middle - 12), obj, LABELS - 12, "rm", MARK if obj in marked else INK)
         draw.text((right, middle + 12), "base", GREY, font(17), "rm")
         draw.text((right, middle + layout.below), "unlearned", GREY, font(17), "rm")
 

@@ -18,17 +18,15 @@ TAIL = 1024  # where the marker is looked for: some programs write on after it
 def damage(file, decode: bool = False) -> str | None:
     """What is wrong with an image, a path or its bytes; None if nothing is."""
     with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
-        head = stream.read(16)
-        length = stream.seek(0, os.SEEK_END)
+        head, length = stream.read(16), stream.seek(0, os.SEEK_END)
         stream.seek(max(0, length - TAIL))
         tail = stream.read()
         if not length:
             return "empty"
-        end = next((end for start, end in ENDS.items() if head.startswith(start)), None)
-        if end is None:
-            page = head.lstrip().startswith(b"<")
-            return "a web page, not an image" if page else "not a JPEG or PNG image"
-        if end not in tail:
+        ends = [end for start, end in ENDS.items() if head.startswith(start)]
+        if not ends:
+            return "a web page, not an image" if head.lstrip().startswith(b"<") else "not a JPEG or PNG image"
+        if ends[0] not in tail:
             return "truncated (no end marker)"
         if decode:
             try:
@@ -57,8 +55,8 @@ def check_pairs(there, files_of, problems) -> None:
         likeness = looks[1:] @ looks[0].T  # [style, painting, photo]
         own = np.diagonal(likeness, axis1=1, axis2=2)
         if ((own >= likeness.max(2) - 1e-6).mean(1)).max() < 0.4:  # by chance: 0.05
-            kind = "numbers of photos and paintings seem to disagree, look at some"
-            problems[kind].append(f"{' and '.join(styles)}: {obj}")
+            text = f"{' and '.join(styles)}: {obj}"
+            problems["numbers of photos and paintings seem to disagree, look at some"].append(text)
         return
 
 

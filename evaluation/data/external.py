@@ -31,7 +31,7 @@ def read_list(path: Path = LIST) -> list[External]:
         raise UserError(f"{path}: no such file; it comes with the repository, not with an installed package")
     with open(path, newline="") as file:
         rows = [External(**row) for row in csv.DictReader(file)]
-    return [row._replace(bytes=int(row.bytes) if row.bytes else None) for row in rows]
+    return [row._replace(bytes=int(row.bytes or 0) or None) for row in rows]
 
 
 def state(row: External, folder: Path) -> tuple[str, str]:
@@ -59,10 +59,8 @@ def report(folder: str | Path, hashes: bool = False) -> None:
     for row, (what, why) in zip(rows, states):
         size = f"{row.bytes / 1e9:.2f} GB" if row.bytes else ""
         print(f"{what:8} {row.file:{width}} {size:>8}  {why or row.needed_by}")
-    if hashes:
-        for row in rows:
-            if (folder / row.file).is_file():
-                print(f"{file_digest(folder / row.file, 64)}  {row.file}")
+    for file in [row.file for row in rows if hashes and (folder / row.file).is_file()]:
+        print(f"{file_digest(folder / file, 64)}  {file}")
     count = Counter(what for what, _ in states)
     print(*(f"{count[what]} {what}" for what in ("present", "missing", "wrong")), sep=", ")
     print(f"where they are published, and who needs them: {LIST}")

@@ -24,13 +24,10 @@ def to_tensor(image: Image.Image) -> torch.Tensor:
 def prepared_size(root: str | Path, size: int) -> int | None:
     """Pixels of the copies in `root`, if evaluation.prepare made them; UserError if they are below `size`."""
     card = Path(root) / PREPARED
-    if not card.exists():
-        return None
-    if (prepared := json.loads(card.read_text())["size"]) < size:
-        raise UserError(
-            f"--data {root}: was prepared with {prepared} pixels and {size} are asked for; "
-            f"prepare another with --size {size}"
-        )
+    prepared = json.loads(card.read_text())["size"] if card.exists() else None
+    if prepared and prepared < size:
+        wrong = f"was prepared with {prepared} pixels and {size} are asked for"
+        raise UserError(f"--data {root}: {wrong}; prepare another with --size {size}")
     return prepared
 
 
@@ -42,12 +39,14 @@ class CanvasImages(torch.utils.data.Dataset):
     images; rows run over both in order, whatever the source. Train on `canvas.TRAIN`, test on `canvas.TEST`.
     An item is a dict: `theme`, `object`, `index`, and `image`, float32 [3,size,size] in [0,1].
 
-    Images are turned upright where a file says how. The published training decoded and converted them without
-    a look at that; the published JPEGs carry no orientation as far as is known, so both see the same pixels.
+    Images are turned upright where a file says how. The published training did not look at that; its JPEGs
+    carry no orientation as far as is known, so both see the same pixels.
     """
 
     def __init__(self, root: str | Path, cells, indices=canvas.TRAIN, size: int = 512):
         self.root, self.size = str(root), size
+        world, _, self.seed = self.root.partition(":")
+        self.drawn = world == "mini"
         self.rows = [(theme, obj, index) for theme, obj in cells for index in indices]
         if not self.rows:
             raise UserError(f"--data {root}: no images asked for")
@@ -56,21 +55,14 @@ class CanvasImages(torch.utils.data.Dataset):
         self.prepared = prepared_size(root, size)
         if absent := [row for row in self.rows if not self.has(row)]:
             raise UserError(
-                f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, "
-                f"first {canvas.image_path(root, *absent[0])}; "
-                "expected {style}/{object}/{number}.jpg, or 'mini' for the miniature; "
-                f"see python -m evaluation.check {root}"
+                f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, first "
+                f"{canvas.image_path(root, *absent[0])}; expected {{style}}/{{object}}/{{number}}.jpg, or "
+                f"'mini' for the miniature; see python -m evaluation.check {root}"
             )
 
     @property
-    def drawn(self) -> bool:
-        return self.root.partition(":")[0] == "mini"
-
-    @property
     def files(self) -> list[Path]:
-        """The files that the rows are read from."""
-        if self.drawn:
-            return []
+        """The files that the rows are read from, unless they are drawn."""
         return self.shards.files if self.shards else [canvas.image_path(self.root, *row) for row in self.rows]
 
     def file(self, row) -> Path | bytes:
@@ -79,15 +71,14 @@ class CanvasImages(torch.utils.data.Dataset):
 
     def has(self, row) -> bool:
         if self.shards:
-            return row in self.shards
+            return row in self.shards.place
         return self.drawn or canvas.image_path(self.root, *row).exists()
 
     def original(self, row) -> Image.Image:
         """The PIL RGB image of a row (theme, object, index) in its own size."""
         if self.drawn:
-            return mini.image(*row, seed=int(self.root.partition(":")[2] or 0))
-        path = canvas.image_path(self.root, *row)
-        return read_picture(self.shards.open(row) if self.shards else path, path)
+            return mini.image(*row, seed=int(self.seed or 0))
+        return read_picture(self.file(row), canvas.image_path(self.root, *row))
 
     def picture(self, row) -> Image.Image:
         """The same, cropped to its central square and resized."""

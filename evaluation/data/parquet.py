@@ -9,6 +9,7 @@ they were written: that holds only if the 20 lie together, so rows in any other 
 
 import io
 import re
+from collections import Counter
 from itertools import groupby
 from pathlib import Path
 
@@ -26,12 +27,12 @@ def shard_files(root: str | Path) -> list[Path]:
     """The shards in `root` or its folder `data`, in order; none if it is of another form."""
     files = sorted(Path(root).glob("*.parquet")) or sorted(Path(root, "data").glob("*.parquet"))
     count = re.search(r"-of-(\d+)\.parquet$", files[0].name) if files else None
-    if count and len(files) != int(count[1]):
+    if count and len(files) != (count := int(count[1])):
         stems = {file.name.partition("-of-")[0][-5:] for file in files}
-        first = next((i for i in range(int(count[1])) if f"{i:05}" not in stems), "unknown")
+        first = next((i for i in range(count) if f"{i:05}" not in stems), "unknown")
         raise UserError(
-            f"--data {root}: {len(files)} of {int(count[1])} parquet shards, the first missing is number "
-            f"{first}; download all of them, the numbers of the images follow from the order"
+            f"--data {root}: {len(files)} of {count} parquet shards, the first missing is number {first}; "
+            "download all of them, the numbers of the images follow from the order"
         )
     return files
 
@@ -48,7 +49,7 @@ def cell_of(caption: str) -> tuple[str, str]:
 
 def read_rows(files: list[Path]) -> list[tuple[str, str, int]]:
     """(theme, object, index) of every row, in order; reads captions and file names, never the images."""
-    captions, numbers = [], []
+    captions, numbers, folder = [], [], files[0].parent
     for file in files:
         for row in read(file, ["text", "image.path"]):
             if not isinstance(row.get("text"), str):
@@ -59,15 +60,13 @@ def read_rows(files: list[Path]) -> list[tuple[str, str, int]]:
     try:
         cells = [cell_of(caption) for caption in captions]
     except UserError as error:
-        raise UserError(f"--data {files[0].parent}: {error}") from error
+        raise UserError(f"--data {folder}: {error}") from error
     if not set(numbers) <= set(canvas.NUMBERS):  # no names, or names that number something else
-        numbers = numbers_by_place(cells, files[0].parent)
+        numbers = numbers_by_place(cells, folder)
     rows = [(*cell, number) for cell, number in zip(cells, numbers)]
     if len(set(rows)) < len(rows):
-        twice = next(row for i, row in enumerate(rows) if row in rows[:i])
-        raise UserError(
-            f"--data {files[0].parent}: {'/'.join(map(str, twice))} is there twice; use the folder form"
-        )
+        twice = "/".join(map(str, Counter(rows).most_common(1)[0][0]))
+        raise UserError(f"--data {folder}: {twice} is there twice; use the folder form")
     return rows
 
 
@@ -90,8 +89,6 @@ def read(file: Path, columns: list[str], batch: int = 64):
         for part in ParquetFile(file).iter_batches(batch, columns=columns):
             yield from part.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
         reason = str(error).splitlines()[0]
         raise UserError(f"{file}: not a readable parquet file ({reason}); download it again") from error
 
@@ -124,12 +121,7 @@ class Shards:
         table = load_dataset("parquet", data_files=[str(file) for file in files], split="train")
         self.table = table.cast_column("image", Image(decode=False))
         if len(self.table) != len(self.place):
-            raise UserError(
-                f"--data {files[0].parent}: its cached copy has other rows; empty HF_DATASETS_CACHE"
-            )
-
-    def __contains__(self, row) -> bool:
-        return row in self.place
+            raise UserError(f"--data {files[0].parent}: its cache has other rows; empty HF_DATASETS_CACHE")
 
     def open(self, row) -> io.BytesIO:
         return io.BytesIO(self.table[self.place[row]]["image"]["bytes"])

@@ -42,17 +42,15 @@ def check_drawn(data, protocol):
     """UserError if `data` is `mini` and a protocol wants real images that the miniature cannot draw."""
     if data.partition(":")[0] != "mini":
         return
-    for wanted, known in ((protocol.themes, THEMES), (protocol.objects, OBJECTS)):
-        if unknown := [name for name in wanted if name not in known]:
-            raise UserError(
-                f"--data {data}: the miniature has no {unknown[0]}, which protocol {protocol.name} compares "
-                "with real images; name the folder of the data set"
-            )
-    if protocol.size > SIZE:
-        raise UserError(
-            f"--data {data}: drawings of {SIZE} pixels are no real images for the {protocol.size} pixels of "
-            f"protocol {protocol.name}; name the folder of the data set"
-        )
+    unknown = [name for name in (*protocol.themes, *protocol.objects) if name not in (*THEMES, *OBJECTS)]
+    if unknown:
+        lack = f"the miniature has no {unknown[0]}, which protocol {protocol.name} compares with real images"
+    elif protocol.size > SIZE:
+        sizes = f"drawings of {SIZE} pixels are no real images for the {protocol.size} pixels"
+        lack = f"{sizes} of protocol {protocol.name}"
+    else:
+        return
+    raise UserError(f"--data {data}: {lack}; name the folder of the data set")
 
 
 def write_cell(root, theme, obj, per_object, seed):
@@ -66,9 +64,8 @@ def write_cell(root, theme, obj, per_object, seed):
 
 def write(root, per_object=20, seed=0):
     """Writes the whole dataset under `root`, in several processes."""
-    cells = list(product(THEMES, OBJECTS))
     with ProcessPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        jobs = [pool.submit(write_cell, root, theme, obj, per_object, seed) for theme, obj in cells]
+        jobs = [pool.submit(write_cell, root, *cell, per_object, seed) for cell in product(THEMES, OBJECTS)]
         for job in tqdm(jobs, desc="drawing", disable=None):
             job.result()
 

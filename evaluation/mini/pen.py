@@ -39,12 +39,11 @@ def smooth(points, rounds=3):
 class Pen:
     """Draws in the object's own coordinates, [-1, 1] both ways and y down, onto a canvas of 256 pixels."""
 
-    def __init__(self, image, rng, size=(0.72, 0.88), turn=4, stretch=0.06, mirror=False):
+    def __init__(self, image, rng, size, turn, mirror=False):
         self.image, self.draw = image, ImageDraw.Draw(image)
-        scale = rng.uniform(*size) * FINE / 2
-        self.sx = scale * (1 + rng.uniform(-stretch, stretch)) * (-1 if mirror and rng.random() < 0.5 else 1)
-        self.sy = scale
-        room = 0.55 * (FINE / 2 - scale)
+        self.sy = rng.uniform(*size) * FINE / 2
+        self.sx = self.sy * (1 + rng.uniform(-0.06, 0.06)) * (-1 if mirror and rng.random() < 0.5 else 1)
+        room = 0.55 * (FINE / 2 - self.sy)
         self.x, self.y = (FINE / 2 + rng.uniform(-room, room) for _ in range(2))
         angle = math.radians(rng.uniform(-turn, turn))
         self.cos, self.sin = math.cos(angle), math.sin(angle)

@@ -23,10 +23,9 @@ def tone(photo):
     return (grey - grey.min()) / max(grey.max() - grey.min(), 1)
 
 
-def outline(photo, low=26, high=80, width=3):
+def outline(photo, low, high):
     """Where the photo changes, [64, 64] in [0, 1]: largest minus smallest value nearby, in any channel."""
-    highest, lowest = (photo.filter(kind(width)) for kind in (ImageFilter.MaxFilter, ImageFilter.MinFilter))
-    change = pixels(highest) - pixels(lowest)
+    change = pixels(photo.filter(ImageFilter.MaxFilter(3))) - pixels(photo.filter(ImageFilter.MinFilter(3)))
     return np.clip((change.max(axis=2) - low) / (high - low), 0, 1)
 
 

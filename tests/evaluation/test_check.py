@@ -132,11 +132,15 @@ def test_a_wrong_folder(made, given, message, tmp_path):
 
 
 def test_the_benchmarks_own_names(tmp_path):
-    for theme in ("Rust", "Van Gogh", "Techno"):
+    for theme in ("Rust", "Van Gogh", "impressionism", "Techno"):
         (tmp_path / theme / "Waterfalls").mkdir(parents=True)
     holds, problems = check.check(tmp_path)
     assert holds == "0 images of the benchmark's 52 themes x 20 objects"  # 51 and the held-out Techno
     assert f"{tmp_path.name}/Van_Gogh: rename 'Van Gogh'?" in problems["missing folder"]
+    assert (
+        f"{tmp_path.name}/Expressionism" in problems["missing folder"]
+    )  # nearer to Impressionism, absent too
+    assert f"{tmp_path.name}/Impressionism: rename 'impressionism'?" in problems["missing folder"]
     assert f"Rust/Waterfalls: {', '.join(map(str, range(1, 21)))}" in problems["missing images"]
 
 
