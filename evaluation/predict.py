@@ -45,13 +45,11 @@ def main(argv=None):
         if judged(answers, source):
             print(f"{answers.folder}: already judged")
             continue
-        classifiers = [open_classifier(file, task, args.device) for file, task in zip(files, TASKS)]
+        classifiers = [open_classifier(file, task, device=args.device) for file, task in zip(files, TASKS)]
         for classifier, names, file in zip(classifiers, (sampled.themes, sampled.objects), files):
             check_labels(classifier, names, file, sampled)
-        suffix = "." + sampled.format
-        rows = judge(
-            answers.folder, grid(sampled), *classifiers, args.batch, args.device, suffix, args.workers
-        )
+        options = {"batch": args.batch, "device": args.device, "workers": args.workers}
+        rows = judge(answers.folder, grid(sampled), *classifiers, suffix="." + sampled.format, **options)
         write_predictions(answers.folder, rows, source)
         style = fmean(row.theme == row.theme_seen for row in rows)
         shape = fmean(row.object == row.object_seen for row in rows)

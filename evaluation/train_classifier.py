@@ -23,10 +23,10 @@ from tqdm import tqdm
 from evaluation import canvas
 from evaluation.core.checkpoint import Checkpoint
 from evaluation.core.config import override
-from evaluation.core.errors import Finished, UserError, closest, command
+from evaluation.core.errors import Finished, UserError, closest, command, refused
 from evaluation.core.files import digest
 from evaluation.data.images import CanvasImages
-from evaluation.judges.classifier import TASKS, Classifier, load_backbone, metadata
+from evaluation.judges.classifier import TASKS, UNFIT, Classifier, load_backbone, metadata
 from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
 from evaluation.mini import dataset as mini
 
@@ -45,12 +45,12 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
         raise UserError(f"--settings {name}: no such settings; {closest(name, shipped)}")
     settings = OmegaConf.load(path)
     sections = {key: settings.pop(key, {}) for key in TASKS}
-    merged = OmegaConf.merge(settings, sections[task])
-    settings = OmegaConf.to_container(override(merged, list(overrides)))
+    settings = OmegaConf.to_container(override(OmegaConf.merge(settings, sections[task]), overrides))
     for key, known in NAMES.items():
-        if not isinstance(settings[key], list) and settings[key] not in known:
-            raise UserError(f"{key}={settings[key]}: expected mini, all, or a list of names")
-        settings[key] = list(settings[key] if isinstance(settings[key], list) else known[settings[key]])
+        if not isinstance(names := settings[key], list):
+            if names not in known:
+                raise UserError(f"{key}={names}: expected mini, all, or a list of names")
+            settings[key] = list(known[names])
     return settings
 
 
@@ -58,12 +58,8 @@ def new_classifier(task: str, settings: dict) -> Classifier:
     """Seeded weights, or those of `init` under a seeded head."""
     torch.manual_seed(settings["seed"])
     labels = settings["themes" if task == "style" else "objects"]
-    shape = (settings[key] for key in ("model", "arguments", "mean", "std"))
-    try:
-        classifier = Classifier(task, labels, *shape)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"model and arguments: timm builds no such network ({reason})") from error
+    with refused("model and arguments: timm builds no such network", *UNFIT):
+        classifier = Classifier(task, labels, *(settings[k] for k in ("model", "arguments", "mean", "std")))
     if settings["init"]:
         load_backbone(classifier, settings["init"])
     return classifier
@@ -127,13 +123,6 @@ def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
     return result
 
 
-def finished(out: Path, identity: str) -> bool:
-    """Whether `out` is the result of this very command; raises UserError if it is another's."""
-    if out.exists() and metadata(out).get("identity") != identity:
-        raise UserError(f"--out {out}: made with other settings or data; remove it or rename --out")
-    return out.exists()
-
-
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser("python -m evaluation.train_classifier", description="Trains a judge.")
@@ -150,7 +139,9 @@ def main(argv=None):
     if args.out.suffix != ".safetensors":
         raise UserError(f"--out {args.out}: expected a name that ends in .safetensors")
     identity = digest([args.task, settings, args.data, args.per_object, args.test_data])
-    if finished(args.out, identity):
+    if args.out.exists():
+        if metadata(args.out).get("identity") != identity:
+            raise UserError(f"--out {args.out}: made with other settings or data; remove it or rename --out")
         raise Finished(f"{args.out}: already trained")
     classifier = new_classifier(args.task, settings)
     names = settings["themes"], settings["objects"]

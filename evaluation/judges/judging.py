@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from evaluation import canvas, protocol
-from evaluation.answers.answer_set import AnswerSet, Cell, grid, protocol_of, read_manifest
+from evaluation.answers.answer_set import AnswerSet, Cell, grid, image_paths, protocol_of, read_manifest
 from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import PREDICTIONS, Prediction, read_predictions
 from evaluation.core.errors import UserError
@@ -23,6 +23,9 @@ MINI = ("checkpoints/mini/style_classifier.safetensors", "checkpoints/mini/objec
 PUBLISHED = ("checkpoints/style50.pth", "checkpoints/style50_cls.pth")
 
 
+open_classifier = functools.cache(load_classifier)
+
+
 class AnswerFolder(NamedTuple):
     """A complete answer set and where it is from."""
 
@@ -31,26 +34,15 @@ class AnswerFolder(NamedTuple):
     origin: dict  # protocol, base model and run, as the predictions will quote them
 
 
-def image_paths(folder: str | Path, cells, suffix: str) -> list[Path]:
-    return [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
-
-
 def judge(
-    folder: str | Path,
-    cells: list[Cell],
-    style_classifier: Classifier,
-    object_classifier: Classifier,
-    batch: int = 64,
-    device: str = "cpu",
-    suffix: str = ".png",
-    workers: int = 4,
+    folder, cells: list[Cell], *classifiers: Classifier, batch=64, device="cpu", suffix=".png", workers=4
 ) -> list[Prediction]:
-    """What both classifiers, already on `device`, see in the image of every cell; a row for each.
+    """What the style and the object classifier, both on `device`, see in the image of every cell: its row.
 
     Raises UserError for an unreadable image or an output that is no number; every name in `cells` must be a
     label.
     """
-    classifiers, rows, paths = (style_classifier, object_classifier), [], image_paths(folder, cells, suffix)
+    rows, paths = [], [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
     load = functools.partial(load_image, sides={classifier.size for classifier in classifiers})
     with ThreadPoolExecutor(workers) as pool, torch.inference_mode():
         ahead = [pool.submit(load, path) for path in paths[:batch]]
@@ -101,7 +93,7 @@ def open_folder(folder: str | Path, name: str | None) -> AnswerFolder:
     sampled = protocol.load(name) if bare else protocol_of(folder)
     if name and sampled.hash != protocol.load(name).hash:
         raise UserError(f"--protocol {name}: {folder}/{MANIFEST} names protocol {sampled.name}; leave it out")
-    check_complete(folder, sampled, ours=not bare and read_manifest(folder)["model"])
+    image_paths(folder, sampled)
     if bare:
         AnswerSet(folder, sampled, model=None)  # from now on an answer set like ours, of an unknown model
     manifest = read_manifest(folder)
@@ -109,34 +101,17 @@ def open_folder(folder: str | Path, name: str | None) -> AnswerFolder:
     return AnswerFolder(folder, sampled, origin | {"model": manifest["model"], "run": manifest["run"]})
 
 
-def check_complete(folder: Path, sampled: protocol.Protocol, ours: bool) -> None:
-    """UserError if images are missing. Only `ours` are sampled again, never mixed with another model's."""
-    paths = image_paths(folder, grid(sampled), "." + sampled.format)
-    if not (missing := [path for path in paths if not path.exists()]):
-        return
-    advice = "put them there, made by the same model as the others"
-    if others := sorted(folder.glob(f"{missing[0].stem}.*")):
-        advice = f"{others[0].suffix} images lie there, but protocol {sampled.name} says .{sampled.format}; "
-        advice += "convert them, or name a protocol with their format"
-    elif ours:
-        advice = "go on with: python -m machine_unlearning.sample, as it began"
-    raise UserError(
-        f"{folder}: {len(missing)} of {len(paths)} images are missing, first {missing[0].name}; {advice}"
-    )
-
-
 def judged(answers: AnswerFolder, source: dict) -> bool:
     """Whether the folder's predictions are of these very images, by these very classifiers. By what they were
     made may differ."""
-    if not (answers.folder / PREDICTIONS).exists():
+    folder, sampled = answers.folder, answers.protocol
+    if not (folder / PREDICTIONS).exists():
         return False
-    rows, before = read_predictions(answers.folder)
-    cells = grid(answers.protocol)
-    if before | {"made_with": source["made_with"]} != source or [row[:3] for row in rows] != cells:
+    rows, before = read_predictions(folder)
+    if before | {"made_with": source["made_with"]} != source or [row[:3] for row in rows] != grid(sampled):
         return False
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(file_digest, image_paths(answers.folder, cells, "." + answers.protocol.format))
-        return [row.sha256 for row in rows] == list(digests)
+        return [row.sha256 for row in rows] == list(pool.map(file_digest, image_paths(folder, sampled)))
 
 
 def find_files(sampled: protocol.Protocol, given) -> list[str]:
@@ -152,11 +127,6 @@ def find_files(sampled: protocol.Protocol, given) -> list[str]:
             hint = "" if file in given else f"; {hint}"
             raise UserError(f"--{task}-classifier {file}: no such file{hint}")
     return files
-
-
-@functools.cache
-def open_classifier(path: str, task: str, device: str) -> Classifier:
-    return load_classifier(path, task, device=device)
 
 
 def check_labels(classifier: Classifier, names, path: str, sampled) -> None:

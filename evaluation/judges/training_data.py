@@ -16,9 +16,7 @@ class Labelled(Dataset):
 
     def __init__(self, images: CanvasImages, themes: list[str], objects: list[str], size: int):
         self.images, self.size = images, size
-        self.labels = torch.tensor(
-            [(themes.index(theme), objects.index(obj)) for theme, obj, _ in images.rows]
-        )
+        self.labels = torch.tensor([(themes.index(t), objects.index(o)) for t, o, _ in images.rows])
 
     def __len__(self) -> int:
         return len(self.images.rows)
