@@ -34,9 +34,7 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
         if key == "protocol" and value and there:
             value, there = value["hash"], there["hash"]
         if value != there:
-            raise UserError(
-                f"--out {folder}: holds {holds} of another {key}; choose another or remove this one"
-            )
+            raise UserError(f"--out {folder}: holds {holds} of another {key}; choose another or remove this")
     return manifest
 
 

@@ -33,12 +33,10 @@ def device_name(device: torch.device) -> str:
 
 def commit() -> str | None:
     """The code's git commit, with `+` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
+    options = {"cwd": Path(__file__).parent, "text": True, "stderr": subprocess.DEVNULL}
 
     def git(*words):
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
+        return subprocess.check_output(["git", *words], **options).strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")

@@ -67,8 +67,7 @@ def read_weights(path: Path) -> dict:
 
 def inception(path: Path, device: str):
     """torch-fidelity's 2,048 features. It unpickles the file it is given, so it is given a clean copy."""
-    copy = io.BytesIO()
-    torch.save(read_weights(path), copy)
+    torch.save(read_weights(path), copy := io.BytesIO())
     copy.seek(0)
     with refused(f"--weights {path}: not the weights of torch-fidelity's Inception", RuntimeError):
         model = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=copy)

@@ -34,8 +34,7 @@ def read_distances(folder: str | Path, images: str | None = None) -> dict | None
 
     Raises UserError for a damaged file, and for one of other images than those whose digest is given.
     """
-    path = Path(folder) / FID
-    if not path.exists():
+    if not (path := Path(folder) / FID).exists():
         return None
     try:
         content = json.loads(path.read_text())
