@@ -5,10 +5,7 @@
 What was unlearned is left out of both sets: beside a run, its target; of a base model's images first nothing,
 then every target of the protocol, since its row in a table leaves out what a method's row leaves out.
 `fid.json` holds the values by what is left out, and their origin: network, contents of the real images (not
-where they lie), protocol, and the images measured, so that values of earlier images are known by it.
-
-FID is given from 2,048 images of either kind (in the miniature from 128), KID from two of every cell.
-Features are computed once per image and kept.
+where they lie), protocol, and the images measured. Features are computed once per image and kept.
 """
 
 import argparse
@@ -95,7 +92,8 @@ def sentence(key: str, value: dict, extractor: str) -> str:
 def main(argv=None):
     counts = ", ".join(f"{count} ({name})" for name, count in FEWEST.items())
     about = f"FID, from {counts} real and generated images, and KID, from two of every cell."
-    left = "left out, may be repeated (default: what its run unlearned; without: nothing, then every class)"
+    left = "what is left out, may be repeated (default: what its run unlearned; without a run, nothing, then "
+    left += "every style and object)"
     data = "real images: folder {theme}/{object}/{n}.jpg, parquet shards, or mini; copies that prepare made "
     data += "are taken but marked, and compare with no value of the originals"
     parser = argparse.ArgumentParser("python -m evaluation.fid", description=about)

@@ -17,8 +17,9 @@ from evaluation.answers.answer_set import protocol_of, read_manifest
 from evaluation.core.environment import made_with
 from evaluation.core.errors import UserError, command
 from evaluation.core.record import RECORD, now, read_record, write_record
-from evaluation.judges.judging import AnswerFolder, open_folder
+from evaluation.judges.judging import open_folder
 from evaluation.metrics.figures import check_targets
+from evaluation.protocol import Protocol
 from evaluation.reporting.collect import BASE
 
 
@@ -34,14 +35,14 @@ def check_folder(run: Path, method: str, target: str) -> None:
         raise UserError(f"{run}: holds a run of this project; choose another folder")
 
 
-def check_answers(answers: AnswerFolder, base: Path | None) -> None:
+def check_answers(folder: Path, protocol: Protocol, base: Path | None) -> None:
     """UserError if a run of ours made them, or if they are no counterpart of `base`."""
-    sampled = f"{answers.folder}: sampled from"
-    if run := answers.origin["run"]:
+    sampled, manifest = f"{folder}: sampled from", read_manifest(folder)
+    if run := manifest["run"]:
         raise UserError(f"{sampled} a run of {run['method']}, which has a record")
-    if base and (read_manifest(base)["run"] is not None or protocol_of(base).hash != answers.protocol.hash):
-        raise UserError(f"--base {base}: not a base model's answer set of protocol {answers.protocol.name}")
-    if base and answers.origin["model"] == read_manifest(base)["model"]:
+    if base and (read_manifest(base)["run"] is not None or protocol_of(base).hash != protocol.hash):
+        raise UserError(f"--base {base}: not a base model's answer set of protocol {protocol.name}")
+    if base and manifest["model"] == read_manifest(base)["model"]:
         raise UserError(f"{sampled} the model of --base {base}, so nothing was unlearned")
 
 
@@ -69,9 +70,9 @@ def main(argv=None):
     method, target = args.method or run.parent.name, args.target or run.name
     targets = canvas.parse_targets(target)
     check_folder(run, method, target)
-    answers = open_folder(run / "answers", args.protocol)
-    check_answers(answers, args.base)
-    check_targets(targets, answers.protocol)
+    protocol = open_folder(run / "answers", args.protocol)
+    check_answers(run / "answers", protocol, args.base)
+    check_targets(targets, protocol)
     record = {"method": method, "target": target, "variant": "foreign", "settings": {}, "seed": None}
     record |= {"foreign": True, "model_path": None, "data": None, "from": None, "finished": now()}
     record |= {

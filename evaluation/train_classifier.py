@@ -107,19 +107,15 @@ def train(classifier: Classifier, data, settings: dict, device: str, checkpoint:
 @torch.no_grad()
 def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
     """How many of the images get their label, 0 to 1: `total`, and of every theme and every object."""
-    hits = []
+    seen, task = [], TASKS.index(classifier.task)
     loader = DataLoader(data, batch_size=settings["batch"], num_workers=settings["workers"])
-    for images, labels in tqdm(loader, desc="held out", disable=None):
-        seen = classifier(images.to(device).float().div(255)).argmax(1).cpu()
-        hits.append(torch.column_stack([labels, seen == labels[:, TASKS.index(classifier.task)]]))
-    hits = torch.cat(hits)
-
-    def mean(rows):
-        return round(rows[:, 2].float().mean().item(), 4)
-
-    result = {"images": len(hits), "total": mean(hits)}
-    for column, key in enumerate(NAMES):
-        result[key] = {name: mean(hits[hits[:, column] == i]) for i, name in enumerate(settings[key])}
+    for images, _ in tqdm(loader, desc="held out", disable=None):
+        seen.append(classifier(images.to(device).float().div(255)).argmax(1).cpu())
+    right = (torch.cat(seen) == data.labels[:, task]).float()
+    result = {"images": len(data), "total": round(right.mean().item(), 4)}
+    for label, key in zip(data.labels.T, NAMES):
+        means = [right[label == i].mean().item() for i in range(len(settings[key]))]
+        result[key] = {name: round(mean, 4) for name, mean in zip(settings[key], means)}
     return result
 
 

@@ -110,7 +110,7 @@ class Run:
             "model": self.model,
             "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
             "peak_memory_bytes": cost.peak_memory(self.device),
-            "stored_bytes": cost.stored(self.out),
+            "stored_bytes": sum(path.stat().st_size for path in self.out.glob("*.safetensors")),
             "finished": now(),
         }
         write_record(self.out, record | made_with(self.device) | {"threads": torch.get_num_threads()})

@@ -9,6 +9,7 @@ published `.pth` files, whose labels follow from the number of outputs. Nothing 
 import itertools
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,10 +109,8 @@ def load_classifier(path: str | Path, task: str, labels=None, device="cpu", argu
     """
     if not Path(path).exists():
         raise UserError(f"{path}: no such file; a classifier of the {task} task was expected")
-    if is_pickle(path):
-        about, weights = _read_published(path, task, labels, arguments or {})
-    else:
-        about, weights = _read_ours(path, task, labels)
+    read = partial(_read_published, arguments=arguments or {}) if is_pickle(path) else _read_ours
+    about, weights = read(path, task, labels)
     with refused(f"{path}: its weights do not fit the network that it names", *UNFIT):
         classifier = Classifier(**about)
         classifier.vit.load_state_dict(weights)

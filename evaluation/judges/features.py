@@ -1,16 +1,16 @@
-"""What a network sees in an image: the features whose distributions FID compares
+"""What a network sees in an image: the features whose distributions FID compares, computed once and kept
 
     inception    the network of the usual FID, TensorFlow's Inception of 2015, with its own resize
     torchvision  ImageNet Inception as the official script uses it: resized twice, normalised twice
     classifier   the miniature's style and object classifiers, side by side
 
-Each is a function from PIL RGB images to features [B,width]. Weights are local files, read safely. Features
-are computed once per image and kept on disk.
+Each is a function from PIL RGB images to features [B,width]. Weights are local files, read safely.
 """
 
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -41,9 +41,8 @@ def load_extractor(name: str, files: list[Path], device: str | None = None):
 
     `device` None takes a GPU if there is one.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loaders = {"inception": inception, "torchvision": torchvision, "classifier": classifier}
-    extract = loaders[name](*files, device=device)
+    extract = loaders[name](*files, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def features(pictures) -> np.ndarray:
         with torch.inference_mode():
@@ -87,12 +86,9 @@ def torchvision(path: Path, device: str):
 
 def twice_resized(pictures) -> torch.Tensor:
     """Images -> [B,3,299,299] in [0,1]: to 512 pixels and whole grey levels, then 299, not antialiased."""
-    at_512 = [_resize(pixels([picture]).float(), 512).round() for picture in pictures]
-    return _resize(torch.cat(at_512) / 255, 299)
-
-
-def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    resize = partial(F.interpolate, mode="bilinear", align_corners=False)
+    at_512 = [resize(pixels([picture]).float(), (512, 512)).round() for picture in pictures]
+    return resize(torch.cat(at_512) / 255, (299, 299))
 
 
 def classifier(*paths: Path, device: str):

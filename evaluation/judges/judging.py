@@ -3,13 +3,12 @@
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
 from evaluation import canvas, protocol
-from evaluation.answers.answer_set import AnswerSet, Cell, grid, image_paths, protocol_of, read_manifest
+from evaluation.answers.answer_set import AnswerSet, Cell, grid, image_paths, protocol_of
 from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import PREDICTIONS, Prediction, read_predictions
 from evaluation.core.errors import UserError
@@ -26,14 +25,6 @@ PUBLISHED = ("checkpoints/style50.pth", "checkpoints/style50_cls.pth")
 open_classifier = functools.cache(load_classifier)
 
 
-class AnswerFolder(NamedTuple):
-    """A complete answer set and where it is from."""
-
-    folder: Path
-    protocol: protocol.Protocol
-    origin: dict  # protocol, base model and run, as the predictions will quote them
-
-
 def judge(
     folder, cells: list[Cell], *classifiers: Classifier, batch=64, device="cpu", suffix=".png", workers=4
 ) -> list[Prediction]:
@@ -45,12 +36,11 @@ def judge(
     rows, paths = [], [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
     load = functools.partial(load_image, sides={classifier.size for classifier in classifiers})
     with ThreadPoolExecutor(workers) as pool, torch.inference_mode():
-        ahead = [pool.submit(load, path) for path in paths[:batch]]
+        ahead = pool.map(load, paths[:batch])
         for start in tqdm(range(0, len(cells), batch), desc=str(folder), disable=None):
-            loaded, hashes = zip(*(future.result() for future in ahead))
+            loaded, hashes = zip(*ahead)
             here, after = slice(start, start + batch), slice(start + batch, start + 2 * batch)
-            # the next batch is decoded while the networks look at this one
-            ahead = [pool.submit(load, path) for path in paths[after]]
+            ahead = pool.map(load, paths[after])  # decoded while the networks look at this batch
             verdicts = []
             for classifier, column in zip(classifiers, ("theme", "object")):
                 pixels = torch.stack([image[classifier.size] for image in loaded]).to(device).float().div(255)
@@ -64,8 +54,7 @@ def judge(
 def verdict(classifier: Classifier, pixels: torch.Tensor, asked, paths) -> list[tuple[str, float, float]]:
     """[B,3,size,size] in [0,1] -> B times: label seen, probability of the label asked for, of that seen.
     Raises UserError with the first of the B `paths` whose outputs are not finite."""
-    number = {label: i for i, label in enumerate(classifier.labels)}
-    logits = classifier(pixels)
+    logits, labels = classifier(pixels), classifier.labels
     for path, finite in zip(paths, logits.isfinite().all(1).tolist()):
         if not finite:
             raise UserError(
@@ -74,8 +63,8 @@ def verdict(classifier: Classifier, pixels: torch.Tensor, asked, paths) -> list[
             )
     probs = logits.softmax(1).cpu()
     top, seen = probs.max(1)
-    wanted = probs[torch.arange(len(probs)), [number[label] for label in asked]]
-    return [(classifier.labels[i], p, t) for i, p, t in zip(seen.tolist(), wanted.tolist(), top.tolist())]
+    wanted = probs[torch.arange(len(probs)), [labels.index(label) for label in asked]]
+    return [(labels[i], p, t) for i, p, t in zip(seen.tolist(), wanted.tolist(), top.tolist())]
 
 
 def load_image(path: Path, sides: set[int]) -> tuple[dict, str]:
@@ -85,9 +74,10 @@ def load_image(path: Path, sides: set[int]) -> tuple[dict, str]:
     return {side: preprocess(image, side) for side in sides}, file_digest(content)
 
 
-def open_folder(folder: str | Path, name: str | None) -> AnswerFolder:
-    """The complete answer set in a folder; `name`: the protocol of one without manifest. Raises UserError."""
-    folder, bare = Path(folder), not (Path(folder) / MANIFEST).exists()
+def open_folder(folder: Path, name: str | None) -> protocol.Protocol:
+    """The protocol of the complete answer set in a folder; one without manifest becomes a set of protocol
+    `name` and an unknown model. Raises UserError."""
+    bare = not (folder / MANIFEST).exists()
     if bare and not name:
         raise UserError(f"{folder}: no {MANIFEST}; name what it was sampled with, such as --protocol canvas")
     sampled = protocol.load(name) if bare else protocol_of(folder)
@@ -95,16 +85,12 @@ def open_folder(folder: str | Path, name: str | None) -> AnswerFolder:
         raise UserError(f"--protocol {name}: {folder}/{MANIFEST} names protocol {sampled.name}; leave it out")
     image_paths(folder, sampled)
     if bare:
-        AnswerSet(folder, sampled, model=None)  # from now on an answer set like ours, of an unknown model
-    manifest = read_manifest(folder)
-    origin = {"protocol": {"name": sampled.name, "hash": sampled.hash}}
-    return AnswerFolder(folder, sampled, origin | {"model": manifest["model"], "run": manifest["run"]})
+        AnswerSet(folder, sampled, model=None)
+    return sampled
 
 
-def judged(answers: AnswerFolder, source: dict) -> bool:
-    """Whether the folder's predictions are of these very images, by these very classifiers. By what they were
-    made may differ."""
-    folder, sampled = answers.folder, answers.protocol
+def judged(folder: Path, sampled: protocol.Protocol, source: dict) -> bool:
+    """Whether the predictions are of these very images and classifiers. By what they were made may differ."""
     if not (folder / PREDICTIONS).exists():
         return False
     rows, before = read_predictions(folder)
@@ -132,7 +118,6 @@ def find_files(sampled: protocol.Protocol, given) -> list[str]:
 def check_labels(classifier: Classifier, names, path: str, sampled) -> None:
     """UserError if one of the names, of a protocol, is not a label."""
     if unknown := [name for name in names if name not in classifier.labels]:
-        raise UserError(
-            f"--{classifier.task}-classifier {path}: does not know {unknown[0]} and {len(unknown) - 1} other "
-            f"names of protocol {sampled.name}; give a file that was trained on them"
-        )
+        names = f"{unknown[0]} and {len(unknown) - 1} other names of protocol {sampled.name}"
+        flag = f"--{classifier.task}-classifier {path}"
+        raise UserError(f"{flag}: does not know {names}; give a file that was trained on them")
