@@ -18,11 +18,7 @@ from evaluation.core.errors import UserError, closest, command
 from evaluation.core.files import digest
 
 FOLDER = Path(__file__).parent / "protocols"
-EVERYTHING = {  # what `all` stands for
-    "themes": canvas.THEMES,
-    "objects": canvas.OBJECTS,
-    "targets": canvas.STYLES + canvas.OBJECTS,
-}
+EVERYTHING = {"themes": canvas.THEMES, "objects": canvas.OBJECTS, "targets": canvas.STYLES + canvas.OBJECTS}
 CHOICES = {
     "themes": canvas.THEMES + canvas.UNUSED_STYLES,
     "objects": canvas.OBJECTS,
@@ -132,10 +128,7 @@ def from_manifest(content: dict, source: str, kind=Protocol):
 
 
 def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING):
-    """The protocol of that name, or the one in that YAML file; raises UserError.
-
-    `everything`: what `all` stands for in a setting.
-    """
+    """The protocol of that name or in that YAML file; `everything`: what `all` stands for; or UserError."""
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
         shipped = sorted(p.stem for p in folder.glob("*.yaml"))

@@ -1,7 +1,7 @@
 """An answer set: one image for every (theme, object, seed) of a protocol, and a manifest of what made them.
 
 Images are drawn in fixed blocks of the grid, so that a resumed or shared job feeds the network exactly the
-batches an uninterrupted one would. Several processes may fill one folder: each block is claimed by a file.
+batches an uninterrupted one would.
 """
 
 import json
@@ -29,9 +29,7 @@ def grid(protocol: Protocol) -> list[Cell]:
 def read_manifest(folder: str | Path) -> dict:
     path = Path(folder) / MANIFEST
     if not path.exists():
-        raise UserError(
-            f"{folder}: no {MANIFEST}, so not an answer set; make one with machine_unlearning.sample"
-        )
+        raise UserError(f"{folder}: no {MANIFEST}, so no answer set; make one with machine_unlearning.sample")
     return json.loads(path.read_text())
 
 
@@ -94,6 +92,6 @@ def target_of(folder: str | Path, asked: str | None = None) -> str | None:
     made = json.loads(path.read_text())["target"]
     if asked and set(canvas.parse_targets(asked)) != set(canvas.parse_targets(made)):
         raise UserError(
-            f"--target {asked}: {path} says that {made} was unlearned; leave --target out or correct it"
+            f"--target {asked}: {path} says that {made} was unlearned; correct --target or omit it"
         )
     return made

@@ -2,8 +2,8 @@
 
     logits = head(pool(ViT((image - mean) / std)))        image in [0,1], resized to a square, ratio not kept
 
-Two kinds of file are read: ours (safetensors, whose metadata says task, labels and architecture) and the
-published `.pth` files, whose labels follow from the number of outputs. Nothing is ever downloaded.
+Files are ours (safetensors, whose metadata says task, labels and architecture) or the published `.pth`, whose
+labels follow from the number of outputs. Nothing is ever downloaded.
 """
 
 import itertools
@@ -143,9 +143,8 @@ def metadata(path: str | Path) -> dict:
 def _read_ours(path, task, labels):
     about = metadata(path)
     if about["task"] != task:
-        raise UserError(
-            f"{path}: a classifier of the {about['task']} task; one of the {task} task was expected"
-        )
+        made = f"a classifier of the {about['task']} task"
+        raise UserError(f"{path}: {made}; one of the {task} task was expected")
     if labels is not None and list(labels) != about["labels"]:
         has, wanted = (f"{len(names)} ({', '.join(names[:3])} ...)" for names in (about["labels"], labels))
         raise UserError(f"{path}: a classifier of other labels; it has {has}, expected {wanted}")

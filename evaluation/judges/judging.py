@@ -21,7 +21,6 @@ from evaluation.mini.objects import SIZE as MINI_SIZE
 MINI = ("checkpoints/mini/style_classifier.safetensors", "checkpoints/mini/object_classifier.safetensors")
 PUBLISHED = ("checkpoints/style50.pth", "checkpoints/style50_cls.pth")
 
-
 open_classifier = functools.cache(load_classifier)
 
 
@@ -30,8 +29,7 @@ def judge(
 ) -> list[Prediction]:
     """What the style and the object classifier, both on `device`, see in the image of every cell: its row.
 
-    Raises UserError for an unreadable image or an output that is no number; every name in `cells` must be a
-    label.
+    Every name in `cells` must be a label. Raises UserError for an unreadable image, an output not finite.
     """
     rows, paths = [], [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
     load = functools.partial(load_image, sides={classifier.size for classifier in classifiers})
@@ -55,12 +53,11 @@ def verdict(classifier: Classifier, pixels: torch.Tensor, asked, paths) -> list[
     """[B,3,size,size] in [0,1] -> B times: label seen, probability of the label asked for, of that seen.
     Raises UserError with the first of the B `paths` whose outputs are not finite."""
     logits, labels = classifier(pixels), classifier.labels
-    for path, finite in zip(paths, logits.isfinite().all(1).tolist()):
-        if not finite:
-            raise UserError(
-                f"{path}: the {classifier.task} classifier answers with NaN or infinity; its file is damaged "
-                f"or no judge, name another with --{classifier.task}-classifier"
-            )
+    if bad := [path for path, finite in zip(paths, logits.isfinite().all(1).tolist()) if not finite]:
+        odd = (
+            f"the {classifier.task} classifier answers with NaN or infinity; its file is damaged or no judge"
+        )
+        raise UserError(f"{bad[0]}: {odd}, name another with --{classifier.task}-classifier")
     probs = logits.softmax(1).cpu()
     top, seen = probs.max(1)
     wanted = probs[torch.arange(len(probs)), [labels.index(label) for label in asked]]
