@@ -5,10 +5,7 @@
 What was unlearned is left out of both sets: beside a run, its target; of a base model's images first nothing,
 then every target of the protocol, since its row in a table leaves out what a method's row leaves out.
 `fid.json` holds the values by what is left out, and their origin: network, contents of the real images (not
-where they lie), protocol, and the images measured, so that values of earlier images are known by it.
-
-FID is given from 2,048 images of either kind (in the miniature from 128), KID from two of every cell.
-Features are computed once per image and kept.
+where they lie), protocol, and the images measured. Features are computed once per image and kept.
 """
 
 import argparse
@@ -39,9 +36,7 @@ def kept(cells, targets: list[canvas.Target]) -> np.ndarray:
 def choices(folder: Path, asked: list[str], protocol: Protocol) -> dict[str, list[canvas.Target]]:
     """What is left out of an answer set, in turn, by its name in `fid.json`; raises UserError."""
     made = target_of(folder)
-    classes = [name for name in (*protocol.themes, *protocol.objects) if name != canvas.PHOTO]
-    texts = [made] if made else ["", *classes]
-    texts = [target_of(folder, text) for text in asked] or texts
+    texts = [target_of(folder, text) for text in asked] or ([made] if made else ["", *protocol.everything])
     parsed = [canvas.parse_targets(text) if text else [] for text in texts]
     for targets in parsed:
         check_targets(targets, protocol)
@@ -61,16 +56,15 @@ def measure(folder: Path, asked: list[str], data: str, files: list[Path], device
     real = features.real_features(images, protocol, weights, extractor, cache)
     origin = {"extractor": name, "weights": weights, "data": data, "data_digest": real.digest}
     origin |= {"protocol": protocol.hash, "images": generated.digest}
-    origin |= {"prepared": images.prepared} if images.prepared else {}
+    if images.prepared:
+        origin["prepared"] = images.prepared
     content = {"origin": origin, "values": known_values(folder, origin), "made_with": made_with(device)}
     if new := [key for key in left_out if key not in content["values"]]:
         cells = list(product(protocol.themes, protocol.objects))
         masks = np.array([kept(cells, left_out[key]) for key in new])
-        by_cell = (  # the grid has seed after seed
-            real.array.reshape(len(cells), len(protocol.fid_images), -1),
-            generated.array.reshape(len(protocol.seeds), len(cells), -1).swapaxes(0, 1),
-        )
-        content["values"] |= dict(zip(new, distances(*by_cell, masks, FEWEST[name])))
+        theirs = real.array.reshape(len(cells), len(protocol.fid_images), -1)
+        ours = generated.array.reshape(len(protocol.seeds), len(cells), -1).swapaxes(0, 1)  # seed after seed
+        content["values"] |= dict(zip(new, distances(theirs, ours, masks, FEWEST[name])))
     return content, new
 
 
@@ -88,41 +82,27 @@ def sentence(key: str, value: dict, extractor: str) -> str:
     """What the command prints of a value."""
     counts = f"{value['real_images']} real, {value['generated_images']} generated images"
     fewest = min(value["real_images"], value["generated_images"])
-    fid = f"not given: {fewest} images, at least {FEWEST[extractor]} are needed"
-    fid = f"{value['fid']:.2f}" if "fid" in value else fid
+    few = f"not given: {fewest} images, at least {FEWEST[extractor]} are needed"
+    fid = f"{value['fid']:.2f}" if "fid" in value else few
     kid = f"{value['kid']:.5f} ±{value['kid_std']:.5f}" if "kid" in value else "not given"
     return f"FID {fid}; KID {kid}  ({extractor}, {counts}, {f'without {key}' if key else 'nothing left out'})"
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.fid",
-        description="FID and KID of an answer set. FID is given from "
-        + ", ".join(f"{count} ({name})" for name, count in FEWEST.items())
-        + " real and generated images; KID, unbiased and with its standard error, from two of every cell.",
-    )
+    counts = ", ".join(f"{count} ({name})" for name, count in FEWEST.items())
+    about = f"FID, from {counts} real and generated images, and KID, from two of every cell."
+    left = "what is left out, may be repeated (default: what its run unlearned; without a run, nothing, then "
+    left += "every style and object)"
+    data = "real images: folder {theme}/{object}/{n}.jpg, parquet shards, or mini; copies that prepare made "
+    data += "are taken but marked, and compare with no value of the originals"
+    parser = argparse.ArgumentParser("python -m evaluation.fid", description=about)
     parser.add_argument("answers", type=Path, help="folder of the answer set")
-    parser.add_argument(
-        "--target",
-        action="append",
-        default=[],
-        help="what is left out, may be repeated (default: what the run beside it unlearned; without a run, "
-        "nothing, then every style and object)",
-    )
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="real images: folder {theme}/{object}/{n}.jpg, parquet shards, or mini; copies made by "
-        "evaluation.prepare are taken but marked, and compare with no value of the originals",
-    )
-    parser.add_argument(
-        "--weights", nargs="+", metavar="FILE", help="of the protocol's extractor (default: checkpoints/)"
-    )
+    parser.add_argument("--target", action="append", default=[], help=left)
+    parser.add_argument("--data", required=True, help=data)
+    parser.add_argument("--weights", nargs="+", metavar="FILE", help="the extractor's, else in checkpoints/")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument(
-        "--cache", type=Path, default=Path("runs/cache"), help="features of real images are kept here"
-    )
+    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="for features of real images")
     args = parser.parse_args(argv)
     no_tf32()
     files = [Path(file) for file in args.weights or WEIGHTS[protocol_of(args.answers).fid_extractor]]

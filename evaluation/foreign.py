@@ -10,16 +10,16 @@ from a whole model, by machine_unlearning.sample. The record.json says what is k
 import argparse
 import math
 import re
-import time
 from pathlib import Path
 
 from evaluation import canvas
 from evaluation.answers.answer_set import protocol_of, read_manifest
 from evaluation.core.environment import made_with
 from evaluation.core.errors import UserError, command
-from evaluation.core.record import RECORD, read_record, write_record
-from evaluation.judges.judging import AnswerFolder, open_folder
+from evaluation.core.record import RECORD, now, read_record, write_record
+from evaluation.judges.judging import open_folder
 from evaluation.metrics.figures import check_targets
+from evaluation.protocol import Protocol
 from evaluation.reporting.collect import BASE
 
 
@@ -35,18 +35,15 @@ def check_folder(run: Path, method: str, target: str) -> None:
         raise UserError(f"{run}: holds a run of this project; choose another folder")
 
 
-def check_answers(answers: AnswerFolder, base: Path | None) -> None:
+def check_answers(folder: Path, protocol: Protocol, base: Path | None) -> None:
     """UserError if a run of ours made them, or if they are no counterpart of `base`."""
-    if answers.origin["run"] is not None:
-        raise UserError(
-            f"{answers.folder}: sampled from a run of {answers.origin['run']['method']}, which has a record"
-        )
-    if base and (read_manifest(base)["run"] is not None or protocol_of(base).hash != answers.protocol.hash):
-        raise UserError(f"--base {base}: not a base model's answer set of protocol {answers.protocol.name}")
-    if base and answers.origin["model"] == read_manifest(base)["model"]:
-        raise UserError(
-            f"{answers.folder}: sampled from the model of --base {base}, so nothing was unlearned"
-        )
+    sampled, manifest = f"{folder}: sampled from", read_manifest(folder)
+    if run := manifest["run"]:
+        raise UserError(f"{sampled} a run of {run['method']}, which has a record")
+    if base and (read_manifest(base)["run"] is not None or protocol_of(base).hash != protocol.hash):
+        raise UserError(f"--base {base}: not a base model's answer set of protocol {protocol.name}")
+    if base and manifest["model"] == read_manifest(base)["model"]:
+        raise UserError(f"{sampled} the model of --base {base}, so nothing was unlearned")
 
 
 def amount(text: str) -> float:
@@ -58,22 +55,13 @@ def amount(text: str) -> float:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.foreign",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "run", type=Path, metavar="RUN", help="ROOT/METHOD/TARGET, with the images in answers/"
-    )
+    parser = argparse.ArgumentParser("python -m evaluation.foreign", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("run", type=Path, metavar="RUN", help="ROOT/METHOD/TARGET, its images in answers/")
     parser.add_argument("--method", help="its name in tables (default: as the folder says)")
     parser.add_argument("--target", help="style, object, pair or several (default: as the folder says)")
-    parser.add_argument(
-        "--protocol", metavar="NAME", help="what images without manifest.json were sampled with"
-    )
-    parser.add_argument(
-        "--base", type=Path, help="answer set of the model it was unlearned from, if that is ours"
-    )
+    parser.add_argument("--protocol", metavar="NAME", help="of images without manifest.json")
+    parser.add_argument("--base", type=Path, help="answer set of the model it was made from, if that is ours")
     parser.add_argument("--seconds", type=amount, help="that unlearning took")
     parser.add_argument("--memory-gb", type=amount, help="its peak")
     parser.add_argument("--storage-mb", type=amount, help="of what it adds to the base model's files")
@@ -82,17 +70,16 @@ def main(argv=None):
     method, target = args.method or run.parent.name, args.target or run.name
     targets = canvas.parse_targets(target)
     check_folder(run, method, target)
-    answers = open_folder(run / "answers", args.protocol)
-    check_answers(answers, args.base)
-    check_targets(targets, answers.protocol)
+    protocol = open_folder(run / "answers", args.protocol)
+    check_answers(run / "answers", protocol, args.base)
+    check_targets(targets, protocol)
     record = {"method": method, "target": target, "variant": "foreign", "settings": {}, "seed": None}
-    record |= {"foreign": True, "model_path": None, "data": None, "from": None}
+    record |= {"foreign": True, "model_path": None, "data": None, "from": None, "finished": now()}
     record |= {
         "model": read_manifest(args.base)["model"] if args.base else None,
         "seconds": {} if args.seconds is None else {"unlearn": args.seconds},
         "peak_memory_bytes": None if args.memory_gb is None else round(1e9 * args.memory_gb),
         "stored_bytes": None if args.storage_mb is None else round(1e6 * args.storage_mb),
-        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
     write_record(run, record | made_with("cpu") | {"device": None})  # what unlearned it, nobody knows
     print(f"{args.run}: entered; next: python -m evaluation.predict {args.run}/answers")

@@ -8,11 +8,12 @@ probable of *all* labels of a classifier, not only of those the protocol samples
 
 import argparse
 import os
+from pathlib import Path
 from statistics import fmean
 
 import torch
 
-from evaluation.answers.answer_set import grid
+from evaluation.answers.answer_set import grid, read_manifest
 from evaluation.answers.predictions import write_predictions
 from evaluation.core.environment import made_with, no_tf32
 from evaluation.core.errors import UserError, command
@@ -24,7 +25,7 @@ from evaluation.judges.judging import check_labels, find_files, judge, judged, o
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser("python -m evaluation.predict", description="Judges answer sets.")
-    parser.add_argument("folders", nargs="+", metavar="DIR", help="answer set: manifest.json and images")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR", help="answer set: manifest, images")
     parser.add_argument("--style-classifier", metavar="FILE", help="default: the protocol's")
     parser.add_argument("--object-classifier", metavar="FILE")
     parser.add_argument("--protocol", metavar="NAME", help="of a folder without manifest.json")
@@ -37,25 +38,24 @@ def main(argv=None):
         if (count := getattr(args, flag)) < 1:
             raise UserError(f"--{flag} {count}: at least 1 is needed")
     made = made_with(args.device) | {"batch": args.batch}
-    for answers in [open_folder(folder, args.protocol) for folder in args.folders]:
-        sampled = answers.protocol
+    for folder, sampled in [(folder, open_folder(folder, args.protocol)) for folder in args.folders]:
         files = find_files(sampled, (args.style_classifier, args.object_classifier))
         digests = {f"{task}_classifier": file_digest(file) for task, file in zip(TASKS, files)}
-        source = answers.origin | digests | {"made_with": made}
-        if judged(answers, source):
-            print(f"{answers.folder}: already judged")
+        manifest, named = read_manifest(folder), {"name": sampled.name, "hash": sampled.hash}
+        source = {"protocol": named, "model": manifest["model"], "run": manifest["run"]} | digests
+        source["made_with"] = made
+        if judged(folder, sampled, source):
+            print(f"{folder}: already judged")
             continue
-        classifiers = [open_classifier(file, task, args.device) for file, task in zip(files, TASKS)]
+        classifiers = [open_classifier(file, task, device=args.device) for file, task in zip(files, TASKS)]
         for classifier, names, file in zip(classifiers, (sampled.themes, sampled.objects), files):
             check_labels(classifier, names, file, sampled)
-        suffix = "." + sampled.format
-        rows = judge(
-            answers.folder, grid(sampled), *classifiers, args.batch, args.device, suffix, args.workers
-        )
-        write_predictions(answers.folder, rows, source)
+        options = {"batch": args.batch, "device": args.device, "workers": args.workers}
+        rows = judge(folder, grid(sampled), *classifiers, suffix="." + sampled.format, **options)
+        write_predictions(folder, rows, source)
         style = fmean(row.theme == row.theme_seen for row in rows)
         shape = fmean(row.object == row.object_seen for row in rows)
-        print(f"{answers.folder}: {len(rows)} images; asked style seen in {style:.1%}, object in {shape:.1%}")
+        print(f"{folder}: {len(rows)} images; asked style seen in {style:.1%}, object in {shape:.1%}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ import functools
 import json
 import math
 import re
-import string
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from evaluation import canvas
@@ -19,11 +18,7 @@ from evaluation.core.errors import UserError, closest, command
 from evaluation.core.files import digest
 
 FOLDER = Path(__file__).parent / "protocols"
-EVERYTHING = {  # what `all` stands for
-    "themes": canvas.THEMES,
-    "objects": canvas.OBJECTS,
-    "targets": canvas.STYLES + canvas.OBJECTS,
-}
+EVERYTHING = {"themes": canvas.THEMES, "objects": canvas.OBJECTS, "targets": canvas.STYLES + canvas.OBJECTS}
 CHOICES = {
     "themes": canvas.THEMES + canvas.UNUSED_STYLES,
     "objects": canvas.OBJECTS,
@@ -71,8 +66,7 @@ class Protocol:
 
     def __post_init__(self):
         settings = self.__dict__
-        known = [name for name in (*self.themes, *self.objects) if name != canvas.PHOTO]
-        check_choices(settings, CHOICES | {"targets": known})
+        check_choices(settings, CHOICES | {"targets": self.everything})
         check_ranges(settings, RANGES)
         check_lists(settings, empty=("targets",))
         if self.photo_guidance is not None:
@@ -82,7 +76,8 @@ class Protocol:
         if not re.fullmatch(r"\w[\w.+ -]*", self.name):
             raise UserError(f"name={self.name}: expected letters, digits and .+-_, as in a file name")
         wanted = {"theme"} if self.photos else {"object", "theme"}  # a photo shows its object
-        if _places(self.template) != wanted:
+        names = set(re.findall(r"{(\w+)}", self.template))
+        if names != wanted or set("{}") & set(re.sub(r"{\w+}", "", self.template)):
             expected = " and ".join(f"{{{name}}}" for name in sorted(wanted))
             raise UserError(f"template={self.template}: expected a text with {expected} and no other braces")
 
@@ -92,6 +87,11 @@ class Protocol:
         return tuple(theme for theme in self.themes if self.count_photo or theme != canvas.PHOTO)
 
     @property
+    def everything(self) -> list[str]:
+        """All that can be unlearned of it: its styles and objects."""
+        return [name for name in (*self.themes, *self.objects) if name != canvas.PHOTO]
+
+    @property
     def hash(self) -> str:
         return hash_of(self, without=("name", "targets"))
 
@@ -99,24 +99,10 @@ class Protocol:
         return canvas.prompt(theme, obj, self.template, self.photo)
 
 
-def _places(template: str) -> set[str] | None:
-    """The names in braces; None for braces that do not match, or with more than a name in them."""
-    try:
-        parts = [part[1:] for part in string.Formatter().parse(template) if part[1] is not None]
-    except ValueError:
-        return None
-    return {name for name, _, _ in parts} if all(part[1:] == ("", None) for part in parts) else None
-
-
 def hash_of(protocol, without: tuple[str, ...]) -> str:
-    """The hash of a protocol of any kind, `without` fields that change no number."""
-    later = {field.name: field.default for field in fields(protocol) if field.default is not MISSING}
-    content = {
-        key: value
-        for key, value in asdict(protocol).items()
-        if key not in without and not (key in later and value == later[key])
-    }
-    return digest(content)
+    """The hash of a protocol of any kind, `without` fields that change no number, nor those at a default."""
+    values = {field.name: (getattr(protocol, field.name), field.default) for field in fields(protocol)}
+    return digest({k: v for k, (v, default) in values.items() if k not in without and v != default})
 
 
 def from_dict(content: dict, source: str, kind=Protocol):
@@ -136,18 +122,13 @@ def from_manifest(content: dict, source: str, kind=Protocol):
     """The protocol that a manifest holds. Raises UserError if a newer version of this code wrote it."""
     content = {key: value for key, value in content.items() if key != "hash"}
     if newer := sorted(content.keys() - {field.name for field in fields(kind)}):
-        raise UserError(
-            f"{source}: its protocol has {newer[0]!r}, which this version of the code does not know; "
-            "read it with the version that wrote it"
-        )
+        unknown = f"its protocol has {newer[0]!r}, which this version of the code does not know"
+        raise UserError(f"{source}: {unknown}; read it with the version that wrote it")
     return from_dict(content, source, kind)
 
 
 def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING):
-    """The protocol of that name, or the one in that YAML file; raises UserError.
-
-    `everything`: what `all` stands for in a setting.
-    """
+    """The protocol of that name or in that YAML file; `everything`: what `all` stands for; or UserError."""
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
         shipped = sorted(p.stem for p in folder.glob("*.yaml"))
@@ -163,10 +144,8 @@ def main(argv=None):
     parser.add_argument("protocol")
     parser.add_argument("what", choices=["hash", "targets", "themes", "objects", "everything"])
     args = parser.parse_args(argv)
-    protocol = load(args.protocol)
-    everything = [name for name in (*protocol.themes, *protocol.objects) if name != canvas.PHOTO]
-    names = {"hash": [protocol.hash], "everything": everything}
-    print(*(names.get(args.what) or getattr(protocol, args.what)))
+    names = getattr(load(args.protocol), args.what)
+    print(names if args.what == "hash" else " ".join(names))
 
 
 if __name__ == "__main__":

@@ -23,10 +23,10 @@ from tqdm import tqdm
 from evaluation import canvas
 from evaluation.core.checkpoint import Checkpoint
 from evaluation.core.config import override
-from evaluation.core.errors import Finished, UserError, closest, command
+from evaluation.core.errors import Finished, UserError, closest, command, refused
 from evaluation.core.files import digest
 from evaluation.data.images import CanvasImages
-from evaluation.judges.classifier import TASKS, Classifier, load_backbone, metadata
+from evaluation.judges.classifier import TASKS, UNFIT, Classifier, load_backbone, metadata
 from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
 from evaluation.mini import dataset as mini
 
@@ -45,12 +45,12 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
         raise UserError(f"--settings {name}: no such settings; {closest(name, shipped)}")
     settings = OmegaConf.load(path)
     sections = {key: settings.pop(key, {}) for key in TASKS}
-    merged = OmegaConf.merge(settings, sections[task])
-    settings = OmegaConf.to_container(override(merged, list(overrides)))
+    settings = OmegaConf.to_container(override(OmegaConf.merge(settings, sections[task]), overrides))
     for key, known in NAMES.items():
-        if not isinstance(settings[key], list) and settings[key] not in known:
-            raise UserError(f"{key}={settings[key]}: expected mini, all, or a list of names")
-        settings[key] = list(settings[key] if isinstance(settings[key], list) else known[settings[key]])
+        if not isinstance(names := settings[key], list):
+            if names not in known:
+                raise UserError(f"{key}={names}: expected mini, all, or a list of names")
+            settings[key] = list(known[names])
     return settings
 
 
@@ -58,12 +58,8 @@ def new_classifier(task: str, settings: dict) -> Classifier:
     """Seeded weights, or those of `init` under a seeded head."""
     torch.manual_seed(settings["seed"])
     labels = settings["themes" if task == "style" else "objects"]
-    shape = (settings[key] for key in ("model", "arguments", "mean", "std"))
-    try:
-        classifier = Classifier(task, labels, *shape)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"model and arguments: timm builds no such network ({reason})") from error
+    with refused("model and arguments: timm builds no such network", *UNFIT):
+        classifier = Classifier(task, labels, *(settings[k] for k in ("model", "arguments", "mean", "std")))
     if settings["init"]:
         load_backbone(classifier, settings["init"])
     return classifier
@@ -111,27 +107,16 @@ def train(classifier: Classifier, data, settings: dict, device: str, checkpoint:
 @torch.no_grad()
 def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
     """How many of the images get their label, 0 to 1: `total`, and of every theme and every object."""
-    hits = []
+    seen, task = [], TASKS.index(classifier.task)
     loader = DataLoader(data, batch_size=settings["batch"], num_workers=settings["workers"])
-    for images, labels in tqdm(loader, desc="held out", disable=None):
-        seen = classifier(images.to(device).float().div(255)).argmax(1).cpu()
-        hits.append(torch.column_stack([labels, seen == labels[:, TASKS.index(classifier.task)]]))
-    hits = torch.cat(hits)
-
-    def mean(rows):
-        return round(rows[:, 2].float().mean().item(), 4)
-
-    result = {"images": len(hits), "total": mean(hits)}
-    for column, key in enumerate(NAMES):
-        result[key] = {name: mean(hits[hits[:, column] == i]) for i, name in enumerate(settings[key])}
+    for images, _ in tqdm(loader, desc="held out", disable=None):
+        seen.append(classifier(images.to(device).float().div(255)).argmax(1).cpu())
+    right = (torch.cat(seen) == data.labels[:, task]).float()
+    result = {"images": len(data), "total": round(right.mean().item(), 4)}
+    for label, key in zip(data.labels.T, NAMES):
+        means = [right[label == i].mean().item() for i in range(len(settings[key]))]
+        result[key] = {name: round(mean, 4) for name, mean in zip(settings[key], means)}
     return result
-
-
-def finished(out: Path, identity: str) -> bool:
-    """Whether `out` is the result of this very command; raises UserError if it is another's."""
-    if out.exists() and metadata(out).get("identity") != identity:
-        raise UserError(f"--out {out}: made with other settings or data; remove it or rename --out")
-    return out.exists()
 
 
 @command
@@ -150,7 +135,9 @@ def main(argv=None):
     if args.out.suffix != ".safetensors":
         raise UserError(f"--out {args.out}: expected a name that ends in .safetensors")
     identity = digest([args.task, settings, args.data, args.per_object, args.test_data])
-    if finished(args.out, identity):
+    if args.out.exists():
+        if metadata(args.out).get("identity") != identity:
+            raise UserError(f"--out {args.out}: made with other settings or data; remove it or rename --out")
         raise Finished(f"{args.out}: already trained")
     classifier = new_classifier(args.task, settings)
     names = settings["themes"], settings["objects"]

@@ -1,7 +1,7 @@
 """An answer set: one image for every (theme, object, seed) of a protocol, and a manifest of what made them.
 
 Images are drawn in fixed blocks of the grid, so that a resumed or shared job feeds the network exactly the
-batches an uninterrupted one would. Several processes may fill one folder: each block is claimed by a file.
+batches an uninterrupted one would.
 """
 
 import json
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation import canvas
-from evaluation.answers.claims import agree, share
+from evaluation.answers.claims import MANIFEST, agree, share
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD
 from evaluation.protocol import Protocol, from_manifest
@@ -27,26 +27,35 @@ def grid(protocol: Protocol) -> list[Cell]:
 
 
 def read_manifest(folder: str | Path) -> dict:
-    path = Path(folder) / "manifest.json"
+    path = Path(folder) / MANIFEST
     if not path.exists():
-        raise UserError(
-            f"{folder}: no manifest.json, so not an answer set; make one with machine_unlearning.sample"
-        )
+        raise UserError(f"{folder}: no {MANIFEST}, so no answer set; make one with machine_unlearning.sample")
     return json.loads(path.read_text())
+
+
+def image_paths(folder: str | Path, protocol: Protocol) -> list[Path]:
+    """Of all cells, in the order of the grid. Raises UserError if images are missing.
+
+    Only what a model of ours made is sampled again, never mixed with another model's.
+    """
+    folder, suffix = Path(folder), "." + protocol.format
+    paths = [folder / canvas.answer_name(*cell, suffix=suffix) for cell in grid(protocol)]
+    if not (missing := [path for path in paths if not path.exists()]):
+        return paths
+    advice = "put them there, made by the same model as the others"
+    if others := sorted(folder.glob(f"{missing[0].stem}.*")):
+        advice = f"{others[0].suffix} images lie there, but protocol {protocol.name} says {suffix}; "
+        advice += "convert them, or name a protocol with their format"
+    elif (folder / MANIFEST).exists() and read_manifest(folder)["model"]:
+        advice = "go on with: python -m machine_unlearning.sample, as it began"
+    count = f"{len(missing)} of {len(paths)} images are missing, first {missing[0].name}"
+    raise UserError(f"{folder}: {count}; {advice}")
 
 
 class AnswerSet:
     """The folder of an answer set. Opening it writes the manifest, or checks the one that is there."""
 
-    def __init__(
-        self,
-        folder: str | Path,
-        protocol: Protocol,
-        model: str | None,
-        run: dict | None = None,
-        block: int = 8,
-        made_with: dict | None = None,
-    ):
+    def __init__(self, folder, protocol: Protocol, model: str | None, run=None, block=8, made_with=None):
         """`model`: the base model's fingerprint, `run`: the run's record, `block`: cells a batch.
 
         `block` and `made_with`, of core.environment, are the first process's: a resumed set keeps them.
@@ -66,14 +75,13 @@ class AnswerSet:
         """Yields (number, cells) of blocks with a missing image that no other process is at work on."""
         cells = grid(self.protocol)
         blocks = [cells[start : start + self.block] for start in range(0, len(cells), self.block)]
-        return share(
-            self.folder, enumerate(blocks), lambda block: all(self.path(cell).exists() for cell in block)
-        )
+        done = lambda block: all(self.path(cell).exists() for cell in block)  # noqa: E731
+        return share(self.folder, enumerate(blocks), done)
 
 
 def protocol_of(folder: str | Path) -> Protocol:
     """The protocol stored in an answer set's manifest."""
-    return from_manifest(read_manifest(folder)["protocol"], f"{folder}/manifest.json")
+    return from_manifest(read_manifest(folder)["protocol"], f"{folder}/{MANIFEST}")
 
 
 def target_of(folder: str | Path, asked: str | None = None) -> str | None:
@@ -84,6 +92,6 @@ def target_of(folder: str | Path, asked: str | None = None) -> str | None:
     made = json.loads(path.read_text())["target"]
     if asked and set(canvas.parse_targets(asked)) != set(canvas.parse_targets(made)):
         raise UserError(
-            f"--target {asked}: {path} says that {made} was unlearned; leave --target out or correct it"
+            f"--target {asked}: {path} says that {made} was unlearned; correct --target or omit it"
         )
     return made

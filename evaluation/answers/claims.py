@@ -1,7 +1,6 @@
 """A folder that several processes fill: a manifest says what with, claims say who is at work on which block.
 
-Run a command again to go on, or several at once to share the work. A block is claimed by a file while it is
-made; a claim whose process is gone is taken over.
+A block is claimed by a file while it is made; a claim whose process is gone is taken over.
 """
 
 import fcntl
@@ -34,9 +33,7 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
         if key == "protocol" and value and there:
             value, there = value["hash"], there["hash"]
         if value != there:
-            raise UserError(
-                f"--out {folder}: holds {holds} of another {key}; choose another or remove this one"
-            )
+            raise UserError(f"--out {folder}: holds {holds} of another {key}; choose another or remove this")
     return manifest
 
 
@@ -55,17 +52,13 @@ def _write_first(path: Path, content: dict) -> None:
 
 
 def share(folder: str | Path, blocks, done):
-    """Yields those (key, block) of `blocks` that are neither `done` nor being made by another process.
-
-    Blocks claimed by others are passed over; what a dead process left claimed is taken over.
-    """
+    """Yields those (key, block) of `blocks` that are neither `done` nor being made by another process."""
     for key, block in blocks:
         path = Path(folder) / f".claim-{key}"
         if done(block) or not _claim(path):
             continue
         try:
-            # another process may have finished it just before the claim
-            if not done(block):
+            if not done(block):  # another process may have finished it just before the claim
                 yield key, block
         finally:
             path.unlink(missing_ok=True)

@@ -25,9 +25,7 @@ class Checkpoint:
             return {}
         kept = torch.load(self.path, map_location="cpu", weights_only=True)
         if kept["identity"] != self.identity:
-            raise UserError(
-                f"{self.path}: left by a training with other settings or data; remove it to start anew"
-            )
+            raise UserError(f"{self.path}: of other settings or data than these; remove it to start anew")
         for name, part in self.parts.items():
             part.load_state_dict(kept[name])
         return kept

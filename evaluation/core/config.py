@@ -10,15 +10,14 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evaluation.core.errors import UserError, closest
+from evaluation.core.errors import UserError, closest, refused
 
 
 def read_settings(path: str | Path) -> dict:
     """What a YAML file says. Raises UserError if it holds no settings."""
-    try:
+    unreadable = (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, IsADirectoryError)
+    with refused(f"{path}: not a readable YAML file", *unreadable):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, IsADirectoryError) as error:
-        raise UserError(f"{path}: not a readable YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; expected lines such as size: 64")
     return content

@@ -1,8 +1,7 @@
-"""What something costs: seconds, bytes of memory, bytes on disk."""
+"""What something costs: seconds and bytes of memory."""
 
 import resource
 import sys
-from pathlib import Path
 
 import torch
 
@@ -13,11 +12,6 @@ def peak_memory(device: torch.device | str) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def stored(folder: str | Path) -> int:
-    """Bytes of the weights that one request adds to disk; its log and record are left out."""
-    return sum(path.stat().st_size for path in Path(folder).glob("*.safetensors"))
 
 
 def synchronize(device: torch.device | str) -> None:

@@ -33,14 +33,9 @@ def device_name(device: torch.device) -> str:
 
 def commit() -> str | None:
     """The code's git commit, with `+` if files differ from it; None outside a checkout."""
-    here = Path(__file__).parent
-
-    def git(*words):
-        return subprocess.run(
-            ["git", *words], cwd=here, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
+    describe = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty=+"]
+    options = {"cwd": Path(__file__).parent, "text": True, "stderr": subprocess.DEVNULL}
     try:
-        return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
+        return subprocess.check_output(describe, **options).strip()
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -1,5 +1,6 @@
 """Errors for people: one sentence that names the flag or file and what to do, and exit code 2."""
 
+import contextlib
 import difflib
 import errno
 import functools
@@ -12,6 +13,15 @@ class UserError(Exception):
 
 class Finished(Exception):
     """Nothing is left to do. Its text says what is there already."""
+
+
+@contextlib.contextmanager
+def refused(sentence: str, *kinds: type[Exception]):
+    """An error of these kinds inside becomes a UserError: the sentence, then the error's text on one line."""
+    try:
+        yield
+    except kinds as error:
+        raise UserError(f"{sentence} ({' '.join(str(error).split())[:160]})") from error
 
 
 def closest(name: str, known) -> str:

@@ -1,6 +1,7 @@
 """A run's `record.json`: what was asked, by what it was made, and what it cost."""
 
 import json
+import time
 from pathlib import Path
 
 from evaluation.core.errors import UserError
@@ -17,7 +18,11 @@ def write_record(folder: str | Path, record: dict) -> None:
 def read_record(folder: str | Path) -> dict:
     path = Path(folder) / RECORD
     if not path.exists():
-        raise UserError(
-            f"{folder}: no {RECORD}, so no finished run; run the method's train.py with --out {folder}"
-        )
+        absent = f"{folder}: no {RECORD}, so no finished run"
+        raise UserError(f"{absent}; run the method's train.py with --out {folder}")
     return json.loads(path.read_text())
+
+
+def now() -> str:
+    """When a run was finished, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

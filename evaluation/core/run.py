@@ -22,7 +22,7 @@ from tqdm import tqdm
 from evaluation.core import cost
 from evaluation.core.environment import made_with
 from evaluation.core.errors import Finished, UserError
-from evaluation.core.record import RECORD, read_record, write_record
+from evaluation.core.record import RECORD, now, read_record, write_record
 
 
 class Run:
@@ -31,25 +31,16 @@ class Run:
     def __init__(self, args, method: str):
         self.args, self.method = args, method
         self.out, self.device = Path(args.out), torch.device(args.device)
-        self.asked = {
-            "method": method,
-            "target": args.target,
-            "variant": args.variant,
-            "settings": OmegaConf.to_container(args.settings),
-            "seed": args.seed,
-            "model_path": str(args.model),
-            "data": args.data,
-            "from": str(args.start) if args.start else None,
-        }
+        settings, start = OmegaConf.to_container(args.settings), str(args.start) if args.start else None
+        self.asked = {"method": method, "target": args.target, "variant": args.variant, "settings": settings}
+        self.asked |= {"seed": args.seed, "model_path": str(args.model), "data": args.data, "from": start}
         self.model = None  # fingerprint of the base model
         self.finished = read_record(self.out) if (self.out / RECORD).exists() else None
         self._refuse_or_skip()
         random.seed(args.seed)
         np.random.seed(args.seed)  # noqa: NPY002  libraries draw from the global state
         torch.manual_seed(args.seed)
-        self.generator = torch.Generator().manual_seed(
-            args.seed
-        )  # on the CPU: the same draws on every device
+        self.generator = torch.Generator().manual_seed(args.seed)  # a CPU's: the same draws on every device
 
     def _refuse_or_skip(self):
         """Another path may lead to the same model: then `starts_from` tells whether it does."""
@@ -58,10 +49,8 @@ class Run:
         asked = self.asked | {"model": self.model or self.finished["model"]}
         differing = [k for k, v in asked.items() if k != "model_path" and v != self.finished.get(k)]
         if differing:
-            raise UserError(
-                f"--out {self.out}: holds a finished run with another {differing[0]}; "
-                "choose another folder or remove this one"
-            )
+            there = f"--out {self.out}: holds a finished run with another {differing[0]}"
+            raise UserError(f"{there}; choose another folder or remove this one")
         if self.model or self.finished["model_path"] == str(self.args.model):
             raise Finished(f"{self.out}: already finished")
 
@@ -117,16 +106,11 @@ class Run:
         cost.synchronize(self.device)
         ended = time.perf_counter()
         began = self.began or ended
-        write_record(
-            self.out,
-            self.asked
-            | {
-                "model": self.model,
-                "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
-                "peak_memory_bytes": cost.peak_memory(self.device),
-                "stored_bytes": cost.stored(self.out),
-                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            }
-            | made_with(self.device)
-            | {"threads": torch.get_num_threads()},
-        )
+        record = self.asked | {
+            "model": self.model,
+            "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
+            "peak_memory_bytes": cost.peak_memory(self.device),
+            "stored_bytes": sum(path.stat().st_size for path in self.out.glob("*.safetensors")),
+            "finished": now(),
+        }
+        write_record(self.out, record | made_with(self.device) | {"threads": torch.get_num_threads()})

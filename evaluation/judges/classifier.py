@@ -2,13 +2,14 @@
 
     logits = head(pool(ViT((image - mean) / std)))        image in [0,1], resized to a square, ratio not kept
 
-Two kinds of file are read: ours (safetensors, whose metadata says task, labels and architecture) and the
-published `.pth` files, whose labels follow from the number of outputs. Nothing is ever downloaded.
+Files are ours (safetensors, whose metadata says task, labels and architecture) or the published `.pth`, whose
+labels follow from the number of outputs. Nothing is ever downloaded.
 """
 
 import itertools
 import json
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +22,13 @@ from timm.layers import PatchEmbed
 from torch import nn
 
 from evaluation import canvas
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, refused
 from evaluation.core.files import atomic
 
 TASKS = ("style", "object")
+
+FIELDS = ("task", "labels", "model", "arguments", "mean", "std")  # what a file says of its classifier
+UNFIT = (AssertionError, RuntimeError, TypeError, ValueError)  # what timm raises for arguments or weights
 
 ALL_THEMES = sorted([*canvas.THEMES, *canvas.UNUSED_STYLES])
 ALL_THEMES.remove("Palette_Knife")  # the published list of 61 is alphabetical but for this name
@@ -81,9 +85,8 @@ class Classifier(nn.Module):
 
     def save(self, path: str | Path, half: bool = True, **extra) -> None:
         """Writes a safetensors file, fp16 if `half`; `extra` are JSON-like values for its metadata."""
-        about = {"task": self.task, "labels": self.labels, "model": self.model, "arguments": self.arguments}
-        about |= {"mean": self.mean, "std": self.std, "size": self.size} | extra
-        weights = {k: v.detach().cpu().contiguous() for k, v in self.vit.state_dict().items()}
+        about = {key: getattr(self, key) for key in (*FIELDS, "size")} | extra
+        weights = self.vit.state_dict()
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
         with atomic(path) as temporary:
@@ -106,29 +109,23 @@ def load_classifier(path: str | Path, task: str, labels=None, device="cpu", argu
     """
     if not Path(path).exists():
         raise UserError(f"{path}: no such file; a classifier of the {task} task was expected")
-    if is_pickle(path):
-        about, weights = _read_published(path, task, labels, arguments or {})
-    else:
-        about, weights = _read_ours(path, task, labels)
-    try:
+    read = partial(_read_published, arguments=arguments or {}) if is_pickle(path) else _read_ours
+    about, weights = read(path, task, labels)
+    with refused(f"{path}: its weights do not fit the network that it names", *UNFIT):
         classifier = Classifier(**about)
         classifier.vit.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"{path}: its weights do not fit the network that it names ({reason})") from error
     return classifier.eval().requires_grad_(False).to(device)
 
 
 def load_backbone(classifier: Classifier, path: str) -> None:
     """Fills all but the head from a file with timm's names, safetensors or `.pth`; raises UserError."""
     weights = torch.load(path, weights_only=True) if is_pickle(path) else safetensors.torch.load_file(path)
-    weights = weights.get("model_state_dict", weights)
-    weights = {name: value for name, value in weights.items() if not name.startswith("head.")}
-    expected = {name for name in classifier.vit.state_dict() if not name.startswith("head.")}
-    if odd := sorted(expected ^ set(weights)):
+    weights, fresh = weights.get("model_state_dict", weights), classifier.vit.state_dict()
+    weights |= {name: value for name, value in fresh.items() if name.startswith("head.")}
+    if odd := sorted(fresh.keys() ^ weights.keys()):
         count = f"{len(odd)} weights do not match, first {odd[0]}"
         raise UserError(f"init={path}: not a {classifier.model}; {count}")
-    classifier.vit.load_state_dict({**classifier.vit.state_dict(), **weights})  # the head stays as it is
+    classifier.vit.load_state_dict(weights)
 
 
 def is_pickle(path: str | Path) -> bool:
@@ -137,14 +134,10 @@ def is_pickle(path: str | Path) -> bool:
 
 def metadata(path: str | Path) -> dict:
     """What a file of ours says of itself: task, labels, architecture, the `extra` of `Classifier.save`."""
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            return json.loads(file.metadata()["classifier"])
-    except (safetensors.SafetensorError, KeyError, TypeError, OSError) as error:
-        raise UserError(
-            f"{path}: not a classifier; a safetensors file made by evaluation.train_classifier was expected, "
-            f"or a published .pth ({error})"
-        ) from error
+    wanted = "a safetensors file made by evaluation.train_classifier was expected, or a published .pth"
+    kinds = (safetensors.SafetensorError, KeyError, TypeError, OSError)
+    with refused(f"{path}: not a classifier; {wanted}", *kinds), safetensors.safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["classifier"])
 
 
 def _read_ours(path, task, labels):
@@ -155,22 +148,15 @@ def _read_ours(path, task, labels):
     if labels is not None and list(labels) != about["labels"]:
         has, wanted = (f"{len(names)} ({', '.join(names[:3])} ...)" for names in (about["labels"], labels))
         raise UserError(f"{path}: a classifier of other labels; it has {has}, expected {wanted}")
-    weights = safetensors.torch.load_file(path)
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in weights.items()}
-    return {key: about[key] for key in ("task", "labels", "model", "arguments", "mean", "std")}, weights
+    return {key: about[key] for key in FIELDS}, safetensors.torch.load_file(path)
 
 
 def _read_published(path, task, labels, arguments):
-    try:
+    wanted = "expected a dictionary with a ViT's 'model_state_dict', readable without running code"
+    with refused(f"{path}: not a published classifier; {wanted}", Exception):  # foreign files fail in any way
         weights = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
         arguments = _architecture(weights) | arguments
         outputs = len(weights["head.weight"])
-    except Exception as error:  # reading a foreign file can end in any way
-        reason = " ".join(str(error).split())[:120]
-        raise UserError(
-            f"{path}: not a published classifier; expected a dictionary with a ViT's 'model_state_dict', "
-            f"readable without running code ({type(error).__name__}: {reason})"
-        ) from error
     known = {len(names): names for names in ([labels] if labels else PUBLISHED_LABELS[task])}
     if outputs not in known:
         wanted = " or ".join(map(str, known))

@@ -1,16 +1,17 @@
-"""What a network sees in an image: the features whose distributions FID compares
+"""What a network sees in an image: the features whose distributions FID compares, computed once and kept
 
     inception    the network of the usual FID, TensorFlow's Inception of 2015, with its own resize
     torchvision  ImageNet Inception as the official script uses it: resized twice, normalised twice
     classifier   the miniature's style and object classifiers, side by side
 
-Each is a function from PIL RGB images to features [B,width]. Weights are local files, read safely. Features
-are computed once per image and kept on disk.
+Each is a function from PIL RGB images to features [B,width]. Weights are local files, read safely.
 """
 
 import io
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,9 +24,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torchvision.models import inception_v3
 from tqdm import tqdm
 
-from evaluation import canvas, mini
-from evaluation.answers.answer_set import grid
-from evaluation.core.errors import UserError
+from evaluation import mini
+from evaluation.answers.answer_set import image_paths
+from evaluation.core.errors import UserError, refused
 from evaluation.core.files import atomic, digest, file_digest
 from evaluation.data.images import CanvasImages
 from evaluation.data.pictures import read_picture, square
@@ -40,9 +41,8 @@ def load_extractor(name: str, files: list[Path], device: str | None = None):
 
     `device` None takes a GPU if there is one.
     """
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     loaders = {"inception": inception, "torchvision": torchvision, "classifier": classifier}
-    extract = loaders[name](*files, device=device)
+    extract = loaders[name](*files, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
 
     def features(pictures) -> np.ndarray:
         with torch.inference_mode():
@@ -60,32 +60,25 @@ def read_weights(path: Path) -> dict:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise UserError(
-            f"--weights {path}: not a file of PyTorch weights, or damaged; download it again"
-        ) from error
+        kind = "not a file of PyTorch weights, or damaged"
+        raise UserError(f"--weights {path}: {kind}; download it again") from error
 
 
 def inception(path: Path, device: str):
     """torch-fidelity's 2,048 features. It unpickles the file it is given, so it is given a clean copy."""
-    copy = io.BytesIO()
-    torch.save(read_weights(path), copy)
+    torch.save(read_weights(path), copy := io.BytesIO())
     copy.seek(0)
-    try:
-        model = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=copy).to(
-            device
-        )
-    except RuntimeError as error:
-        raise UserError(f"--weights {path}: not the weights of torch-fidelity's Inception") from error
+    with refused(f"--weights {path}: not the weights of torch-fidelity's Inception", RuntimeError):
+        model = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=copy)
+    model.to(device)
     return lambda pictures: model(pixels(pictures).to(device))[0]
 
 
 def torchvision(path: Path, device: str):
     """Global average of the last mixed block. `transform_input` normalises a second time after x * 2 - 1."""
     model = inception_v3(weights=None, transform_input=True, init_weights=False)
-    try:
+    with refused(f"--weights {path}: not the weights of torchvision's Inception v3", RuntimeError):
         model.load_state_dict(read_weights(path))
-    except RuntimeError as error:
-        raise UserError(f"--weights {path}: not the weights of torchvision's Inception v3") from error
     model.fc = nn.Identity()
     model.eval().requires_grad_(False).to(device)
     return lambda pictures: model(twice_resized(pictures).to(device) * 2 - 1)
@@ -93,12 +86,9 @@ def torchvision(path: Path, device: str):
 
 def twice_resized(pictures) -> torch.Tensor:
     """Images -> [B,3,299,299] in [0,1]: to 512 pixels and whole grey levels, then 299, not antialiased."""
-    at_512 = [_resize(pixels([picture]).float(), 512).round() for picture in pictures]
-    return _resize(torch.cat(at_512) / 255, 299)
-
-
-def _resize(images: torch.Tensor, size: int) -> torch.Tensor:
-    return F.interpolate(images, (size, size), mode="bilinear", align_corners=False)
+    resize = partial(F.interpolate, mode="bilinear", align_corners=False)
+    at_512 = [resize(pixels([picture]).float(), (512, 512)).round() for picture in pictures]
+    return resize(torch.cat(at_512) / 255, (299, 299))
 
 
 def classifier(*paths: Path, device: str):
@@ -125,11 +115,7 @@ def generated_features(folder: Path, protocol: Protocol, weights: list[str], ext
     `weights` are fingerprints of the extractor's files; `extractor()` returns the function of
     `load_extractor` and is called only if there is something to compute.
     """
-    paths = [folder / canvas.answer_name(*cell, suffix="." + protocol.format) for cell in grid(protocol)]
-    if missing := [path.name for path in paths if not path.exists()]:
-        raise UserError(
-            f"{folder}: {len(missing)} of {len(paths)} images are missing, first {missing[0]}; sample them"
-        )
+    paths = image_paths(folder, protocol)
     key = digest({"weights": weights, "files": stamps(paths)})
     path = folder / f"features-{protocol.fid_extractor}.safetensors"
     return cached(path, key, paths, lambda path: (read_picture(path), file_digest(path)), extractor)
@@ -137,18 +123,14 @@ def generated_features(folder: Path, protocol: Protocol, weights: list[str], ext
 
 def real_images(data: str, protocol: Protocol) -> CanvasImages:
     """The images that a protocol compares with; their `rows` are (theme, object, number)."""
-    cells = [(theme, obj) for theme in protocol.themes for obj in protocol.objects]
+    cells = product(protocol.themes, protocol.objects)
     return CanvasImages(data, cells, protocol.fid_images, protocol.size)
 
 
-def real_features(
-    images: CanvasImages, protocol: Protocol, weights: list[str], extractor, cache: Path
-) -> Features:
+def real_features(images: CanvasImages, protocol: Protocol, weights, extractor, cache: Path) -> Features:
     """Features of the rows of `images`, kept in `cache`."""
-    if images.drawn:  # by code that may change
-        source = [images.root, *map(file_digest, sorted(Path(mini.__file__).parent.glob("*.py")))]
-    else:
-        source = stamps(images.files)
+    code = sorted(Path(mini.__file__).parent.glob("*.py"))  # may change, and what it draws
+    source = [images.root, *map(file_digest, code)] if images.drawn else stamps(images.files)
     key = digest({"weights": weights, "files": source, "rows": images.rows, "size": images.size})
     as_is = protocol.fid_extractor == "torchvision" and not images.drawn  # it has a first resize of its own
 
@@ -179,8 +161,7 @@ def cached(path: Path, key: str, items: list, load, extractor) -> Features:
             parts.append(extract(pictures))
             digests += contents
     features = Features(np.concatenate(parts), digest(digests))
+    about = {"key": key, "digest": features.digest}
     with atomic(path) as temporary:
-        safetensors.numpy.save_file(
-            {"features": features.array}, temporary, {"key": key, "digest": features.digest}
-        )
+        safetensors.numpy.save_file({"features": features.array}, temporary, about)
     return features

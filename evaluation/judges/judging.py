@@ -3,13 +3,12 @@
 import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
 from evaluation import canvas, protocol
-from evaluation.answers.answer_set import AnswerSet, Cell, grid, protocol_of, read_manifest
+from evaluation.answers.answer_set import AnswerSet, Cell, grid, image_paths, protocol_of
 from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import PREDICTIONS, Prediction, read_predictions
 from evaluation.core.errors import UserError
@@ -22,43 +21,24 @@ from evaluation.mini.objects import SIZE as MINI_SIZE
 MINI = ("checkpoints/mini/style_classifier.safetensors", "checkpoints/mini/object_classifier.safetensors")
 PUBLISHED = ("checkpoints/style50.pth", "checkpoints/style50_cls.pth")
 
-
-class AnswerFolder(NamedTuple):
-    """A complete answer set and where it is from."""
-
-    folder: Path
-    protocol: protocol.Protocol
-    origin: dict  # protocol, base model and run, as the predictions will quote them
-
-
-def image_paths(folder: str | Path, cells, suffix: str) -> list[Path]:
-    return [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
+open_classifier = functools.cache(load_classifier)
 
 
 def judge(
-    folder: str | Path,
-    cells: list[Cell],
-    style_classifier: Classifier,
-    object_classifier: Classifier,
-    batch: int = 64,
-    device: str = "cpu",
-    suffix: str = ".png",
-    workers: int = 4,
+    folder, cells: list[Cell], *classifiers: Classifier, batch=64, device="cpu", suffix=".png", workers=4
 ) -> list[Prediction]:
-    """What both classifiers, already on `device`, see in the image of every cell; a row for each.
+    """What the style and the object classifier, both on `device`, see in the image of every cell: its row.
 
-    Raises UserError for an unreadable image or an output that is no number; every name in `cells` must be a
-    label.
+    Every name in `cells` must be a label. Raises UserError for an unreadable image, an output not finite.
     """
-    classifiers, rows, paths = (style_classifier, object_classifier), [], image_paths(folder, cells, suffix)
+    rows, paths = [], [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
     load = functools.partial(load_image, sides={classifier.size for classifier in classifiers})
     with ThreadPoolExecutor(workers) as pool, torch.inference_mode():
-        ahead = [pool.submit(load, path) for path in paths[:batch]]
+        ahead = pool.map(load, paths[:batch])
         for start in tqdm(range(0, len(cells), batch), desc=str(folder), disable=None):
-            loaded, hashes = zip(*(future.result() for future in ahead))
+            loaded, hashes = zip(*ahead)
             here, after = slice(start, start + batch), slice(start + batch, start + 2 * batch)
-            # the next batch is decoded while the networks look at this one
-            ahead = [pool.submit(load, path) for path in paths[after]]
+            ahead = pool.map(load, paths[after])  # decoded while the networks look at this batch
             verdicts = []
             for classifier, column in zip(classifiers, ("theme", "object")):
                 pixels = torch.stack([image[classifier.size] for image in loaded]).to(device).float().div(255)
@@ -72,18 +52,16 @@ def judge(
 def verdict(classifier: Classifier, pixels: torch.Tensor, asked, paths) -> list[tuple[str, float, float]]:
     """[B,3,size,size] in [0,1] -> B times: label seen, probability of the label asked for, of that seen.
     Raises UserError with the first of the B `paths` whose outputs are not finite."""
-    number = {label: i for i, label in enumerate(classifier.labels)}
-    logits = classifier(pixels)
-    for path, finite in zip(paths, logits.isfinite().all(1).tolist()):
-        if not finite:
-            raise UserError(
-                f"{path}: the {classifier.task} classifier answers with NaN or infinity; its file is damaged "
-                f"or no judge, name another with --{classifier.task}-classifier"
-            )
+    logits, labels = classifier(pixels), classifier.labels
+    if bad := [path for path, finite in zip(paths, logits.isfinite().all(1).tolist()) if not finite]:
+        odd = (
+            f"the {classifier.task} classifier answers with NaN or infinity; its file is damaged or no judge"
+        )
+        raise UserError(f"{bad[0]}: {odd}, name another with --{classifier.task}-classifier")
     probs = logits.softmax(1).cpu()
     top, seen = probs.max(1)
-    wanted = probs[torch.arange(len(probs)), [number[label] for label in asked]]
-    return [(classifier.labels[i], p, t) for i, p, t in zip(seen.tolist(), wanted.tolist(), top.tolist())]
+    wanted = probs[torch.arange(len(probs)), [labels.index(label) for label in asked]]
+    return [(labels[i], p, t) for i, p, t in zip(seen.tolist(), wanted.tolist(), top.tolist())]
 
 
 def load_image(path: Path, sides: set[int]) -> tuple[dict, str]:
@@ -93,50 +71,30 @@ def load_image(path: Path, sides: set[int]) -> tuple[dict, str]:
     return {side: preprocess(image, side) for side in sides}, file_digest(content)
 
 
-def open_folder(folder: str | Path, name: str | None) -> AnswerFolder:
-    """The complete answer set in a folder; `name`: the protocol of one without manifest. Raises UserError."""
-    folder, bare = Path(folder), not (Path(folder) / MANIFEST).exists()
+def open_folder(folder: Path, name: str | None) -> protocol.Protocol:
+    """The protocol of the complete answer set in a folder; one without manifest becomes a set of protocol
+    `name` and an unknown model. Raises UserError."""
+    bare = not (folder / MANIFEST).exists()
     if bare and not name:
         raise UserError(f"{folder}: no {MANIFEST}; name what it was sampled with, such as --protocol canvas")
     sampled = protocol.load(name) if bare else protocol_of(folder)
     if name and sampled.hash != protocol.load(name).hash:
         raise UserError(f"--protocol {name}: {folder}/{MANIFEST} names protocol {sampled.name}; leave it out")
-    check_complete(folder, sampled, ours=not bare and read_manifest(folder)["model"])
+    image_paths(folder, sampled)
     if bare:
-        AnswerSet(folder, sampled, model=None)  # from now on an answer set like ours, of an unknown model
-    manifest = read_manifest(folder)
-    origin = {"protocol": {"name": sampled.name, "hash": sampled.hash}}
-    return AnswerFolder(folder, sampled, origin | {"model": manifest["model"], "run": manifest["run"]})
+        AnswerSet(folder, sampled, model=None)
+    return sampled
 
 
-def check_complete(folder: Path, sampled: protocol.Protocol, ours: bool) -> None:
-    """UserError if images are missing. Only `ours` are sampled again, never mixed with another model's."""
-    paths = image_paths(folder, grid(sampled), "." + sampled.format)
-    if not (missing := [path for path in paths if not path.exists()]):
-        return
-    advice = "put them there, made by the same model as the others"
-    if others := sorted(folder.glob(f"{missing[0].stem}.*")):
-        advice = f"{others[0].suffix} images lie there, but protocol {sampled.name} says .{sampled.format}; "
-        advice += "convert them, or name a protocol with their format"
-    elif ours:
-        advice = "go on with: python -m machine_unlearning.sample, as it began"
-    raise UserError(
-        f"{folder}: {len(missing)} of {len(paths)} images are missing, first {missing[0].name}; {advice}"
-    )
-
-
-def judged(answers: AnswerFolder, source: dict) -> bool:
-    """Whether the folder's predictions are of these very images, by these very classifiers. By what they were
-    made may differ."""
-    if not (answers.folder / PREDICTIONS).exists():
+def judged(folder: Path, sampled: protocol.Protocol, source: dict) -> bool:
+    """Whether the predictions are of these very images and classifiers. By what they were made may differ."""
+    if not (folder / PREDICTIONS).exists():
         return False
-    rows, before = read_predictions(answers.folder)
-    cells = grid(answers.protocol)
-    if before | {"made_with": source["made_with"]} != source or [row[:3] for row in rows] != cells:
+    rows, before = read_predictions(folder)
+    if before | {"made_with": source["made_with"]} != source or [row[:3] for row in rows] != grid(sampled):
         return False
     with ThreadPoolExecutor() as pool:
-        digests = pool.map(file_digest, image_paths(answers.folder, cells, "." + answers.protocol.format))
-        return [row.sha256 for row in rows] == list(digests)
+        return [row.sha256 for row in rows] == list(pool.map(file_digest, image_paths(folder, sampled)))
 
 
 def find_files(sampled: protocol.Protocol, given) -> list[str]:
@@ -154,15 +112,9 @@ def find_files(sampled: protocol.Protocol, given) -> list[str]:
     return files
 
 
-@functools.cache
-def open_classifier(path: str, task: str, device: str) -> Classifier:
-    return load_classifier(path, task, device=device)
-
-
 def check_labels(classifier: Classifier, names, path: str, sampled) -> None:
     """UserError if one of the names, of a protocol, is not a label."""
     if unknown := [name for name in names if name not in classifier.labels]:
-        raise UserError(
-            f"--{classifier.task}-classifier {path}: does not know {unknown[0]} and {len(unknown) - 1} other "
-            f"names of protocol {sampled.name}; give a file that was trained on them"
-        )
+        names = f"{unknown[0]} and {len(unknown) - 1} other names of protocol {sampled.name}"
+        flag = f"--{classifier.task}-classifier {path}"
+        raise UserError(f"{flag}: does not know {names}; give a file that was trained on them")

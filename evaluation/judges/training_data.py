@@ -16,9 +16,7 @@ class Labelled(Dataset):
 
     def __init__(self, images: CanvasImages, themes: list[str], objects: list[str], size: int):
         self.images, self.size = images, size
-        self.labels = torch.tensor(
-            [(themes.index(theme), objects.index(obj)) for theme, obj, _ in images.rows]
-        )
+        self.labels = torch.tensor([(themes.index(t), objects.index(o)) for t, o, _ in images.rows])
 
     def __len__(self) -> int:
         return len(self.images.rows)
@@ -55,9 +53,7 @@ def batches(data: Dataset, indices, workers: int):
     return iter(DataLoader(data, batch_sampler=indices, num_workers=workers))
 
 
-def augment(
-    images: torch.Tensor, flip: bool, shift: float, zoom: float, blur: float, chance: torch.Generator
-) -> torch.Tensor:
+def augment(images, flip: bool, shift: float, zoom: float, blur: float, chance: torch.Generator):
     """Images [B,3,H,W] changed by chance: half are mirrored; half (of these and of the others) are moved by
     up to `shift` widths, scaled by up to exp(+-zoom) and mixed with up to `blur` of their 3 x 3 mean (a judge
     must see through autoencoders). The others stay as sharp as the real images it will judge.

@@ -22,10 +22,7 @@ FID = "fid.json"  # what evaluation.fid leaves in an answer set
 WEIGHTS = {  # extractor -> where its weights are looked for
     "inception": ["checkpoints/weights-inception-2015-12-05-6726825d.pth"],
     "torchvision": ["checkpoints/inception_v3_google-0cc3c7bd.pth"],
-    "classifier": [
-        "checkpoints/mini/style_classifier.safetensors",
-        "checkpoints/mini/object_classifier.safetensors",
-    ],
+    "classifier": [f"checkpoints/mini/{task}_classifier.safetensors" for task in ("style", "object")],
 }
 # Images of either kind. Inception's covariance is singular with fewer than its 2,048 features. That of the
 # miniature's 2 x 128 is so in its own answer sets, of about 200: its FID compares only at equal numbers.
@@ -37,8 +34,7 @@ def read_distances(folder: str | Path, images: str | None = None) -> dict | None
 
     Raises UserError for a damaged file, and for one of other images than those whose digest is given.
     """
-    path = Path(folder) / FID
-    if not path.exists():
+    if not (path := Path(folder) / FID).exists():
         return None
     try:
         content = json.loads(path.read_text())
@@ -56,17 +52,15 @@ def distances(real: np.ndarray, generated: np.ndarray, kept: np.ndarray, fewest:
 
     "fid" is absent below `fewest` images of either kind, "kid" with fewer than two in a cell or two cells.
     """
-    values, width = [], real.shape[2]
-    totals = [moments(features.reshape(-1, width)) for features in (real, generated)]
+    values, width, pair = [], real.shape[2], (real, generated)
+    totals = [moments(features.reshape(-1, width)) for features in pair]
     kids = kid(real, generated, kept) if min(real.shape[1], generated.shape[1]) > 1 else None
     for number, cells in enumerate(tqdm(kept, "FID", delay=2, disable=None)):
-        counts = [int(cells.sum()) * features.shape[1] for features in (real, generated)]
+        counts = [int(cells.sum()) * features.shape[1] for features in pair]
         value = {"real_images": counts[0], "generated_images": counts[1]}
         if min(counts) >= fewest:  # what is left out is little, so it is taken from the sums of everything
-            a, b = (
-                total - moments(features[~cells].reshape(-1, width))
-                for total, features in zip(totals, (real, generated))
-            )
+            rest = [moments(features[~cells].reshape(-1, width)) for features in pair]
+            a, b = (total - part for total, part in zip(totals, rest))
             value["fid"] = frechet(a.mean, a.covariance, b.mean, b.covariance)
         if kids and cells.sum() > 1:
             value |= {"kid": float(kids[0][number]), "kid_std": float(kids[1][number])}

@@ -24,11 +24,8 @@ class Moments:
     def __sub__(self, part: "Moments") -> "Moments":
         """Without features that were added, all of `part`'s."""
         rest = Moments(len(self.sum))
-        rest.count, rest.sum, rest.outer = (
-            self.count - part.count,
-            self.sum - part.sum,
-            self.outer - part.outer,
-        )
+        rest.count, rest.sum = self.count - part.count, self.sum - part.sum
+        rest.outer = self.outer - part.outer
         return rest
 
     @property
