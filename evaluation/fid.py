@@ -27,6 +27,8 @@ from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
 from evaluation.protocol import Protocol
 
+SHOWN = 2  # values that are printed; the base model has one for every style and object
+
 
 def kept(cells, targets: list[canvas.Target]) -> np.ndarray:
     """Which of the cells (theme, object) show no target: a mask."""
@@ -115,8 +117,10 @@ def main(argv=None):
         print(f"{args.answers}: FID and KID are measured already")
         return
     write_json(args.answers / FID, content)
-    for key in new:
+    for key in new[:SHOWN]:
         print(sentence(key, content["values"][key], content["origin"]["extractor"]))
+    if more := new[SHOWN:]:
+        print(f"... and in {args.answers}/{FID} without {more[0]} to {more[-1]}, {len(more)} in turn")
     if size := content["origin"].get("prepared"):
         print(f"--data {args.data} holds copies of {size} pixels; values of the originals do not compare")
 
