@@ -57,7 +57,8 @@ class Result:
     def comparable(self) -> dict[str, str]:
         """What results must share to be compared: the origin, and what FID was measured with and against."""
         measured = {f"FID {key}": str(self.reference[key]) for key in REFERENCE} if self.reference else {}
-        return self.origin._asdict() | measured
+        known = {what: value for what, value in self.origin._asdict().items() if value is not None}
+        return known | measured
 
     @property
     def protocol(self) -> Protocol:
@@ -98,9 +99,10 @@ def collect(roots: list[Path], mixed: bool = False) -> tuple[list[Result], list[
     runs = [read_run(path, bases) for path in done]
     results = []
     for path, answers in bases.items():
-        targets = dict.fromkeys(run.targets for run in runs if run.origin == answers.origin)
+        targets = dict.fromkeys(run.targets for run in runs if run.origin == answers.origin) or [()]
         results += [with_distances(Result(path, BASE, "", t, answers, answers.origin)) for t in targets]
     check_same(results + runs, mixed)
+    results = [result for result in results if result.targets]  # a base model without runs was only checked
     return results + runs, [path for path in paths if path not in done]
 
 
@@ -114,7 +116,7 @@ def read_run(path: Path, bases: dict[Path, JudgedAnswers]) -> Result:
             )
     if (
         record["variant"] == FOREIGN
-    ):  # answers of a model of its own, made from the base model it names, if any
+    ):  # a model of its own, unlearned from the base model that it names, if any
         only = next(iter(bases.values())).origin.model if bases else None
         origin = origin._replace(model=record["model"] or only)
     costs = {}

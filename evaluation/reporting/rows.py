@@ -98,8 +98,8 @@ def main_rows(results: list[Result]) -> list[dict]:
         of_method[group[0].method].append(label)
         seeds[label.replace(f"seed {group[0].seed}", "\0 seeds")].append(label)
     below = {
-        min(own, key=lambda label: rank(groups[label][0])): paper.get(m.lower())
-        for m, own in of_method.items()
+        min(own, key=lambda label: (rank(groups[label][0]), len(label))): paper.get(method.lower())
+        for method, own in of_method.items()
     }
     for label, group in groups.items():
         rows.append({"method": label} | means(group))

@@ -467,3 +467,24 @@ def test_a_paired_comparison_is_of_the_same_targets_and_noise(runs, capsys):
         with pytest.raises(SystemExit):
             tables.main([str(runs), "--compare", *names])
         assert message in capsys.readouterr().err
+
+
+def test_a_base_model_of_another_protocol_is_refused(runs, capsys):
+    synthetic.answer_set(runs / "more/base/answers", synthetic.protocol(steps=7), see=RIGHT)
+    with pytest.raises(SystemExit):
+        tables.main([str(runs), str(runs / "more")])
+    assert "more/base has protocol" in capsys.readouterr().err
+
+
+def test_foreign_images_of_an_unknown_model_compare_with_what_there_is(tmp_path, capsys):
+    nothing = {"seconds": {}, "peak_memory_bytes": None, "stored_bytes": None, "seed": None, "settings": {}}
+    protocol = synthetic.protocol()
+    synthetic.run_folder(tmp_path, "esd", "Sketch", protocol, lost("Sketch"))
+    synthetic.run_folder(
+        tmp_path, "theirs", "Sketch", protocol, RIGHT, variant="foreign", model=None, **nothing
+    )
+    rows, notes = table(capsys, tmp_path)
+    assert (rows["theirs"]["style_UA"], rows["esd"]["style_UA"]) == (0, 100) and "seconds" not in rows[
+        "theirs"
+    ]
+    assert "Made elsewhere" in notes and "theirs" in notes
