@@ -62,14 +62,14 @@ def grids(whole: Protocol) -> list[Grid]:
         return len(of.counted), len(of.objects), len(of.seeds)
 
     (t, o, s), canvas, lite = size(whole), *(size(protocol.load(name)) for name in ("canvas", "canvas-lite"))
-    share = [max(1, round(n * part / all_)) for n, part, all_ in zip((t, o, s), lite, canvas)]
+    part = [max(1, round(n * few / many)) for n, few, many in zip((t, o, s), lite, canvas)]
     return [
         Grid(whole.name, t, o, s),
         Grid("half of the seeds", t, o, s // 2 or 1),
         Grid("half of the objects", t, o // 2, s),
         Grid("half of the themes", t // 2, o, s),
         Grid("half of each", t // 2, o // 2, s // 2 or 1),
-        Grid("canvas-lite in proportion", *share),
+        Grid("canvas-lite in proportion", *part),
         Grid("canvas-lite", *lite),
         Grid("canvas", *canvas),
         *(Grid(whole.name, t, o, s, targets) for targets in (1, 2, 4, 8)),

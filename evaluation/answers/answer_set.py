@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation import canvas
-from evaluation.answers.claims import MANIFEST, agree, share
+from evaluation.answers.claims import MANIFEST, agree, claimed
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD
 from evaluation.protocol import Protocol, from_manifest
@@ -76,7 +76,7 @@ class AnswerSet:
         cells = grid(self.protocol)
         blocks = [cells[start : start + self.block] for start in range(0, len(cells), self.block)]
         done = lambda block: all(self.path(cell).exists() for cell in block)  # noqa: E731
-        return share(self.folder, enumerate(blocks), done)
+        return claimed(self.folder, enumerate(blocks), done)
 
 
 def protocol_of(folder: str | Path) -> Protocol:

@@ -51,7 +51,7 @@ def _write_first(path: Path, content: dict) -> None:
         draft.unlink()
 
 
-def share(folder: str | Path, blocks, done):
+def claimed(folder: str | Path, blocks, done):
     """Yields those (key, block) of `blocks` that are neither `done` nor being made by another process."""
     for key, block in blocks:
         path = Path(folder) / f".claim-{key}"

@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from evaluation.answers.claims import agree, share
+from evaluation.answers.claims import agree, claimed
 from evaluation.core.config import override
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import digest, file_digest
@@ -167,7 +167,7 @@ def run(args, stylist: Stylist, options: dict, found: dict[str, str]) -> None:
             autocast,
             tqdm(total=todo, desc=f"{args.method} {out}", unit="image", disable=None) as bar,
         ):
-            for _, block in share(out, blocks, painter.done):
+            for _, block in claimed(out, blocks, painter.done):
                 made = painter.paint(block)
                 meter.outputs += made
                 bar.update(made)

@@ -26,7 +26,7 @@ def gone() -> str:
 def make_all(folder, blocks, started):
     random.seed(os.getpid())
     started.wait()
-    for key, block in claims.share(folder, blocks, lambda block: (folder / f"{block}.made").exists()):
+    for key, block in claims.claimed(folder, blocks, lambda block: (folder / f"{block}.made").exists()):
         with open(folder / "log", "a") as log:
             log.write(f"{key}\n")
         time.sleep(0.01)
