@@ -103,7 +103,9 @@ def opened(folder: str | Path):
 def read_source(folder: str | Path) -> dict:
     """The first line of the predictions: what was judged, and by whom."""
     with opened(folder) as file:
-        return json.loads(file.readline()[2:])
+        if not isinstance(source := json.loads(file.readline()[2:]), dict):
+            raise ValueError("its first line does not say what was judged")
+    return source
 
 
 def read_table(folder: str | Path) -> pa.Table:
@@ -130,10 +132,8 @@ def read_predictions(folder: str | Path) -> tuple[list[Prediction], dict]:
 
 def arrays(table: pa.Table, protocol: Protocol, where: str = "") -> Predictions:
     """Rows in any order -> arrays over the grid; a UserError (`where` begins it) unless they are that."""
-    table, shape = (
-        table.unify_dictionaries(),
-        (len(protocol.seeds), len(protocol.themes), len(protocol.objects)),
-    )
+    table = table.unify_dictionaries()
+    shape = len(protocol.seeds), len(protocol.themes), len(protocol.objects)
     axes = np.broadcast_arrays(*np.meshgrid(*map(np.arange, shape), indexing="ij", sparse=True))
     asked = dict(zip(("seed", *DOMAINS), axes))
     names = {"theme": protocol.themes, "object": protocol.objects}
@@ -150,9 +150,8 @@ def arrays(table: pa.Table, protocol: Protocol, where: str = "") -> Predictions:
         probs = (table[f"{domain}{suffix}"].to_numpy().reshape(shape) for suffix in ("_prob", "_seen_prob"))
         return Labels(known, asked[domain].astype(np.int16), numbers(column, known).reshape(shape), *probs)
 
-    return Predictions(
-        labels("theme"), labels("object"), np.array(table["sha256"].to_pylist(), "S16").reshape(shape)
-    )
+    files = np.array(table["sha256"].to_pylist(), "S16").reshape(shape)
+    return Predictions(labels("theme"), labels("object"), files)
 
 
 def numbers(column: pa.ChunkedArray, names) -> np.ndarray:
