@@ -128,7 +128,7 @@ def from_manifest(content: dict, source: str, kind=Protocol):
 
 
 def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING):
-    """The protocol of that name or in that YAML file; `everything`: what `all` stands for; or UserError."""
+    """The protocol of that name or YAML file; raises UserError. `everything`: what `all` stands for."""
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
         shipped = sorted(p.stem for p in folder.glob("*.yaml"))
