@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 from evaluation import canvas
 
-FILE = Path(__file__).parent / "published" / "mu_main.csv"
+FILE = Path(__file__).with_suffix(".csv")
 MARK = "(published)"  # ends the name of a row of the paper's
 
 

@@ -276,7 +276,7 @@ def test_photos_may_be_left_out():
 @pytest.mark.parametrize("base, channels", [("sd", 4), ("ip2p", 8)])
 def test_one_training_step_at_full_size(base, channels, sd15, tmp_path):
     """On a CPU in 24 GB, in a process of its own: `bash scripts/smoke_sd15.sh compvis`"""
-    code = f"import sys\nfrom evaluation import cost\nfrom {MODULE} import main\nmain(sys.argv[1:])\n"
+    code = f"import sys\nfrom evaluation.core import cost\nfrom {MODULE} import main\nmain(sys.argv[1:])\n"
     small = ["max_steps=1", "accumulate_grad_batches=1", "accelerator=cpu", "limit_val_batches=1"]
     settings = [f"lightning.trainer.{text}" for text in small]
     settings += [f"data.params.{text}" for text in ("size=64", "per_object=1", "batch_size=1", "workers=0")]

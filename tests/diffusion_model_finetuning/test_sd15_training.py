@@ -16,7 +16,7 @@ from tests.full_size import MEMORY
 REPOSITORY = Path(__file__).parent.parent.parent
 CODE = """
 import importlib, sys
-from evaluation import cost
+from evaluation.core import cost
 importlib.import_module(sys.argv[1]).main(sys.argv[2:])
 print(cost.peak_memory("cpu"))
 """
