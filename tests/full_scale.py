@@ -11,6 +11,8 @@ import argparse
 import gzip
 import io
 import json
+import re
+import shutil
 import subprocess
 import sys
 import time
@@ -120,6 +122,20 @@ def measure(root: Path, name: str) -> tuple[float, float]:
     return time.perf_counter() - began, int(done.stderr.split()[-1]) / 1000
 
 
+def opened(page: Path) -> float | None:
+    """Seconds until headless Chromium has loaded the page and laid it out; None without Chromium."""
+    if not shutil.which("chromium"):
+        return None
+    script = """<script>addEventListener("load", () => { document.body.offsetHeight;
+        document.documentElement.innerHTML = "<body>loaded " + performance.now() + "</body>"; });</script>"""
+    timed = page.with_name("timed.html")
+    timed.write_text(page.read_text().replace("</body>", script + "</body>"))
+    options = "--headless --no-sandbox --disable-gpu --disable-background-networking --dump-dom".split()
+    words = ["chromium", *options, f"--user-data-dir={page.parent}/profile", timed.absolute().as_uri()]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return float(re.search(r"loaded ([\d.]+)", shown)[1]) / 1000
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -140,6 +156,8 @@ def main(argv=None):
     report = args.folder / ".out" / "report.html"
     if report.exists():
         print(f"{report}: {report.stat().st_size / 1e6:.1f} MB")
+        if seconds := opened(report):
+            print(f"opens in {seconds:.1f} s (headless Chromium)")
 
 
 if __name__ == "__main__":
