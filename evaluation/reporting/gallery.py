@@ -30,7 +30,11 @@ from evaluation.reporting.rows import labels
 SPRITE = "sprite.webp"
 SIDE, ACROSS = 64, 20  # pixels of a thumbnail; thumbnails in a row, at least
 WHOLE = 250  # images of a grid that is shown whole
-TARGET, COLLATERAL = 40, 20  # images of a larger one: of the target, and of what was lost beside it
+TARGET, COLLATERAL, CLASSES = (
+    40,
+    20,
+    5,
+)  # images of a larger one: of the target, and of what lost most beside it
 QUALITIES, BYTES = (50, 35, 20, 10), 700  # WebP: the first that needs at most so many bytes a thumbnail
 DESCRIPTION = 0x010E  # Exif's ImageDescription
 
@@ -111,10 +115,8 @@ def sample(result: Result, base: Result | None) -> list[int]:
     covered = np.broadcast_to(covered, result.predictions.sha256.shape).ravel()
     shown = spread(np.flatnonzero(covered), TARGET)
     others = np.flatnonzero(~covered)
-    if base:
-        others = others[np.argsort(-damage(result, base)[others], kind="stable")]
-    worst = others[:COLLATERAL] if base else spread(others, COLLATERAL)
-    return [int(place) for place in (*shown, *worst)]
+    beside = worst(result, base, others) if base else spread(others, COLLATERAL)
+    return [int(place) for place in (*shown, *beside)]
 
 
 def spread(places: np.ndarray, count: int) -> np.ndarray:
@@ -125,16 +127,16 @@ def spread(places: np.ndarray, count: int) -> np.ndarray:
     return places[np.sort(np.arange(min(count, len(places))) * step % len(places))]
 
 
-def damage(result: Result, base: Result) -> np.ndarray:
-    """[images]: labels that the base model's image has right and this one has not, and (below 1) how much
-    accuracy the image's theme and object lost."""
-    lost = (accuracies(base) - accuracies(result)) / 201
-    themes, objects = np.split(lost, [len(result.protocol.themes)])
-    both = [
-        before.right.astype(int) - after.right
-        for before, after in zip(base.predictions[:2], result.predictions[:2])
-    ]
-    return (sum(both) + themes[:, None] + objects).ravel()
+def worst(result: Result, base: Result, others: np.ndarray) -> list[int]:
+    """Of the themes and objects that lost most, in turn, those `others` whose images lost most labels."""
+    lost = sum(b.right.astype(int) - r.right for b, r in zip(base.predictions[:2], result.predictions[:2]))
+    others, chosen = others[np.argsort(-lost.ravel()[others], kind="stable")], []
+    _, themes, objects = np.unravel_index(others, lost.shape)
+    for number in np.argsort(accuracies(result) - accuracies(base), kind="stable"):  # themes, then objects
+        of_class = others[(themes == number) | (len(result.protocol.themes) + objects == number)]
+        room = min(COLLATERAL // CLASSES, COLLATERAL - len(chosen))
+        chosen += [place for place in of_class.tolist() if place not in chosen][:room]
+    return chosen
 
 
 def across(count: int) -> int:
