@@ -101,8 +101,7 @@ def chosen(flag: str, names: list[str], known: list[str]) -> list[str]:
 
 def chosen_targets(args) -> list[str]:
     p = args.world
-    everything = [name for name in (*p.themes, *p.objects) if name != canvas.PHOTO]
-    sets = {"targets": p.targets, "all": everything}
+    sets = {"targets": p.targets, "all": p.everything}
     names = [name for word in args.targets for name in sets.get(word, [word])]
     for name in names:
         check_targets(canvas.parse_targets(name, "--targets"), p)
