@@ -61,7 +61,8 @@ def latex(rows: list[dict], names: list[str], intervals: bool = False) -> str:
     """A tabular for booktabs; figures of one kind of target stand below its name."""
     kinds = [next((kind for kind in KINDS if name.startswith(kind + "_")), "") for name in names]
     titles = [name.removeprefix(kind + "_").replace("_", " ") for name, kind in zip(names, kinds)]
-    lines = drawn(rows, names, titles, intervals, "latex_booktabs").replace("±", "$\\pm$\\,").splitlines()
+    text = drawn(rows, names, titles, intervals, "latex_booktabs")
+    lines = text.replace("±", "$\\pm$\\,").replace(" - ", " -- ").splitlines()
     top, rules, start = [], [], 1
     for kind, own in itertools.groupby(enumerate(kinds), lambda pair: pair[1] or pair):
         width = len(list(own))

@@ -344,6 +344,7 @@ def test_latex_is_a_booktabs_table(runs, capsys):
     assert all(line.endswith(" \\\\") and line.count("&") == len(align) - 1 for line in rows)
     spans = [int(text.split("}")[0]) for text in head.split("\\multicolumn{")[1:]]
     assert head.splitlines()[3].count("&") + sum(spans) - len(spans) == len(align) - 1
+    assert " -- " in body and " - " not in body  # what was not measured
     assert "75.00 $\\pm$\\,35.4" in body and "ESD (published)" in body and "\\toprule" in head
     assert all(line.startswith("%") for line in below.strip().splitlines()[1:])
     assert not [c for line in rows for c in line.replace("$\\pm$", "").replace("\\_", "") if c in "_±#"]
