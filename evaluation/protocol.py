@@ -119,12 +119,17 @@ def _checked(kind, content: str):
 
 
 def from_manifest(content: dict, source: str, kind=Protocol):
-    """The protocol that a manifest holds. Raises UserError if a newer version of this code wrote it."""
+    """The protocol that a manifest holds. Raises UserError if a newer version of this code wrote it, or if it
+    was changed since: its hash is then another than the one beside it."""
+    stated = content.get("hash")
     content = {key: value for key, value in content.items() if key != "hash"}
     if newer := sorted(content.keys() - {field.name for field in fields(kind)}):
         unknown = f"its protocol has {newer[0]!r}, which this version of the code does not know"
         raise UserError(f"{source}: {unknown}; read it with the version that wrote it")
-    return from_dict(content, source, kind)
+    protocol = from_dict(content, source, kind)
+    if stated not in (None, protocol.hash):
+        raise UserError(f"{source}: its protocol is not the one of its hash {stated}; it was changed by hand")
+    return protocol
 
 
 def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING):

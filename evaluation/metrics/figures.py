@@ -161,19 +161,23 @@ def target_figures(predictions: Predictions, target: Target, targets, protocol: 
     return figures
 
 
+def class_accuracies(predictions: Predictions, protocol: Protocol) -> dict[str, np.ndarray]:
+    """ "theme" -> [themes], "object" -> [objects], in [0,1]; an object's images are of themes that count."""
+    objects = predictions.object.right[:, counted(protocol)[:, 0]]
+    return {"theme": predictions.theme.right.mean((0, 2)), "object": objects.mean((0, 1))}
+
+
 def accuracy(predictions: Predictions, protocol: Protocol) -> dict[str, dict[str, dict]]:
-    """ "theme" and "object" -> name -> value and images; an object's are those of themes that count."""
-    themes, objects = (predictions.labels(domain).right for domain in DOMAINS)
-    objects = objects[:, counted(protocol)[:, 0]]
+    """`class_accuracies` by name, each with its number of images."""
+    values, seeds = class_accuracies(predictions, protocol), len(protocol.seeds)
+    names = {"theme": protocol.themes, "object": protocol.objects}
+    images = {"theme": seeds * len(protocol.objects), "object": seeds * len(protocol.counted)}
     return {
         domain: {
-            name: {"value": float(right.mean()), "images": right.size}
-            for name, right in zip(names, np.moveaxis(rights, axis, 0))
+            name: {"value": float(value), "images": images[domain]}
+            for name, value in zip(names[domain], values[domain])
         }
-        for domain, names, rights, axis in (
-            ("theme", protocol.themes, themes, 1),
-            ("object", protocol.objects, objects, 2),
-        )
+        for domain in DOMAINS
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from evaluation.answers.predictions import Predictions
 from evaluation.canvas import Target
-from evaluation.metrics.figures import by_seed, counted
+from evaluation.metrics.figures import by_seed, class_accuracies
 from evaluation.protocol import Protocol
 
 BASE_ACCURACY = 0.9  # what the published base models reach with ease
@@ -36,7 +36,7 @@ def suspicions(
 
 def weak_base(base: Predictions, protocol: Protocol) -> list[str]:
     """Too few of the base model's own images are recognised."""
-    means = {"theme": base.theme.right.mean(), "object": base.object.right[:, counted(protocol)[:, 0]].mean()}
+    means = {domain: values.mean() for domain, values in class_accuracies(base, protocol).items()}
     return [
         f"the base model's {domain}s are recognised in only {mean:.1%} of its images, below "
         f"{BASE_ACCURACY:.0%}: figures of models made from it say little; check model, protocol and judges"

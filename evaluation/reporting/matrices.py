@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.core.files import atomic
-from evaluation.metrics.figures import OTHER, counted, shows
+from evaluation.metrics.figures import OTHER, class_accuracies, counted, shows
 from evaluation.metrics.published import spelled
 from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.rows import grouped
@@ -33,9 +33,7 @@ class Matrix(NamedTuple):
 
 def accuracies(result: Result) -> np.ndarray:
     """[themes + objects], percent."""
-    themes, objects = result.predictions.theme.right, result.predictions.object.right
-    objects = objects[:, counted(result.protocol)[:, 0]]
-    return 100 * np.concatenate([themes.mean((0, 2)), objects.mean((0, 1))])
+    return 100 * np.concatenate([*class_accuracies(result.predictions, result.protocol).values()])
 
 
 def names_of(result: Result) -> list[str]:

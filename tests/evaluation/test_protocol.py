@@ -157,6 +157,8 @@ def test_manifests():
     assert protocol.from_manifest(older, "m") == p
     with pytest.raises(UserError, match=r"m: its protocol has 'shift', which this version .* does not know"):
         protocol.from_manifest(content | {"shift": 1}, "m")
+    with pytest.raises(UserError, match="m: its protocol is not the one of its hash"):
+        protocol.from_manifest(content | {"steps": 21}, "m")
     with pytest.raises(UserError, match="m: steps is 'many'"):
         protocol.from_manifest(content | {"steps": "many"}, "m")
 

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -397,8 +398,8 @@ def test_predictions_of_something_else_are_refused(key, runs, capsys):
     path = runs / "esd/Sketch/answers/manifest.json"
     manifest = json.loads(path.read_text())
     other = {"model": "f" * 16, "run": manifest["run"] | {"seed": 5}}
-    other["protocol"] = json.loads((runs / "base/answers/manifest.json").read_text())["protocol"]
-    other["protocol"] |= {"hash": "f" * 16}
+    protocol = synthetic.protocol(steps=7)
+    other["protocol"] = asdict(protocol) | {"hash": protocol.hash}
     write_json(path, manifest | {key: other[key]})
     with pytest.raises(SystemExit):
         tables.main([str(runs)])
