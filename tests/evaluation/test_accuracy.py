@@ -106,6 +106,14 @@ def test_targets_forgotten_at_once_do_not_count_as_retained():
     assert result["targets"]["Sketch"]["CRA_kept"]["images"] == 1 * 2 * 2  # in Winter
 
 
+def test_classes_count_the_same_whatever_is_left_of_them():
+    """Beside a forgotten pair, Cats have images in one style only, and both are wrong; Sea and Trees in two."""
+    see = lambda cell: (cell.theme, "Sea" if cell.object == "Cats" else cell.object)  # noqa: E731
+    winter = score(synthetic.protocol(), "Winter,Sketch+Cats", see)["targets"]["Winter"]
+    kept = {"value": pytest.approx(2 / 3), "images": 10, "classes": 3}
+    assert winter["CRA_kept"] == kept  # a mean over images would be 8 of 10
+
+
 def test_what_the_target_became():
     protocol = synthetic.protocol()
     rows = synthetic.predictions(

@@ -183,7 +183,9 @@ def command(tmp_path, judges, data):
 
 def test_command_from_images_to_distance(tmp_path, judges, data, protocol, command, capsys, monkeypatch):
     answers = synthetic.run_folder(tmp_path, "esd", "Sketch", protocol, images=True) / "answers"
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # as torch begins
     result = command(answers)
+    assert result["made_with"]["tf32"] is False
     value = result["values"]["Sketch"]
     assert result["values"].keys() == {"Sketch"}
     assert (value["real_images"], value["generated_images"]) == (3 * 3 * 2, 3 * 3 * 20)
