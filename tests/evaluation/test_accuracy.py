@@ -107,7 +107,7 @@ def test_targets_forgotten_at_once_do_not_count_as_retained():
 
 
 def test_classes_count_the_same_whatever_is_left_of_them():
-    """Beside a forgotten pair, Cats have images in one style only, and both are wrong; Sea and Trees in two."""
+    """Beside a forgotten pair, Cats have images in one style only, all wrong; Sea and Trees in two."""
     see = lambda cell: (cell.theme, "Sea" if cell.object == "Cats" else cell.object)  # noqa: E731
     winter = score(synthetic.protocol(), "Winter,Sketch+Cats", see)["targets"]["Winter"]
     kept = {"value": pytest.approx(2 / 3), "images": 10, "classes": 3}
