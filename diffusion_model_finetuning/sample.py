@@ -13,7 +13,6 @@ photo 19 of the object, edited into the style. Run a command again to go on wher
 
 import argparse
 import hashlib
-import json
 import time
 from dataclasses import replace
 from functools import partial
@@ -26,10 +25,9 @@ from diffusion_model_finetuning.core import ip2p
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation import canvas, protocol
 from evaluation.answers.answer_set import AnswerSet
-from evaluation.core.cost import synchronize
-from evaluation.core.environment import made_with, no_tf32
+from evaluation.core.environment import made_with, no_tf32, synchronize
 from evaluation.core.errors import UserError, command
-from evaluation.core.files import atomic
+from evaluation.core.files import append_json, atomic
 from evaluation.data.images import CanvasImages, to_tensor
 from evaluation.data.pictures import read_picture, square
 
@@ -44,10 +42,12 @@ def fill(sd, draw, answers: AnswerSet) -> int:
     no_tf32()
     todo = answers.missing()
     with tqdm(total=len(todo), desc=f"sample {answers.folder}", unit="image", disable=None) as bar:
-        for _, cells in answers.todo():
+        for claim, cells in answers.todo():
             start = time.perf_counter()
             prompts = [p.prompt(cell.theme, cell.object) for cell in cells]
             images = draw(prompts, [tuple(cell) for cell in cells], p.steps, p.guidance, p.size, p.precision)
+            if not claim.held():  # this process was held up so long that another took over
+                continue
             for cell, pixels in zip(cells, images, strict=True):
                 with atomic(answers.path(cell)) as temporary:
                     Image.fromarray(pixels).save(temporary)
@@ -57,8 +57,7 @@ def fill(sd, draw, answers: AnswerSet) -> int:
                 "seconds": round(time.perf_counter() - start, 3),
                 "device": str(sd.device),
             }
-            with open(answers.folder / "sampling.jsonl", "a") as log:
-                log.write(json.dumps(line) + "\n")
+            append_json(answers.folder / "sampling.jsonl", line)
             written += len(cells)
             bar.update(len(cells))
     return written
@@ -165,8 +164,7 @@ def main(argv=None):
         p, draw, made_by = edited_answers(sd, p, args)
     answers = open_answers(args.out, p, sd, sd.fingerprint(), made_by, args.batch)
     fill(sd, draw, answers)
-    if left := len(answers.missing()):
-        print(f"{args.out}: {left} images are with other processes; run this again if they were stopped")
+    answers.check_complete()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from evaluation import canvas
 from evaluation.answers.answer_set import protocol_of, read_manifest
 from evaluation.core.environment import made_with
 from evaluation.core.errors import UserError, command
-from evaluation.core.record import RECORD, now, read_record, write_record
+from evaluation.core.record import NAME, RECORD, now, read_record, write_record
 from evaluation.judges.judging import open_folder
 from evaluation.metrics.figures import check_targets
 from evaluation.protocol import Protocol
@@ -25,7 +25,7 @@ from evaluation.reporting.collect import BASE
 
 def check_folder(run: Path, method: str, target: str) -> None:
     """UserError unless `run` is ROOT/{method}/{target} or /{target}-{...}, has answers and is not ours."""
-    if method == BASE or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*", method):
+    if method == BASE or not NAME.fullmatch(method):
         raise UserError(f"--method {method}: not a name; use letters, digits, - _ . +, and not {BASE}")
     if run.parent.name != method or not re.fullmatch(re.escape(target) + r"(-[A-Za-z0-9_.+-]+)?", run.name):
         raise UserError(f"{run}: tables look for runs at ROOT/METHOD/TARGET; name it ROOT/{method}/{target}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from diffusion_model_finetuning.core.load import read_card
+from diffusion_model_finetuning.core.card import read_card
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import accuracy, fid, predict, protocol
 from evaluation.answers.answer_set import protocol_of

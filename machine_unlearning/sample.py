@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from diffusion_model_finetuning.core.load import read_card
+from diffusion_model_finetuning.core.card import read_card
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from diffusion_model_finetuning.sample import fill, open_answers
 from evaluation import protocol
@@ -64,8 +64,7 @@ def main(argv=None):
     out = Path(args.out or Path(args.run) / "answers")
     answers = open_answers(out, p, sd, fingerprint, record, args.batch)
     fill(sd, draw, answers)
-    if left := len(answers.missing()):
-        print(f"{out}: {left} images are with other processes; run this command again if they were stopped")
+    answers.check_complete()
 
 
 if __name__ == "__main__":

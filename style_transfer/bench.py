@@ -18,7 +18,7 @@ import time
 import torch
 from torch import nn
 
-from evaluation.core.cost import peak_memory, synchronize
+from evaluation.core.environment import peak_memory, synchronize
 from evaluation.core.errors import UserError, command
 from style_transfer.core.run import take
 

@@ -4,7 +4,6 @@ A file has no tokenizer, head count or latent scale: another folder, `config`, t
 1.5's (`core/sd15`, and CLIP's vocabulary).
 """
 
-import json
 from pathlib import Path
 
 import torch
@@ -13,12 +12,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from diffusion_model_finetuning.core.card import SD15, config_folder
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
-from diffusion_model_finetuning.core.read import PARTS, SD15, read_file, read_part
+from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
 from evaluation.core.errors import UserError
 
-CARD = "canvas.json"  # beside model_index.json: which variant, protocol and data suit this model
 RUN = "weights.safetensors"
 
 
@@ -49,7 +48,7 @@ def put_in(module: torch.nn.Module, tensors: Tensors, path, device, dtype) -> to
 def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=False) -> list:
     """-> UNet, autoencoder, text encoder, tokenizer, scheduler; see `core.sd.load_sd`."""
     path = Path(path)
-    folder = _config_folder(path, config)
+    folder = config_folder(path, config)
     wanted = [*PARTS, "scheduler"] + ["tokenizer"] * (folder != SD15)
     for part in wanted:
         if not (folder / part).is_dir():
@@ -81,22 +80,6 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
         modules["unet"] = empty(folder, "unet", in_channels=seen)
     networks = [put_in(modules[part], tensors[part], path, device, dtype) for part in PARTS]
     return [*networks, tokenizer, scheduler]
-
-
-def read_card(path: str | Path, config: str | Path | None = None) -> dict:
-    """`canvas.json` of a model's folder, or of its `config`: which variant and protocol suit it, or {}."""
-    card = _config_folder(Path(path), config) / CARD
-    return json.loads(card.read_text()) if card.exists() else {}
-
-
-def _config_folder(path: Path, config: str | Path | None) -> Path:
-    if not path.exists():
-        raise UserError(f"--model {path}: no such diffusers folder or CompVis file")
-    if config and not Path(config).is_dir():
-        raise UserError(
-            f"--config {config}: no such folder; name the diffusers folder of {path}'s base model"
-        )
-    return path if path.is_dir() else Path(config or SD15)
 
 
 def load_run(sd, folder: str | Path) -> None:

@@ -17,9 +17,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core import formats
+from diffusion_model_finetuning.core.card import SD15
 from evaluation.core.errors import UserError
 
-SD15 = Path(__file__).parent / "sd15"  # sizes and schedule of SD 1.5; no weights, no tokenizer
 PARTS = {
     "unet": "diffusion_pytorch_model.safetensors",
     "vae": "diffusion_pytorch_model.safetensors",

@@ -18,8 +18,9 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
+from diffusion_model_finetuning.core.card import read_card
 from diffusion_model_finetuning.core.fingerprint import fingerprint
-from diffusion_model_finetuning.core.load import load_parts, read_card
+from diffusion_model_finetuning.core.load import load_parts
 
 for library in (diffusers_logging, transformers_logging):  # our own bars and messages say enough
     library.set_verbosity_error()

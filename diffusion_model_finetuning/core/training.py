@@ -13,7 +13,7 @@ from diffusers import StableDiffusionPipeline
 from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from diffusion_model_finetuning.core.load import CARD
+from diffusion_model_finetuning.core.card import CARD
 from evaluation import canvas
 from evaluation.core.config import override
 from evaluation.core.errors import UserError, closest

@@ -4,14 +4,14 @@ Images are drawn in fixed blocks of the grid, so that a resumed or shared job fe
 batches an uninterrupted one would.
 """
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation import canvas
 from evaluation.answers.claims import MANIFEST, agree, claimed
 from evaluation.core.errors import UserError
-from evaluation.core.record import RECORD
+from evaluation.core.files import read_json
+from evaluation.core.record import RECORD, read_record
 from evaluation.protocol import Protocol, from_manifest
 
 
@@ -30,7 +30,7 @@ def read_manifest(folder: str | Path) -> dict:
     path = Path(folder) / MANIFEST
     if not path.exists():
         raise UserError(f"{folder}: no {MANIFEST}, so no answer set; make one with machine_unlearning.sample")
-    return json.loads(path.read_text())
+    return read_json(path, protocol=dict, model=str | None, run=dict | None)
 
 
 def image_paths(folder: str | Path, protocol: Protocol) -> list[Path]:
@@ -63,7 +63,9 @@ class AnswerSet:
         self.folder, self.protocol = Path(folder), protocol
         wanted = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "model": model, "run": run}
         manifest = agree(self.folder, wanted, "an answer set", block=block, made_with=made_with)
-        self.block = manifest["block"]
+        if (block := manifest["block"]) < 1:
+            raise UserError(f"{folder}/{MANIFEST}: damaged (block {block}); remove it and sample again")
+        self.block = block
 
     def path(self, cell: Cell) -> Path:
         return self.folder / canvas.answer_name(*cell, suffix="." + self.protocol.format)
@@ -72,11 +74,18 @@ class AnswerSet:
         return [cell for cell in grid(self.protocol) if not self.path(cell).exists()]
 
     def todo(self):
-        """Yields (number, cells) of blocks with a missing image that no other process is at work on."""
+        """Yields (claim, cells) of blocks with a missing image, as `claims.claimed`."""
         cells = grid(self.protocol)
         blocks = [cells[start : start + self.block] for start in range(0, len(cells), self.block)]
         done = lambda block: all(self.path(cell).exists() for cell in block)  # noqa: E731
         return claimed(self.folder, enumerate(blocks), done)
+
+    def check_complete(self) -> None:
+        """UserError if other processes still draw images of it."""
+        if left := len(self.missing()):
+            raise UserError(
+                f"{self.folder}: {left} images are with other processes; run this command again when they end"
+            )
 
 
 def protocol_of(folder: str | Path) -> Protocol:
@@ -89,7 +98,7 @@ def target_of(folder: str | Path, asked: str | None = None) -> str | None:
     path = Path(folder).resolve().parent / RECORD
     if not path.exists():
         return asked
-    made = json.loads(path.read_text())["target"]
+    made = read_record(path.parent)["target"]
     if asked and set(canvas.parse_targets(asked)) != set(canvas.parse_targets(made)):
         raise UserError(
             f"--target {asked}: {path} says that {made} was unlearned; correct --target or omit it"

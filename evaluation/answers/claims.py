@@ -1,20 +1,29 @@
 """A folder that several processes fill: a manifest says what with, claims say who is at work on which block.
 
-A block is claimed by a file while it is made; a claim whose process is gone is taken over.
+A block is claimed by a file that names its process while it is made. The process touches the file every few
+seconds; a claim untouched for minutes, or of a process that is known to be gone, is taken over. Whoever loses
+a claim so, since it was held up, lets go of what it has made, and every cell is written once.
 """
 
+import contextlib
 import fcntl
 import json
 import os
-import socket
+import threading
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
+from evaluation.core import owner
 from evaluation.core.errors import UserError
-from evaluation.core.files import write_json
+from evaluation.core.files import read_json, temporary
 
 MANIFEST = "manifest.json"
-STALE_SECONDS = 1800  # a claim this old on another machine belongs to a dead process
+BEAT_SECONDS = 10  # between touches
+STALE_SECONDS = 180  # a network disk may show a touch a minute late
+UNREADABLE_SECONDS = 60  # for a claim that names nobody
+PATIENCE_SECONDS = 30  # at the end, for others to finish a block
 
 
 def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
@@ -27,11 +36,11 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
     wanted = json.loads(json.dumps(wanted))
     if not path.exists():
         _write_first(path, wanted | first)
-    manifest = json.loads(path.read_text())
+    manifest = read_json(path, **{key: type(value) for key, value in first.items() if value})
     for key, value in wanted.items():
         there = manifest.get(key)
-        if key == "protocol" and value and there:
-            value, there = value["hash"], there["hash"]
+        if key == "protocol" and value and isinstance(there, dict):
+            value, there = value["hash"], there.get("hash")
         if value != there:
             raise UserError(f"--out {folder}: holds {holds} of another {key}; choose another or remove this")
     return manifest
@@ -39,61 +48,144 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
 
 def _write_first(path: Path, content: dict) -> None:
     """Leaves alone what another process has written in the meantime."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}")
-    write_json(draft, content)
-    try:
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        write_json(path, content)
-    finally:
-        draft.unlink()
-
-
-def claimed(folder: str | Path, blocks, done):
-    """Yields those (key, block) of `blocks` that are neither `done` nor being made by another process."""
-    for key, block in blocks:
-        path = Path(folder) / f".claim-{key}"
-        if done(block) or not _claim(path):
-            continue
+    with temporary(path) as draft:
+        draft.write_text(json.dumps(content, indent=1) + "\n")
         try:
-            if not done(block):  # another process may have finished it just before the claim
-                yield key, block
-        finally:
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            os.replace(draft, path)
+
+
+class Claim(NamedTuple):
+    """This process's, as long as it is `held`: to be asked once more before what was made is written."""
+
+    path: Path
+    file: int  # an open descriptor of the claim's file, locked
+
+    def held(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return os.path.samestat(self.path.stat(), os.fstat(self.file))
+        return False
+
+
+def claimed(folder: str | Path, blocks: Iterable[tuple], done: Callable) -> Iterator[tuple]:
+    """Yields (claim, block) of the `blocks`, pairs of a key and a block, that are not `done(block)`.
+
+    Blocks of other processes come last, if these are gone: while they get on, this one waits for them.
+    """
+    waiting, patience, moved = list(blocks), PATIENCE_SECONDS, time.monotonic()
+    while waiting:
+        later = []
+        for key, block in waiting:
+            if done(block):
+                continue
+            if (claim := _take(Path(folder) / f".claim-{key}")) is None:
+                later.append((key, block))
+                continue
+            began = time.monotonic()
+            with _beating(claim):
+                if not done(block):  # another process may have finished it just before the claim
+                    yield claim, block
+            patience = max(patience, 3 * (time.monotonic() - began))
+        if len(later) < len(waiting):
+            moved = time.monotonic()
+        elif time.monotonic() - moved > patience:
+            return
+        else:
+            time.sleep(0.3)
+        waiting = later
+
+
+@contextlib.contextmanager
+def _beating(claim: Claim):
+    """Touches the claim while its block is made, then lets go of it."""
+    over = threading.Event()
+
+    def beat():
+        while not over.wait(BEAT_SECONDS):
+            with contextlib.suppress(OSError):
+                os.utime(claim.file)  # by the clock of the disk
+
+    threading.Thread(target=beat, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
+        if claim.held():
+            claim.path.unlink(missing_ok=True)
+        os.close(claim.file)
+
+
+def _take(path: Path) -> Claim | None:
+    """A claim of this process; None if another has it."""
+    if path.exists():
+        # one process at a time, or it would remove a new claim
+        with open(path.with_name(MANIFEST), "rb+") as lock:
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not abandoned(path):
+                return None
             path.unlink(missing_ok=True)
+    with temporary(path) as draft:
+        file = _write_claim(draft)
+        try:
+            os.link(draft, path)
+            return Claim(path, file)
+        except OSError as error:
+            os.close(file)
+            if isinstance(error, FileExistsError):
+                return None
+        try:  # a file system without hard links
+            return Claim(path, _write_claim(path))
+        except FileExistsError:
+            return None
 
 
-def _claim(path: Path) -> bool:
+def _write_claim(path: Path) -> int:
+    """A new file that names this process -> its descriptor, with a lock that ends when this process does."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with open(path, "x") as file:
-            file.write(f"{socket.gethostname()} {os.getpid()}")
-        return True
-    except FileExistsError:
-        return _abandoned(path) and _take_over(path)
+        os.write(file, owner.myself().text().encode())
+    except BaseException:
+        os.close(file)
+        path.unlink()
+        raise
+    with contextlib.suppress(OSError):  # a file system without locks
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return file
 
 
-def _take_over(path: Path) -> bool:
-    """Claims what a dead process left claimed; one process at a time, or it would remove a new claim."""
-    with open(path.with_name(MANIFEST), "r+") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _abandoned(path):
-            return False  # another process was faster
-        path.unlink(missing_ok=True)
-    return _claim(path)
-
-
-def _abandoned(path: Path) -> bool:
-    """Whether the process that wrote this claim is gone; if that cannot be told, whether it is too old."""
+def abandoned(path: Path) -> bool:
+    """Whether the process that a claim names is gone or held up; if it names none, whether it is old."""
     try:
-        host, _, pid = path.read_text().partition(" ")
-        age = time.time() - path.stat().st_mtime
+        process = owner.parse(path.read_bytes().decode(errors="replace"))
+        age = _disk_time(path) - path.stat().st_mtime
+        if process is None:
+            return abs(age) > UNREADABLE_SECONDS  # one just being written is empty for a moment
+        if age < -UNREADABLE_SECONDS:  # of a clock that is ahead: from now on it ages, or is touched
+            os.utime(path)
+        living = owner.alive(process)
+        if living is None and process.boot == owner.myself().boot:  # in another container of this machine
+            living = _is_locked(path) and None
+        return age > STALE_SECONDS or living is False
     except FileNotFoundError:
         return False  # let go of, or just taken over
-    if host != socket.gethostname() or not pid.isdecimal():
-        return age > (STALE_SECONDS if host else 60)  # one just being written is empty for a moment
-    try:
-        os.kill(int(pid), 0)
-    except OSError as error:
-        return isinstance(error, ProcessLookupError)  # a PermissionError: another user's, alive
+
+
+def _disk_time(path: Path) -> float:
+    """Now, by the clock that gives files in this folder their times."""
+    with temporary(path) as probe:
+        probe.touch()
+        return probe.stat().st_mtime
+
+
+def _is_locked(path: Path) -> bool:
+    """Whether a living process of this machine holds the lock of a claim, or cannot hold one."""
+    with open(path, "rb+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
     return False

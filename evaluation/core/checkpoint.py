@@ -7,6 +7,7 @@ import torch
 
 from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
+from evaluation.core.tensors import read_content
 
 SECONDS = 120  # between saves, for trainings that count no steps
 
@@ -20,10 +21,12 @@ class Checkpoint:
 
     def resume(self) -> dict:
         """Fills the parts from the file; -> what was kept beside them, {} if there is no file. Raises
-        UserError if it is another command's."""
+        UserError if it is damaged, or another command's."""
         if not self.path.exists():
             return {}
-        kept = torch.load(self.path, map_location="cpu", weights_only=True)
+        kept = read_content(self.path)
+        if not isinstance(kept, dict) or {"identity", *self.parts} - kept.keys():
+            raise UserError(f"{self.path}: not a saved state of this training; remove it to start anew")
         if kept["identity"] != self.identity:
             raise UserError(f"{self.path}: of other settings or data than these; remove it to start anew")
         for name, part in self.parts.items():
@@ -37,5 +40,8 @@ class Checkpoint:
         """The parts' states, and numbers beside them."""
         self.saved = time.monotonic()
         states = {name: part.state_dict() for name, part in self.parts.items()}
-        with atomic(self.path) as temporary:
-            torch.save({"identity": self.identity, **states, **numbers}, temporary)
+        with atomic(self.path) as temporary, open(temporary, "wb") as file:
+            torch.save({"identity": self.identity, **states, **numbers}, file)
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +12,20 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from evaluation.core.errors import UserError, closest, refused
+
+LIMITS = {  # of settings that mean the same in every training
+    "steps": (1, math.inf),
+    "batch": (1, math.inf),
+    "accumulate": (1, math.inf),
+    "lr": (1e-12, 100),
+    "size": (8, 4096),
+    "seed": (0, 2**32 - 1),
+    "workers": (0, 1024),
+    "guidance": (0, 1000),
+    "weight_decay": (0, 100),
+    "clip": (0, math.inf),
+    "precision": ("float32", "bfloat16"),
+}
 
 
 def read_settings(path: str | Path) -> dict:
@@ -74,14 +89,41 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
             OmegaConf.update(merged, key, value)
         elif type(before) is str and isinstance(after, ListConfig):
             pass  # names in place of a word for them, such as mini
-        elif before is not None and _kind(before) is not _kind(after):
+        elif before is not None and not _fits(before, after):
             raise UserError(f"{text}: {key} is {before!r} by default, so {value!r} does not fit")
     return merged
 
 
-def _kind(value) -> type:
-    """What may stand for what: any number for a number, a text or nothing for a text."""
-    return {int: float, type(None): str}.get(type(value), type(value))
+def _fits(default, value) -> bool:
+    """Whether a value is of the default's kind: a whole number for one, any number for a fraction, a text or
+    nothing for a text or nothing."""
+    kinds = {type(None): str}
+    default, value = (kinds.get(type(known), type(known)) for known in (default, value))
+    return default is value or (default is float and value is int)
+
+
+def check_settings(settings: Mapping, limits: Mapping) -> None:
+    """UserError for a setting outside its limits: those named, else what LIMITS says for every method.
+
+    Limits are a list: a lowest and a highest number, or the words that the setting may be. Every text that
+    holds braces is a prompt: they may name a style, an object, a theme or tokens.
+    """
+    limits = LIMITS | dict(limits)
+    known = {key: limits[key] for key in settings if key in limits and settings[key] is not None}
+    check_choices(settings, {key: limit for key, limit in known.items() if _words(limit)})
+    check_ranges(settings, {key: limit for key, limit in known.items() if not _words(limit)})
+    check_lists(settings)
+    if settings.get("size") is not None and settings["size"] % 8:
+        raise UserError(f"size={settings['size']}: expected a multiple of 8, as images are encoded")
+    for key, value in settings.items():
+        for text in _listed(value):
+            if isinstance(text, str) and set("{}") & set(re.sub(r"{(style|object|theme|tokens)}", "", text)):
+                names = "{style}, {object}, {theme} or {tokens}"
+                raise UserError(f"{key}={text}: expected a prompt that names {names} and has no other braces")
+
+
+def _words(limit) -> bool:
+    return any(isinstance(value, str) for value in limit)
 
 
 def check_choices(settings: Mapping, choices: dict[str, tuple]) -> None:

@@ -1,10 +1,26 @@
-"""By what a number was made: commit, libraries, device, precision. Written beside it and never compared."""
+"""By what a number was made: commit, libraries, device, precision; what it cost. Never compared."""
 
+import resource
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
+
+from evaluation.core.errors import UserError
+
+
+def find_device(name: str | None) -> str:
+    """The device of a flag --device, by default a GPU if there is one. Raises UserError."""
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    kind, _, index = name.partition(":")
+    count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if int(index or 0) >= count.get(kind, 0):
+        there = ", ".join(kind for kind, number in count.items() if number)
+        raise UserError(f"--device {name}: there is no such device here; choose from {there}")
+    return name
 
 
 def no_tf32() -> None:
@@ -39,3 +55,17 @@ def commit() -> str | None:
         return subprocess.check_output(describe, **options).strip()
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def peak_memory(device: torch.device | str) -> int:
+    """Bytes: the most torch's allocator held on a GPU, or this process's largest resident size on a CPU."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def synchronize(device: torch.device | str) -> None:
+    """Waits for the GPU, so that a clock read next tells the truth."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)

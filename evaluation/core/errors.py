@@ -4,7 +4,35 @@ import contextlib
 import difflib
 import errno
 import functools
+import os
+import re
+import select
+import signal
 import sys
+import threading
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a command that was stopped
+AGAIN = "and run the same command again"
+OF_DISKS = {
+    errno.ENOSPC: f"the disk is full; free some space {AGAIN}",
+    errno.EDQUOT: f"your quota of this disk is used up; free some space {AGAIN}",
+    errno.EROFS: "lies on a read-only disk; name another place",
+    errno.EACCES: "you may not read or write it; change its permissions or name another",
+    errno.EPERM: "you may not change it; change its permissions or name another",
+    errno.EIO: f"the disk does not answer; look at it {AGAIN}",
+    errno.ESTALE: f"was changed by another machine meanwhile; wait a moment {AGAIN}",
+}
+OF_PATHS = OF_DISKS | {
+    errno.ENOENT: "no such file or folder",
+    errno.EISDIR: "is a folder; a file was expected",
+    errno.ENODEV: "is no file; a file was expected",
+    errno.ENOTDIR: "is a file, or lies below one; a folder was expected",
+    errno.EEXIST: "is there already; a folder was expected",
+    errno.ENOTEMPTY: "is a folder that is not empty; remove it or name another",
+    errno.ELOOP: "is a link that leads to itself; remove it",
+    errno.ENAMETOOLONG: "is too long a name; choose a shorter one",
+    errno.EMFILE: "too many files are open; raise the limit (ulimit -n) or use fewer workers",
+}
 
 
 class UserError(Exception):
@@ -13,6 +41,10 @@ class UserError(Exception):
 
 class Finished(Exception):
     """Nothing is left to do. Its text says what is there already."""
+
+
+class Stopped(KeyboardInterrupt):
+    """SIGTERM, as what Ctrl-C raises."""
 
 
 @contextlib.contextmanager
@@ -31,27 +63,115 @@ def closest(name: str, known) -> str:
     return f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(map(str, known))}"
 
 
+def printable(text: str) -> str:
+    """Without the codes that move a terminal's cursor or change its colours; lines stay lines."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", "?", text)
+
+
 def command(main):
-    """Wrap a `main(argv=None)`: a UserError, missing file or full disk ends in a sentence and exit code 2."""
+    """Wrap a `main(argv=None)`: what a user can mend ends in a sentence and exit code 2, never a traceback.
+
+    Ctrl-C and SIGTERM end it with a sentence too, and 130 or 143; nobody reading its output any more is no
+    error.
+    """
 
     @functools.wraps(main)
     def run(argv=None):
+        code = 2
         try:
-            return main(argv)
+            with _terminable():
+                result = main(argv)
+                sys.stdout.flush()
+            return result
         except Finished as done:
-            print(done)
+            print(printable(str(done)))
             return None
-        except UserError as error:
-            # one raised in a worker process arrives wrapped in that process's traceback
-            message = str(error).rpartition("UserError: ")[2].strip()
-        except FileNotFoundError as error:
-            message = f"{error.filename}: no such file or folder"
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        except KeyboardInterrupt as stop:
+            message = str(stop) or "stopped; the same command, run again, goes on"
+            code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and _unread():
+                _drop_output()
+                raise SystemExit(0) from None
+            message = _sentence(error)
+            if message is None:
                 raise
-            place = error.filename or "output"
-            message = f"{place}: the disk is full; free some space and run the same command again"
-        print(f"error: {message}", file=sys.stderr)
-        raise SystemExit(2)
+            message = f"error: {message}"
+        print(printable(message), file=sys.stderr)
+        raise SystemExit(code)
 
     return run
+
+
+def early(name: str, parse, *args) -> None:
+    """For a command's module, called `name`, before its slow imports: a wrong word is answered at once.
+
+    Interrupted while they last, the command ends as `command` would end it.
+    """
+    if name != "__main__":
+        return
+    command(lambda argv: parse(*args))()
+
+    def stop(number, frame):
+        print("stopped; run the same command again", file=sys.stderr)
+        os._exit(CODES[number])
+
+    for number in CODES:
+        signal.signal(number, stop)
+
+
+@contextlib.contextmanager
+def _terminable():
+    """SIGTERM within raises Stopped, and Ctrl-C KeyboardInterrupt. Handlers of others than ours stay."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def terminate(number, frame):
+        raise Stopped
+
+    ours = {signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.getsignal(number) for number in ours}
+    taken = [
+        number
+        for number, handler in before.items()
+        if handler is signal.SIG_DFL or getattr(handler, "__module__", None) == __name__
+    ]
+    for number in taken:
+        signal.signal(number, ours[number])
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, before[number])
+
+
+def _unread() -> bool:
+    """Whether standard output or the error messages go into a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(1, 0)
+    poll.register(2, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _drop_output() -> None:
+    """What is still to be printed goes nowhere: at its end, Python would fail to print it once more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _sentence(error: Exception) -> str | None:
+    """What the user is told of an error; None for one of ours to mend."""
+    text = str(error)
+    if isinstance(error, UserError):
+        # one raised in a worker process arrives wrapped in that process's traceback
+        return text.rpartition("UserError: ")[2].strip()
+    if isinstance(error, OSError) and error.errno:
+        if error.filename is None:
+            _drop_output()
+        return f"{error.filename or 'output'}: {OF_PATHS.get(error.errno) or error.strerror}"
+    short = ("out of memory", "can't allocate memory", "not enough memory")
+    if isinstance(error, MemoryError) or any(words in text for words in short):
+        reason = text.splitlines()[0][:120] if text else "RAM"
+        return f"the memory does not suffice ({reason}); make the batch or the images smaller"
+    return None

@@ -1,13 +1,25 @@
 """A run's `record.json`: what was asked, by what it was made, and what it cost."""
 
-import json
+import re
 import time
 from pathlib import Path
 
 from evaluation.core.errors import UserError
-from evaluation.core.files import write_json
+from evaluation.core.files import read_json, write_json
 
 RECORD = "record.json"
+FIELDS = {
+    "method": str,
+    "target": str,
+    "variant": str,
+    "settings": dict,
+    "seed": int | None,
+    "model": str | None,  # fingerprint of the base model
+    "seconds": dict,
+    "peak_memory_bytes": int | None,
+    "stored_bytes": int | None,
+}
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # what a method may be called
 
 
 def write_record(folder: str | Path, record: dict) -> None:
@@ -20,7 +32,14 @@ def read_record(folder: str | Path) -> dict:
     if not path.exists():
         absent = f"{folder}: no {RECORD}, so no finished run"
         raise UserError(f"{absent}; run the method's train.py with --out {folder}")
-    return json.loads(path.read_text())
+    record = read_json(path, **FIELDS)
+    odd = [value for value in record["seconds"].values() if not isinstance(value, int | float)]
+    if odd or not NAME.fullmatch(record["method"]):
+        fault = (
+            f"its seconds are {odd[0]!r:.60}" if odd else f"its method {record['method']!r:.60} is no name"
+        )
+        raise UserError(f"{path}: damaged ({fault}); remove it and run again")
+    return record
 
 
 def now() -> str:

@@ -8,7 +8,7 @@
 The record is written last. A run that fails or is stopped leaves no record and is simply done again.
 """
 
-import json
+import contextlib
 import math
 import random
 import time
@@ -19,10 +19,13 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from evaluation.core import cost
-from evaluation.core.environment import made_with
+from evaluation.core.environment import find_device, made_with, peak_memory, synchronize
 from evaluation.core.errors import Finished, UserError
+from evaluation.core.files import append_json
+from evaluation.core.owner import alone
 from evaluation.core.record import RECORD, now, read_record, write_record
+
+LOG = "log.jsonl"
 
 
 class Run:
@@ -30,7 +33,7 @@ class Run:
 
     def __init__(self, args, method: str):
         self.args, self.method = args, method
-        self.out, self.device = Path(args.out), torch.device(args.device)
+        self.out, self.device = Path(args.out), torch.device(find_device(args.device))
         settings, start = OmegaConf.to_container(args.settings), str(args.start) if args.start else None
         self.asked = {"method": method, "target": args.target, "variant": args.variant, "settings": settings}
         self.asked |= {"seed": args.seed, "model_path": str(args.model), "data": args.data, "from": start}
@@ -57,7 +60,9 @@ class Run:
     def __enter__(self):
         self.out.mkdir(parents=True, exist_ok=True)
         if not self.finished:
-            self.log = open(self.out / "log.jsonl", "w", buffering=1)
+            self.locks = contextlib.ExitStack()
+            self.locks.enter_context(alone(self.out))
+            (self.out / LOG).unlink(missing_ok=True)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.started, self.began = time.perf_counter(), None
@@ -73,7 +78,7 @@ class Run:
 
     def begin(self) -> None:
         """Set-up is over: what follows counts as unlearning."""
-        cost.synchronize(self.device)
+        synchronize(self.device)
         self.began = time.perf_counter()
 
     def steps(self, count: int):
@@ -91,7 +96,7 @@ class Run:
     def note(self, **numbers) -> None:
         """One line of the log."""
         line = {name: round(float(torch.as_tensor(value).detach()), 6) for name, value in numbers.items()}
-        self.log.write(json.dumps(line) + "\n")
+        append_json(self.out / LOG, line)
         for name, value in line.items():
             if not math.isfinite(value):
                 raise UserError(f"{self.out}: {name} is {value}; lower lr, or train in float32")
@@ -99,17 +104,20 @@ class Run:
             self.bar.set_postfix(line, refresh=False)
 
     def __exit__(self, kind, error, trace):
-        if not self.finished:
-            self.log.close()
-        if kind is not None:
+        if self.finished:
             return
-        cost.synchronize(self.device)
+        with self.locks:
+            if kind is None:
+                self._write_record()
+
+    def _write_record(self) -> None:
+        synchronize(self.device)
         ended = time.perf_counter()
         began = self.began or ended
         record = self.asked | {
             "model": self.model,
             "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
-            "peak_memory_bytes": cost.peak_memory(self.device),
+            "peak_memory_bytes": peak_memory(self.device),
             "stored_bytes": sum(path.stat().st_size for path in self.out.glob("*.safetensors")),
             "finished": now(),
         }

@@ -5,17 +5,18 @@
 `config.yaml` beside `train.py` has three variants: `canvas` (the paper's algorithm), `published` (what the
 official code effectively did) and `mini` (the miniature, chosen by itself for that model). Each may have
 sections `all`, `style`, `object` and `pair`; the later variants state only what differs from `canvas`.
+`limits` says between what numbers, or of what words, a setting of the method's own may be.
 """
 
 import argparse
 from pathlib import Path
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_model_finetuning.core.load import read_card
+from diffusion_model_finetuning.core.card import read_card
 from evaluation import canvas, protocol
-from evaluation.core.config import override
+from evaluation.core import flags
+from evaluation.core.config import check_settings, override
 from evaluation.core.errors import UserError, closest
 
 VARIANTS = ("canvas", "published", "mini")
@@ -34,14 +35,14 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
     )
-    parser.add_argument("--out", required=True, help="run folder to write")
+    parser.add_argument("--out", type=flags.new_path, required=True, help="run folder to write")
     parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
     parser.add_argument(
         "--data", help="data set, for methods that read images: folder {theme}/{object}/{n}.jpg, or mini"
     )
     parser.add_argument("--variant", choices=VARIANTS, help="default: canvas, or mini for the miniature")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_seed(parser)
+    flags.add_device(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
     args = parser.parse_intermixed_args(argv)
     card = read_card(args.model, args.config)
@@ -62,6 +63,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
             "unlearn one kind, then the other with --from"
         )
     args.settings = override(chosen, args.overrides)
+    check_settings(OmegaConf.to_container(args.settings), config.get("limits", {}))
     return args
 
 

@@ -3,13 +3,12 @@
 from pathlib import Path
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from diffusion_model_finetuning.core.load import RUN, load_run
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
 from evaluation.core.errors import UserError
-from evaluation.core.files import atomic
 from evaluation.core.record import read_record
+from evaluation.core.tensors import save_tensors
 
 __all__ = ["intervenes", "load_base", "load_run", "save_delta"]
 
@@ -22,7 +21,7 @@ def intervenes(method: str) -> bool:
 def load_base(args, run) -> StableDiffusion:
     """The model a method starts from: `--model` with the weights of `--from`. Tells `run` its
     fingerprint, which may end it: see `Run.starts_from`."""
-    sd = load_sd(args.model, args.device, config=args.config)
+    sd = load_sd(args.model, run.device, config=args.config)
     run.starts_from(sd.fingerprint())
     if args.start:
         earlier = read_record(args.start)["method"]
@@ -40,6 +39,5 @@ def save_delta(run, sd: StableDiffusion, names) -> None:
         with safe_open(Path(run.args.start) / RUN, "pt") as earlier:
             names = {*names, *earlier.keys()}
     state = sd.unet.state_dict()
-    tensors = {name: state[name].detach().cpu().contiguous() for name in sorted(names)}
-    with atomic(run.out / RUN) as temporary:
-        save_file(tensors, temporary, {"model": run.model})  # a second entry would stand in random order
+    tensors = {name: state[name] for name in sorted(names)}
+    save_tensors(run.out / RUN, tensors, {"model": run.model})  # a second entry would stand in random order

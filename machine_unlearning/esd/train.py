@@ -6,14 +6,18 @@ frozen model (eq. 8). There are no images: x_t is what the student itself makes 
     y = eps*(x_t,t,null) - eta (eps*(x_t,t,c) - eps*(x_t,t,null))        L = || eps_theta(x_t,t,c) - y ||^2
 """
 
+from evaluation.core.errors import command, early
+from machine_unlearning.core import cli
+
+early(__name__, cli.parse, __doc__, __file__)  # wrong words are answered before torch is imported
+
 import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
 from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps
-from evaluation.core.errors import command
 from evaluation.core.run import Run
-from machine_unlearning.core import cli, concepts, params, weights
+from machine_unlearning.core import concepts, params, weights
 
 
 def esd_target(eps_null, eps_concept, eta: float):
@@ -56,7 +60,7 @@ def main(argv=None):
         for step in run.steps(s.steps):
             concept = text[(torch.arange(s.batch) + step * s.batch) % len(text)]
             t, stop = draw_times(s.batch, s.walk, s.partial, run.generator)
-            t, noise = t.to(args.device), torch.randn(shape, generator=run.generator).to(args.device)
+            t, noise = t.to(run.device), torch.randn(shape, generator=run.generator).to(run.device)
             x = denoise_until(sd.unet, noise, concept, null, s.guidance, grid, sd.abar, stop)
             with torch.no_grad():
                 both = {"encoder_hidden_states": torch.cat([null.expand_as(concept), concept])}

@@ -80,7 +80,7 @@ def parse(argv=None) -> argparse.Namespace:
     args.methods = chosen("--methods", args.methods, UNLEARNING)
     args.transfer = chosen("--transfer", args.transfer, TRANSFERRING)
     if not args.protocol or not args.data:
-        from diffusion_model_finetuning.core.load import read_card  # seconds, which a plan can do without
+        from diffusion_model_finetuning.core.card import read_card  # seconds, which a plan can do without
 
         card = read_card(args.model, args.config)
         args.protocol = args.protocol or card.get("protocol", "canvas")

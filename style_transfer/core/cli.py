@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from evaluation.answers.claims import agree, claimed
 from evaluation.core.config import override
-from evaluation.core.errors import Finished, UserError
+from evaluation.core.errors import UserError
 from evaluation.core.files import digest, file_digest
 from style_transfer import protocol as protocols
 from style_transfer.core import costs, weights
@@ -167,8 +167,8 @@ def run(args, stylist: Stylist, options: dict, found: dict[str, str]) -> None:
             autocast,
             tqdm(total=todo, desc=f"{args.method} {out}", unit="image", disable=None) as bar,
         ):
-            for _, block in claimed(out, blocks, painter.done):
-                made = painter.paint(block)
+            for claim, block in claimed(out, blocks, painter.done):
+                made = painter.paint(block, claim.held)
                 meter.outputs += made
                 bar.update(made)
     finally:
@@ -176,7 +176,9 @@ def run(args, stylist: Stylist, options: dict, found: dict[str, str]) -> None:
     if painter.failed:
         raise UserError(_report(painter.failed, out))
     if left := sum(not painter.done(block) for _, block in blocks):
-        raise Finished(f"{out}: {left} batches are with other processes; run this again if they were stopped")
+        raise UserError(
+            f"{out}: {left} batches are with other processes; run this command again when they end"
+        )
 
 
 def _first(blocks, limit: int | None) -> list:

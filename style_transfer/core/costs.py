@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation.core.cost import peak_memory, synchronize
+from evaluation.core.environment import peak_memory, synchronize
 from style_transfer.core.run import Stylist
 
 FILE = "costs.jsonl"

@@ -116,9 +116,9 @@ class Painter:
     def done(self, block: Block) -> bool:
         return all((self.out / self.pairs.path(c, s)).exists() for c in block.contents for s in block.styles)
 
-    def paint(self, block: Block) -> int:
-        """Writes the block's outputs; returns how many."""
-        stylist, saving = self.stylist, []
+    def paint(self, block: Block, held: Callable[[], bool]) -> int:
+        """Writes the block's outputs, if its claim is still `held()` then; returns how many."""
+        stylist, made = self.stylist, []
         contents = self.contents.get(
             block.contents, lambda: self._encode(block.contents, stylist.encode_content)
         )
@@ -130,10 +130,11 @@ class Painter:
                     height, width = content.sizes[i]
                     path = self.out / self.pairs.path(content.names[i], style.names[j])
                     pixels = images.to_bytes(image[:, :height, :width], self.pairs.truncate)
-                    saving.append(self.pool.submit(images.save, pixels, path))
-        for job in saving:
+                    made.append((pixels, path))
+        made = made if held() else []
+        for job in [self.pool.submit(images.save, *output) for output in made]:
             job.result()
-        return len(saving)
+        return len(made)
 
     def _read(self, name) -> torch.Tensor | None:
         try:

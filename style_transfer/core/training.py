@@ -26,10 +26,9 @@ from torch import nn
 from tqdm import tqdm
 
 from evaluation import canvas
-from evaluation.core import cost
 from evaluation.core.checkpoint import Checkpoint
 from evaluation.core.config import override
-from evaluation.core.environment import commit, device_name
+from evaluation.core.environment import commit, device_name, peak_memory
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import digest, file_digest
 from evaluation.core.record import RECORD, read_record, write_record
@@ -207,7 +206,7 @@ class Training:
                 weights.save_file(self.out / name, network.get_submodule(part), self.settings.half)
         about = {
             "seconds": round(self.seconds, 1),
-            "peak_memory_bytes": cost.peak_memory(self.device),
+            "peak_memory_bytes": peak_memory(self.device),
             "stored_bytes": sum((self.out / name).stat().st_size for name in files if name != losses.ENCODER),
             "device": device_name(self.device),
             "threads": torch.get_num_threads(),

@@ -281,7 +281,13 @@ def test_one_training_step_at_full_size(base, channels, sd15, tmp_path):
     settings = [f"lightning.trainer.{text}" for text in small]
     settings += [f"data.params.{text}" for text in ("size=64", "per_object=1", "batch_size=1", "workers=0")]
     words = ["--base", base, "--name", "run", "--model", sd15, "--data", "mini", "--logs", tmp_path]
-    command = [sys.executable, "-c", code + 'print(cost.peak_memory("cpu"))', *map(str, words), *settings]
+    command = [
+        sys.executable,
+        "-c",
+        code + 'print(environment.peak_memory("cpu"))',
+        *map(str, words),
+        *settings,
+    ]
     done = subprocess.run(command, cwd=REPOSITORY, check=True, stdout=subprocess.PIPE, text=True)
     peak = int(done.stdout.split()[-1])
     print(f"compvis {base}: {peak / 1e9:.1f} GB")

@@ -16,8 +16,9 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPTextModel
 
 from diffusion_model_finetuning.core import formats
+from diffusion_model_finetuning.core.card import SD15, read_card
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
-from diffusion_model_finetuning.core.load import SD15, empty, read_card
+from diffusion_model_finetuning.core.load import empty
 from diffusion_model_finetuning.core.read import read_tensors
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.core.errors import UserError

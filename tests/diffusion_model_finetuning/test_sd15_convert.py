@@ -11,7 +11,7 @@ from diffusion_model_finetuning import convert
 from diffusion_model_finetuning.core import formats
 from diffusion_model_finetuning.core.load import SD15, empty
 from diffusion_model_finetuning.core.read import PARTS
-from evaluation.core import cost
+from evaluation.core import environment
 from tests.full_size import MEMORY
 
 
@@ -33,6 +33,6 @@ def test_convert_at_full_size(tmp_path):
     assert filecmp.cmp(first, second, shallow=False)
     state = torch.load(second, weights_only=True, mmap=True)["state_dict"]
     assert sum(key.startswith((formats.UNET, formats.VAE, formats.TEXT)) for key in state) == 1130 + 1
-    peak = cost.peak_memory("cpu")
+    peak = environment.peak_memory("cpu")
     print(f"peak memory {peak / 1e9:.1f} GB, file {first.stat().st_size / 1e9:.2f} GB")
     assert peak < MEMORY

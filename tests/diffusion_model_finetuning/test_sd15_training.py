@@ -16,9 +16,9 @@ from tests.full_size import MEMORY
 REPOSITORY = Path(__file__).parent.parent.parent
 CODE = """
 import importlib, sys
-from evaluation.core import cost
+from evaluation.core import environment
 importlib.import_module(sys.argv[1]).main(sys.argv[2:])
-print(cost.peak_memory("cpu"))
+print(environment.peak_memory("cpu"))
 """
 
 

@@ -11,13 +11,14 @@ def test_values_keep_their_kind():
     texts = ["precision=no", "flip=no", "steps=8", "min_snr=5", "edit=[c,d]", "guide=null"]
     expected = {"precision": "no", "flip": False, "steps": 8, "min_snr": 5, "edit": ["c", "d"], "guide": None}
     assert OmegaConf.to_container(override(OmegaConf.create(DEFAULTS), texts)) == expected
-    assert override(OmegaConf.create(DEFAULTS), ["steps=0.5"]).steps == 0.5
+    assert override(OmegaConf.create(DEFAULTS | {"lr": 0.1}), ["lr=1"]).lr == 1
 
 
 @pytest.mark.parametrize(
     "text, message",
     [
         ("steps=many", "steps is 4 by default"),
+        ("steps=0.5", "steps is 4 by default"),
         ("flip=2", "flip is True by default"),
         ("precision=16", "precision is 'fp16' by default"),
         ("steps=null", "steps is 4 by default"),

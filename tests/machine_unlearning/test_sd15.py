@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import load_sd
-from evaluation.core import cost
+from evaluation.core import environment
 from machine_unlearning.core import embeddings
 from machine_unlearning.core.weights import intervenes
 from machine_unlearning.sample import sampler
@@ -48,7 +48,7 @@ def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
     assert all(torch.equal(sd.unet.get_parameter(name), tensor) for name, tensor in stored.items())
     images = draw(["A Cats image in Sketch style."], [0], 2, 9.0, 512, "float32")
     assert images.shape == (1, 512, 512, 3)
-    assert max(record["peak_memory_bytes"], cost.peak_memory("cpu")) < MEMORY
+    assert max(record["peak_memory_bytes"], environment.peak_memory("cpu")) < MEMORY
 
 
 @pytest.mark.sd15

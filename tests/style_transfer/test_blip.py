@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.scratch import train_tokenizer
-from evaluation.core import cost
+from evaluation.core import environment
 from evaluation.core.errors import UserError
 from style_transfer.blip import model
 from style_transfer.blip.edges import canny
@@ -276,7 +276,7 @@ def test_one_step_of_blip_at_full_size(tmp_path):
     out = network.stylise(images("content", 1, size, size), images("style", 1, size, size), "Bears", steps=1)
     seconds = time.process_time() - start
     parameters = sum(weight.numel() for weight in network.parameters())
-    peak = cost.peak_memory("cpu")
+    peak = environment.peak_memory("cpu")
     print(f"blip: {parameters / 1e6:.0f} M parameters, {seconds:.0f} s of CPU, {peak / 1e9:.1f} GB")
     assert network.multiple == 8 and out.shape == (1, 3, size, size) and out.isfinite().all()
     assert sum(weight.numel() for weight in network.unet.parameters()) == 859_520_964  # SD 1.5's

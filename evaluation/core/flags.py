@@ -1,0 +1,63 @@
+"""What flags of a command line may be: types for argparse, which names the flag in its message."""
+
+import argparse
+import math
+import os
+import re
+from pathlib import Path
+
+
+def whole(low: int = 1, high: float = math.inf):
+    """A whole number from `low` to `high`."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            expected = f"{low} or more" if high == math.inf else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text}: expected a whole number, {expected}")
+        return value
+
+    return number
+
+
+def decimal(low: float = 0, high: float = math.inf):
+    """A finite number from `low` to `high`."""
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not (low <= value <= high and math.isfinite(value)):
+            expected = f"{low} or more" if high == math.inf else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"{text}: expected a number, {expected}")
+        return value
+
+    return number
+
+
+def new_path(text: str) -> str:
+    """A file or folder to write, whose name a disk can hold."""
+    if not text or "\0" in text:
+        raise argparse.ArgumentTypeError("expected the name of a file or folder")
+    if any(len(os.fsencode(part)) > 255 for part in Path(text).parts):
+        raise argparse.ArgumentTypeError("a name of more than 255 letters; choose a shorter one")
+    return text
+
+
+def device(text: str) -> str:
+    """Its form only: whether there is such a device is `environment.find_device`'s to say."""
+    if not re.fullmatch(r"cpu|(cuda|mps)(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"{text}: no kind of device; name cpu, cuda or cuda:1")
+    return text
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
+
+
+def add_seed(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="of all that is drawn (0)")

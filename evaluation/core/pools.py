@@ -1,0 +1,50 @@
+"""Threads and processes that end when the command does: what waits is dropped, no worker lives on."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+
+PR_SET_PDEATHSIG = 1  # of Linux
+
+
+@contextlib.contextmanager
+def threads(count: int | None = None):
+    """A pool of threads; an error within drops what has not begun."""
+    with _dropping(ThreadPoolExecutor(count)) as pool:
+        yield pool
+
+
+@contextlib.contextmanager
+def processes(count: int | None = None):
+    """A pool of processes; an error within ends them in the middle of their work."""
+    pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(os.getpid(),))
+    with _dropping(pool):
+        try:
+            yield pool
+        except BaseException:
+            for child in multiprocessing.active_children():
+                child.terminate()
+            raise
+
+
+@contextlib.contextmanager
+def _dropping(pool: Executor):
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _begin(parent: int) -> None:
+    """In a worker: Ctrl-C is its parent's to answer, whose end, however it comes, is its own."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with contextlib.suppress(OSError, AttributeError):  # not on other systems
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
