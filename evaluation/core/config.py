@@ -73,14 +73,15 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
     Raises UserError for a malformed text, an unknown key, or a value of another kind than the default.
     """
     for text in overrides:
-        key, equals, _ = text.partition("=")
-        if not equals:
+        key, equals, value = text.partition("=")
+        if not (key and equals) or value.strip() == "???":  # OmegaConf's word for no value
             raise UserError(f"{text}: settings are given as key=value")
         if OmegaConf.select(config, key, default=KeyError) is KeyError:
             raise UserError(f"{text}: no setting is called {key!r}; {closest(key, list(config))}")
     try:
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-    except OmegaConfBaseException as error:
+        OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
     for text in overrides:
         key, _, value = text.partition("=")
