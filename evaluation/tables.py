@@ -16,30 +16,10 @@ import json
 import sys
 from pathlib import Path
 
-from evaluation.core.errors import UserError, closest, command
+from evaluation.core.errors import UserError, closest, command, early
 from evaluation.metrics.bootstrap import LEVEL
-from evaluation.reporting import rows
-from evaluation.reporting.collect import BASE, Result, collect, read_all
-from evaluation.reporting.explain import explain
-from evaluation.reporting.formats import columns, latex, markdown, print_csv, printed
-from evaluation.reporting.remarks import PAIRED, STATISTICS, remarks
 
 FORMATS = ("markdown", "latex", "csv", "json")
-
-
-def explained(path: str, results: list[Result]) -> tuple[list[dict], list[str]]:
-    """-> rows and remarks for METHOD/TARGET/METRIC."""
-    if path.count("/") != 2:
-        raise UserError(f"--explain {path}: expected METHOD/TARGET/METRIC, such as esd/Sketch/UA")
-    method, target, figure = path.split("/")
-    runs = {result.target: result for result in rows.find(method, results, "--explain")}
-    if target not in runs:
-        raise UserError(f"--explain {path}: {method} has no target {target!r}; {closest(target, runs)}")
-    lines, total = explain(runs[target], figure)
-    return lines, [
-        total,
-        f"Images: {runs[target].path}/answers; base model: the same name in {BASE}/answers.",
-    ]
 
 
 def parse(argv) -> argparse.Namespace:
@@ -63,7 +43,32 @@ def parse(argv) -> argparse.Namespace:
     parser.add_argument(
         "--any-protocol", action="store_true", help="allow, and mark, different protocols or models"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.explain and args.explain.count("/") != 2:
+        raise UserError(f"--explain {args.explain}: expected METHOD/TARGET/METRIC, such as esd/Sketch/UA")
+    return args
+
+
+early(__name__, parse)
+
+from evaluation.reporting import rows
+from evaluation.reporting.collect import BASE, Result, collect, read_all
+from evaluation.reporting.explain import explain
+from evaluation.reporting.formats import columns, latex, markdown, plain, print_csv, printed
+from evaluation.reporting.remarks import PAIRED, STATISTICS, remarks
+
+
+def explained(path: str, results: list[Result]) -> tuple[list[dict], list[str]]:
+    """-> rows and remarks for METHOD/TARGET/METRIC."""
+    method, target, figure = path.split("/")
+    runs = {result.target: result for result in rows.find(method, results, "--explain")}
+    if target not in runs:
+        raise UserError(f"--explain {path}: {method} has no target {target!r}; {closest(target, runs)}")
+    lines, total = explain(runs[target], figure)
+    return lines, [
+        total,
+        f"Images: {runs[target].path}/answers; base model: the same name in {BASE}/answers.",
+    ]
 
 
 def table(args) -> tuple[list[dict], list[str], list[str]]:
@@ -93,6 +98,7 @@ def table(args) -> tuple[list[dict], list[str], list[str]]:
 def main(argv=None):
     args = parse(argv)
     made, names, below = table(args)
+    below = [plain(line) for line in below]
     if args.format == "json":
         print(json.dumps({"rows": made, "notes": below}, indent=1))
     elif args.format == "csv":

@@ -109,9 +109,11 @@ def opened(folder: str | Path):
 
 
 def read_source(folder: str | Path) -> dict:
-    """The first line of the predictions: what was judged, and by whom."""
+    """The first line of the predictions: what was judged, and by whom; without the judges' labels."""
     with opened(folder) as file:
-        return source_in(file)
+        source = source_in(file)
+    source.pop("labels", None)
+    return source
 
 
 def source_in(file) -> dict:

@@ -78,7 +78,6 @@ def judged(folder: Path, sampled: protocol.Protocol, source: dict) -> bool:
         rows, before = read_predictions(folder)
     except UserError:  # damaged: judged anew
         return False
-    before.pop("labels", None)  # follow from the classifiers
     if before | {"made_with": source["made_with"]} != source or [row[:3] for row in rows] != grid(sampled):
         return False
     with threads() as pool:
