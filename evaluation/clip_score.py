@@ -33,10 +33,10 @@ BATCH = 32
 
 
 def answers_in(folder: Path) -> dict[Cell, Path]:
-    paths, cells = [folder / name for name in names_in(folder) if "_seed" in name and IMAGE.fullmatch(name)], {}
-    if not paths:
+    names, cells = [name for name in names_in(folder) if "_seed" in name and IMAGE.fullmatch(name)], {}
+    if not names:
         raise UserError(f"{folder}: no images; expected {{theme}}_{{object}}_seed{{number}}.png")
-    for path in paths:
+    for path in map(folder.joinpath, names):
         other = cells.setdefault(Cell(*canvas.parse_answer_name(path.name)), path)
         if other is not path:
             raise UserError(f"{path}: of the same theme, object and number as {other.name}; remove one")

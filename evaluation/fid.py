@@ -51,7 +51,8 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--target", action="append", default=[], help=left)
     parser.add_argument("--data", required=True, help=data)
     parser.add_argument("--weights", nargs="+", metavar="FILE", help="the extractor's, else in checkpoints/")
-    parser.add_argument("--cache", type=flags.new_path, default="runs/cache", help="for features of real images")
+    cache = "for features of real images"
+    parser.add_argument("--cache", type=flags.new_path, default="runs/cache", help=cache)
     flags.add_device(parser)
     args = parser.parse_args(argv)
     protocol = protocol_of(args.answers)

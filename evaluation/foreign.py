@@ -54,7 +54,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--base", type=Path, help="answer set of the model it was made from, if that is ours")
     parser.add_argument("--seconds", type=flags.decimal(), help="that unlearning took")
     parser.add_argument("--memory-gb", type=flags.decimal(), help="its peak")
-    parser.add_argument("--storage-mb", type=flags.decimal(), help="of what it adds to the base model's files")
+    parser.add_argument("--storage-mb", type=flags.decimal(), help="that it adds to the base model's")
     args = parser.parse_args(argv)
     run = args.run.resolve()
     args.method, args.target = args.method or run.parent.name, args.target or run.name
@@ -75,8 +75,15 @@ def main(argv=None):
     run = args.run.resolve()
     protocol = open_folder(run / "answers", args.protocol)
     check_answers(run / "answers", protocol, args.base)
-    record = {"method": args.method, "target": args.target, "variant": "foreign", "settings": {}, "seed": None}
-    record |= {"foreign": True, "model_path": None, "data": None, "from": None, "finished": now()}
+    record = {"method": args.method, "target": args.target, "variant": "foreign", "settings": {}}
+    record |= {
+        "seed": None,
+        "foreign": True,
+        "model_path": None,
+        "data": None,
+        "from": None,
+        "finished": now(),
+    }
     record |= {
         "model": read_manifest(args.base)["model"] if args.base else None,
         "seconds": {} if args.seconds is None else {"unlearn": args.seconds},

@@ -19,7 +19,7 @@ def main(argv=None):
     count = flags.whole(1, 100_000)
     parser.add_argument("--per-object", type=count, default=20, help="images in each folder (default 20)")
     flags.add_seed(parser)
-    parser.add_argument("--sheet", type=flags.new_path, metavar="FILE.png", help="also writes a contact sheet")
+    parser.add_argument("--sheet", type=flags.new_path, metavar="FILE.png", help="a contact sheet, too")
     args = parser.parse_args(argv)
     if args.sheet and Path(args.sheet).suffix != ".png":
         raise UserError(f"--sheet {args.sheet}: expected a name that ends in .png")

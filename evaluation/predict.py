@@ -13,6 +13,7 @@ from statistics import fmean
 
 from evaluation.answers.answer_set import grid, open_folder, protocol_in, read_manifest
 from evaluation.answers.predictions import DOMAINS, write_predictions
+from evaluation.canvas import TASKS
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
 
@@ -41,7 +42,6 @@ early(__name__, parse)
 
 from evaluation.core.environment import find_device, made_with, no_tf32
 from evaluation.core.files import file_digest
-from evaluation.judges.classifier import TASKS
 from evaluation.judges.judging import check_labels, find_files, judge, judged, open_classifier
 
 

@@ -62,7 +62,7 @@ class AnswerSet:
         """
         self.folder, self.protocol = Path(folder), protocol
         if model and any(self.folder.glob("*_seed*.*")) and not (self.folder / MANIFEST).exists():
-            raise UserError(f"--out {folder}: holds images of another model, without {MANIFEST}; choose another")
+            raise UserError(f"--out {folder}: holds images made elsewhere (no {MANIFEST}); choose another")
         wanted = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "model": model, "run": run}
         manifest = agree(self.folder, wanted, "an answer set", block=block, made_with=made_with)
         if (block := manifest["block"]) < 1:

@@ -19,8 +19,8 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
-from evaluation.answers.answer_set import Cell, grid, protocol_of, read_manifest
 from evaluation import canvas
+from evaluation.answers.answer_set import Cell, grid, protocol_of, read_manifest
 from evaluation.canvas import answer_name
 from evaluation.core.errors import UserError
 from evaluation.core.files import atomic, check_keys, digest
@@ -28,7 +28,8 @@ from evaluation.protocol import Protocol
 
 PREDICTIONS = "predictions.csv.gz"
 DOMAINS = ("theme", "object")
-KNOWN = {"theme": canvas.THEMES + list(canvas.UNUSED_STYLES), "object": canvas.OBJECTS}  # labels, unless stated
+# labels of judges whose file does not state them
+KNOWN = {"theme": [*canvas.THEMES, *canvas.UNUSED_STYLES], "object": canvas.OBJECTS}
 SOURCE = {"protocol": dict, "model": str | None, "run": dict | None}
 SOURCE |= {"style_classifier": str, "object_classifier": str}
 UNREADABLE = (gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError, pa.ArrowException)

@@ -14,19 +14,20 @@ from evaluation.core.files import read_json
 from evaluation.mini.dataset import drawn_seed
 
 PREPARED = "prepared.json"  # what evaluation.prepare says of a folder that it wrote
-LEFT_BEHIND = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r")  # and names that begin with a dot
+LEFT_BEHIND = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r")  # and names with a dot first
 IMAGE = re.compile(r"(?P<stem>.*)\.(jpe?g|jfif|png|webp|bmp|gif|tiff?)", re.IGNORECASE)
 
 
 def names_in(folder: str | Path) -> list[str]:
     """Sorted; without what file managers leave."""
-    return sorted(name for name in os.listdir(folder) if name[0] != "." and name.lower() not in LEFT_BEHIND)
+    names = [entry.name for entry in os.scandir(folder)]
+    return sorted(name for name in names if name[0] != "." and name.lower() not in LEFT_BEHIND)
 
 
 def numbered(folder: str | Path) -> dict[int, list[Path]]:
     """Number -> the images of that number, which should be one; {} without the folder."""
     images = defaultdict(list)
-    for name in names_in(folder) if os.path.isdir(folder) else []:
+    for name in names_in(folder) if Path(folder).is_dir() else []:
         if (match := IMAGE.fullmatch(name)) and re.fullmatch("[0-9]{1,9}", match["stem"]):
             images[int(match["stem"])].append(Path(folder, name))
     return images

@@ -2,8 +2,8 @@
 
     logits = head(pool(ViT((image - mean) / std)))        image in [0,1], resized to a square, ratio not kept
 
-Files are ours (safetensors, whose metadata says task, labels and architecture) or others', such as the published
-`.pth`: the weights of a timm network, whose labels follow from the number of outputs. Nothing is downloaded.
+Files are ours (safetensors, whose metadata says task, labels and architecture) or others', such as the
+published `.pth`: weights of a timm network, whose labels follow from their number. Nothing is downloaded.
 """
 
 import itertools
@@ -19,11 +19,10 @@ from timm.layers import PatchEmbed
 from torch import nn
 
 from evaluation import canvas
+from evaluation.canvas import TASKS
 from evaluation.core.errors import UserError, refused
 from evaluation.core.files import check_keys
 from evaluation.core.tensors import is_safetensors, read_metadata, read_tensors, save_tensors
-
-TASKS = ("style", "object")
 
 NUMBER = int | float
 FIELDS = {"task": str, "labels": list, "model": str, "arguments": dict, "mean": NUMBER, "std": NUMBER}
@@ -133,8 +132,9 @@ def metadata(path: str | Path) -> dict:
     if not is_safetensors(path) or not (about := read_metadata(path, "classifier")):
         return {}
     check_keys(path, about, FIELDS)
-    if not all(isinstance(label, str) for label in about["labels"]) or not about["std"]:
-        raise UserError(f"{path}: damaged (its labels are no names, or its std is 0); get it again")
+    named = about["task"] in TASKS and all(isinstance(label, str) for label in about["labels"])
+    if not named or not about["std"]:
+        raise UserError(f"{path}: damaged (its task, labels or std are none); get it again")
     return about
 
 

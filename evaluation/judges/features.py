@@ -11,7 +11,7 @@ import contextlib
 import io
 from collections import defaultdict
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from evaluation import mini
 from evaluation.answers.answer_set import image_paths
+from evaluation.canvas import TASKS
 from evaluation.core.environment import find_device
 from evaluation.core.errors import refused
 from evaluation.core.files import atomic, digest, file_digest
@@ -33,7 +34,7 @@ from evaluation.core.pools import threads
 from evaluation.core.tensors import read_tensors
 from evaluation.data.images import CanvasImages
 from evaluation.data.pictures import read_picture, square
-from evaluation.judges.classifier import TASKS, load_classifier
+from evaluation.judges.classifier import load_classifier
 from evaluation.protocol import Protocol
 
 BATCH = 32
@@ -73,7 +74,8 @@ def inception(path: Path, device: str):
         for row, picture in enumerate(pictures):
             rows[picture.size].append(row)
         made = [model(pixels([pictures[row] for row in alike]).to(device))[0] for alike in rows.values()]
-        return torch.cat(made)[torch.tensor(sum(rows.values(), [])).argsort().to(device)]
+        order = torch.tensor([*chain(*rows.values())]).argsort()
+        return torch.cat(made)[order.to(device)]
 
     return extract
 

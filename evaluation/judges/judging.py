@@ -9,11 +9,12 @@ from tqdm import tqdm
 from evaluation import canvas, protocol
 from evaluation.answers.answer_set import Cell, grid, image_paths
 from evaluation.answers.predictions import PREDICTIONS, Prediction, read_predictions
+from evaluation.canvas import TASKS
 from evaluation.core.errors import UserError
 from evaluation.core.files import file_digest
 from evaluation.core.pools import threads
 from evaluation.data.pictures import read_picture
-from evaluation.judges.classifier import TASKS, Classifier, load_classifier, preprocess
+from evaluation.judges.classifier import Classifier, load_classifier, preprocess
 from evaluation.mini import dataset
 from evaluation.mini.objects import SIZE as MINI_SIZE
 

@@ -1,6 +1,6 @@
 """Rows of `evaluation.tables` as Markdown, as LaTeX with booktabs, or as CSV
 
-Texts come from records and settings that anyone may have written: none of them is markup, a formula or a code.
+Texts come from records and settings that anyone may have written: none of them becomes markup or a formula.
 """
 
 import csv
