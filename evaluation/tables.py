@@ -22,7 +22,7 @@ from evaluation.metrics.bootstrap import LEVEL
 FORMATS = ("markdown", "latex", "csv", "json")
 
 
-def parse(argv) -> argparse.Namespace:
+def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.tables", description="Tables of a folder of runs."
     )

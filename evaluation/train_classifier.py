@@ -29,19 +29,6 @@ NAMES = {
     "objects": {"mini": mini.OBJECTS, "all": canvas.OBJECTS},
 }
 KNOWN = {"themes": (*canvas.THEMES, *canvas.UNUSED_STYLES), "objects": canvas.OBJECTS}
-LIMITS = {
-    "mean": (-10, 10),
-    "std": (1e-6, 10),
-    "warmup": (0, math.inf),
-    "label_smoothing": (0, 1),
-    "clip": (1e-9, math.inf),
-    "ema": (0, 1),
-    "shift": (0, 1),
-    "zoom": (0, 5),
-    "blur": (0, 1),
-    "cache_gb": (0, math.inf),
-    "checkpoint_every": (1, math.inf),
-}
 
 
 def settings_file(name: str) -> Path:
@@ -61,7 +48,8 @@ def of_task(path: Path, task: str) -> dict:
 def read_settings(name: str, task: str, overrides=()) -> dict:
     """The settings of one task, shipped or a YAML file, with `key=value` overrides; raises UserError."""
     path, shipped = settings_file(name), of_task(settings_file("mini"), task)
-    settings = of_task(path, task)
+    settings, limits = of_task(path, task), shipped.pop("limits")
+    settings.pop("limits", None)
     for key, default in shipped.items():
         free = key in NAMES or default is None
         if key not in settings or not (free or config.fits(default, settings[key])):
@@ -76,7 +64,7 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
             if names not in known:
                 raise UserError(f"{key}={names}: expected mini, all, or a list of names")
             settings[key] = list(known[names])
-    config.check_settings(settings, LIMITS)
+    config.check_settings(settings, limits)
     config.check_choices(settings, KNOWN)
     return settings
 

@@ -98,20 +98,20 @@ def test_unfit_files_are_refused_in_one_sentence(tmp_path, capsys):
     cut.write_bytes(ours.read_bytes()[:2000])
     text.write_text("no weights")
     published(tmp_path / "style.pth", 51)
-    published(tmp_path / "bare.pth", 51, wrapper="weights")
+    published(tmp_path / "nested.pth", 51, wrapper="weights")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"model_state_dict": Malice()}, protocol=2))
     torch.save({"model_state_dict": {"head.weight": torch.zeros(51, 4)}}, tmp_path / "other.pth")
     for name, task, labels, reason in (
         ("ours.safetensors", "style", None, "object task; one of the style task was expected"),
         ("ours.safetensors", "object", ["Cats", "Sea"], "Cats, Sea"),
-        ("cut.safetensors", "object", None, "not a classifier"),
-        ("text.safetensors", "object", None, "not a classifier"),
+        ("cut.safetensors", "object", None, "damaged, or not a file of weights"),
+        ("text.safetensors", "object", None, "damaged, or not a file of weights"),
         ("none.safetensors", "object", None, "no such file"),
         ("style.pth", "object", None, "has 51 classes; one of the object task with 20 was expected"),
         ("style.pth", "style", ["Sketch"], "has 51 classes; one of the style task with 1 was expected"),
-        ("bare.pth", "style", None, "not a published classifier"),
-        ("evil.pth", "style", None, "not a published classifier"),
-        ("other.pth", "style", None, "not a published classifier"),
+        ("nested.pth", "style", None, "not a classifier"),
+        ("evil.pth", "style", None, "a pickle that cannot be read safely"),
+        ("other.pth", "style", None, "not a classifier"),
     ):
         with pytest.raises(UserError) as error:
             load_classifier(tmp_path / name, task, labels)
@@ -221,7 +221,7 @@ def test_a_stopped_command_continues(command, tmp_path, monkeypatch):
         return rate(step, *rest)
 
     monkeypatch.setattr(train_classifier, "rate", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         command("halves.safetensors", "half=false")
     assert not (tmp_path / "halves.safetensors").exists()
     monkeypatch.setattr(train_classifier, "rate", rate)
