@@ -15,7 +15,8 @@ from evaluation import canvas
 from evaluation.answers.answer_set import open_folder, protocol_in, protocol_of, read_manifest
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
-from evaluation.core.record import NAME, RECORD, now, read_record, write_record
+from evaluation.core.files import read_json
+from evaluation.core.record import NAME, RECORD, now, write_record
 from evaluation.metrics.figures import check_targets
 from evaluation.protocol import Protocol
 from evaluation.reporting.collect import BASE
@@ -29,7 +30,7 @@ def check_folder(run: Path, method: str, target: str) -> None:
         raise UserError(f"{run}: tables look for runs at ROOT/METHOD/TARGET; name it ROOT/{method}/{target}")
     if not (run / "answers").is_dir() or (run / "answers").resolve() != run / "answers":
         raise UserError(f"{run}: no folder answers/ in it; move the images there (a link will not do)")
-    if (run / "log.jsonl").exists() or ((run / RECORD).exists() and not read_record(run).get("foreign")):
+    if (run / "log.jsonl").exists() or ((run / RECORD).exists() and not read_json(run / RECORD).get("foreign")):
         raise UserError(f"{run}: holds a run of this project; choose another folder")
 
 

@@ -102,8 +102,8 @@ def load_classifier(path: str | Path, task: str, labels=None, device="cpu", argu
     """The classifier of `task` ("style" or "object") in a file of ours or of others.
 
     `labels`, if given, must be those of a file of ours, and name the outputs of another (default: the
-    benchmark's). `arguments` are timm's, for what shapes in such a file do not tell: `num_heads` is width / 64
-    unless given. Raises UserError if the file cannot be read or was made for something else.
+    benchmark's). `arguments` are timm's, for what shapes in such a file do not tell: `num_heads` is width /
+    64 unless given. Raises UserError if the file cannot be read or was made for something else.
     """
     weights = read_tensors(path)
     about = _stated(path, task, labels) or _published(path, weights, task, labels, arguments or {})
