@@ -89,12 +89,12 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
             OmegaConf.update(merged, key, value)
         elif type(before) is str and isinstance(after, ListConfig):
             pass  # names in place of a word for them, such as mini
-        elif before is not None and not _fits(before, after):
+        elif before is not None and not fits(before, after):
             raise UserError(f"{text}: {key} is {before!r} by default, so {value!r} does not fit")
     return merged
 
 
-def _fits(default, value) -> bool:
+def fits(default, value) -> bool:
     """Whether a value is of the default's kind: a whole number for one, any number for a fraction, a text or
     nothing for a text or nothing."""
     kinds = {type(None): str}
