@@ -56,7 +56,7 @@ def read(bases: list[str]) -> DictConfig:
         layers.append(OmegaConf.create(read_settings(path)))
     config = OmegaConf.merge({"lightning": {"trainer": {}}}, *layers)
     sections = ("model.params", "data.params", "lightning.checkpoint", TRAINER[:-1])
-    for key in (*sections, "model.target", "data.target"):
+    for key in ("model.target", "data.target", *sections):
         value = OmegaConf.select(config, key, default=None)
         if value is None or (key in sections) != isinstance(value, DictConfig):
             raise UserError(f"--base {' '.join(bases)}: {key} is missing; see {CONFIGS / 'sd.yaml'}")

@@ -46,7 +46,7 @@ from evaluation.core.owner import alone
 from evaluation.core.tensors import check_finite, read_content
 
 FREE = {"save_every", "keep", "log_every", "validate", "workers", "gradient_checkpointing", "half", "card"}
-AVERAGE = "custom_checkpoint_0.pkl"  # accelerate's name for what it does not know; it would unpickle anything
+AVERAGE = "custom_checkpoint_0.pkl"  # accelerate's name for it
 
 
 @contextlib.contextmanager
@@ -110,6 +110,7 @@ class Loop:
         optimizer = torch.optim.AdamW(model.parameters(), s.lr, weight_decay=s.weight_decay, fused=fused)
         average = EMAModel(model.parameters(), decay=s.ema)
         model, optimizer = self.accelerator.prepare(model, optimizer)
+        self.accelerator.register_for_checkpointing(average)
         self.model, self.optimizer, self.average = model, optimizer, average
         self._load_state()
         average.to(self.accelerator.device)
@@ -206,8 +207,6 @@ class Loop:
         self.accelerator.wait_for_everyone()
         with named_errors(state, writing):
             self.accelerator.save_state(str(writing))
-            if self.accelerator.is_main_process:
-                torch.save(self.average.state_dict(), writing / AVERAGE)
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             remove(state)
@@ -220,8 +219,8 @@ class Loop:
         if self.start:
             state = states.saved(self.states)[self.start]
             try:
+                self._check_average(read_content(state / AVERAGE))
                 self.accelerator.load_state(str(state))
-                self._load_average(read_content(state / AVERAGE))
                 self._check_shapes()
             except (MemoryError, torch.OutOfMemoryError):
                 raise
@@ -237,10 +236,10 @@ class Loop:
             keep_json_lines(self.states.with_suffix(".jsonl"), self._is_kept)
             write_json(self.states.with_suffix(".json"), self._decisive())
 
-    def _load_average(self, kept: dict) -> None:
+    def _check_average(self, kept: dict) -> None:
+        """Read without running what a pickle may hold, as accelerate would. Raises ValueError."""
         if "shadow_params" not in kept or kept.get("optimization_step") != self.start:
             raise ValueError(f"its average is not that of {self.start} steps")
-        self.average.load_state_dict(kept)
 
     def _is_kept(self, line: dict) -> bool:
         return isinstance(line.get("step"), int) and line["step"] <= self.start
