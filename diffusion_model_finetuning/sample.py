@@ -183,9 +183,7 @@ def one_picture(sd, args, photo: Image.Image | None):
     """uint8 [H,W,3] of --prompt, and of the photo if the model edits."""
     no_tf32()
     if args.size % sd.downscale:
-        raise UserError(
-            f"--size {args.size}: expected a multiple of {sd.downscale}, as {sd.path} encodes images"
-        )
+        raise UserError(f"--size {args.size}: expected a multiple of {sd.downscale} for {sd.path}")
     if not ip2p.edits(sd):
         if photo:
             raise UserError(f"--photo {args.photo}: {sd.path} draws from text alone; leave the flag out")

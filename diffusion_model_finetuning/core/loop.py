@@ -58,6 +58,16 @@ def alone_in(args: argparse.Namespace, name: str):
         yield loop
 
 
+def unreadable(state: Path) -> Path:
+    """The file of a damaged state that cannot be read; the state itself, if all can."""
+    for path in (state / name for name in ("model.safetensors", "optimizer.bin", AVERAGE)):
+        try:
+            read_content(path)
+        except UserError:
+            return path
+    return state
+
+
 class Loop:
     """`settings` has seed, steps, batch (of one process), accumulate, lr, ema and the rest of `sd15.yaml`."""
 
@@ -227,7 +237,7 @@ class Loop:
             except Exception as error:  # a damaged file ends in any of many
                 reason = " ".join(str(error).split())[:160]
                 advice = states.earlier(self.states, self.start)
-                raise UserError(f"{state}: damaged ({reason}); {advice}") from error
+                raise UserError(f"{unreadable(state)}: damaged ({reason}); {advice}") from error
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             for step, state in states.saved(self.states).items():
