@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, refused
 from evaluation.core.files import atomic
 from evaluation.core.tensors import read_content
 
@@ -29,8 +29,10 @@ class Checkpoint:
             raise UserError(f"{self.path}: not a saved state of this training; remove it to start anew")
         if kept["identity"] != self.identity:
             raise UserError(f"{self.path}: of other settings or data than these; remove it to start anew")
-        for name, part in self.parts.items():
-            part.load_state_dict(kept[name])
+        damaged = f"{self.path}: damaged; remove it to start anew"
+        with refused(damaged, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
+            for name, part in self.parts.items():
+                part.load_state_dict(kept[name])
         return kept
 
     def due(self) -> bool:
