@@ -9,16 +9,15 @@ from pathlib import Path
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffusion_model_finetuning.core.card import SD15, config_folder
+from diffusion_model_finetuning.core.card import RUN, SD15, config_folder
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
 from evaluation.core.errors import UserError
-
-RUN = "weights.safetensors"
+from evaluation.core.tensors import read_tensors
 
 
 def empty(folder: Path, part: str, **changes) -> torch.nn.Module:
@@ -87,17 +86,18 @@ def load_run(sd, folder: str | Path) -> None:
     path = Path(folder) / RUN
     if not path.exists():
         raise UserError(f"--run {folder}: no {RUN}; run the method's train.py with --out {folder} first")
-    try:
-        with safe_open(path, "pt") as file:
-            base, tensors = file.metadata()["model"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: not weights stored by a run ({error}); remove the folder and run again"
-        ) from error
+    tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        base = (file.metadata() or {}).get("model")
+    if base is None:
+        raise UserError(f"{path}: not weights stored by a run; remove the folder and run again")
     if base != sd.fingerprint():
         raise UserError(
             f"--run {folder}: made from another base model ({base}) than {sd.path} ({sd.fingerprint()})"
         )
-    unknown = sd.unet.load_state_dict(tensors, strict=False).unexpected_keys
-    if unknown:
-        raise UserError(f"--run {folder}: {len(unknown)} weights unknown to the UNet, first {unknown[0]}")
+    expected = sd.unet.state_dict()
+    if odd := [
+        name for name in tensors if name not in expected or tensors[name].shape != expected[name].shape
+    ]:
+        raise UserError(f"{path}: {len(odd)} tensors unknown to the UNet or of another size, first {odd[0]}")
+    sd.unet.load_state_dict(expected | tensors)

@@ -144,14 +144,15 @@ def check_ranges(settings: Mapping, ranges: dict[str, tuple]) -> None:
 
 
 def check_lists(settings: Mapping, empty=()) -> None:
-    """UserError for a list with a name or whole number twice, or without any value where its setting is not
-    named in `empty`."""
+    """UserError for a list with a name or whole number twice (fractions may repeat), or without any value
+    where its setting is not named in `empty`."""
     for key, values in settings.items():
         if not isinstance(values, list | tuple):
             continue
         if not values and key not in empty:
             raise UserError(f"{key} is empty; name one at least")
-        names = [value for value in values if isinstance(value, str | int)]
+        fractions = any(isinstance(value, float) for value in values)
+        names = [value for value in values if isinstance(value, str | int) and not fractions]
         if twice := [value for i, value in enumerate(names) if value in names[:i]]:
             raise UserError(f"{key}: {twice[0]} is listed twice; name it once")
 

@@ -41,3 +41,8 @@ def cell_prompt(template: str, theme: str, obj: str, underscores: bool = False) 
     """A prompt with {object} and {theme} for one cell; the photo theme is called Photo, as in training."""
     name = "Photo" if theme == canvas.PHOTO else theme
     return template.format(object=obj, theme=name if underscores else canvas.spoken(name))
+
+
+def spread(items: list, count: int) -> list:
+    """`count` of the items, in order and as evenly as can be: a subset, or each of them several times."""
+    return [items[i * len(items) // count] for i in range(count)]
