@@ -42,7 +42,7 @@ def parse(argv=None) -> argparse.Namespace:
         raise UserError(
             "--out is missing: name the folder of the base model's answer set, such as runs/base/answers"
         )
-    args.out = args.out or flags.new_folder(str(Path(args.run) / "answers"))
+    args.out = args.out or str(Path(args.run) / "answers")
     card = read_card(args.model, args.config)
     args.world = protocol.load(args.protocol or card.get("protocol", "canvas"))
     args.record = read_record(args.run) if args.run else None
