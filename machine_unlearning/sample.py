@@ -11,11 +11,11 @@ import importlib
 from functools import partial
 from pathlib import Path
 
-from diffusion_model_finetuning.core.card import RUN, read_card
+from diffusion_model_finetuning.core.card import read_card
 from evaluation import protocol
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
-from evaluation.core.record import read_record
+from evaluation.core.record import WEIGHTS, read_record
 from machine_unlearning.core import cli
 
 
@@ -48,8 +48,10 @@ def parse(argv=None) -> argparse.Namespace:
     args.record = read_record(args.run) if args.run else None
     if args.run and args.record.get("foreign"):
         raise UserError(f"--run {args.run}: was made elsewhere, and so were its images; judge those")
-    if args.run and not (Path(args.run) / RUN).exists():
-        raise UserError(f"--run {args.run}: no {RUN}; remove the folder and run the method's train.py again")
+    if args.run and not (Path(args.run) / WEIGHTS).exists():
+        raise UserError(
+            f"--run {args.run}: no {WEIGHTS}; remove the folder and run the method's train.py again"
+        )
     return args
 
 

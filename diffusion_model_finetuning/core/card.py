@@ -5,7 +5,6 @@ from pathlib import Path
 from evaluation.core.errors import UserError
 from evaluation.core.files import read_json
 
-RUN = "weights.safetensors"  # in a run's folder: the UNet's tensors that differ from the base model's
 CARD = "canvas.json"  # beside model_index.json: which variant, protocol and data suit this model
 SD15 = Path(__file__).parent / "sd15"  # sizes and schedule of SD 1.5; no weights, no tokenizer
 

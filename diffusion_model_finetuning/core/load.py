@@ -12,12 +12,14 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffusion_model_finetuning.core.card import RUN, SD15, config_folder
+from diffusion_model_finetuning.core.card import SD15, config_folder
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
 from evaluation.core.errors import UserError
 from evaluation.core.tensors import read_tensors
+
+RUN = "weights.safetensors"
 
 
 def empty(folder: Path, part: str, **changes) -> torch.nn.Module:
@@ -96,8 +98,14 @@ def load_run(sd, folder: str | Path) -> None:
             f"--run {folder}: made from another base model ({base}) than {sd.path} ({sd.fingerprint()})"
         )
     expected = sd.unet.state_dict()
-    if odd := [
-        name for name in tensors if name not in expected or tensors[name].shape != expected[name].shape
-    ]:
-        raise UserError(f"{path}: {len(odd)} tensors unknown to the UNet or of another size, first {odd[0]}")
-    sd.unet.load_state_dict(expected | tensors)
+    wrong = {name: "unknown to the UNet" for name in tensors if name not in expected}
+    wrong = wrong or {
+        name: "of another size than the UNet's"
+        for name, tensor in tensors.items()
+        if tensor.shape != expected[name].shape
+    }
+    if wrong:
+        name = min(wrong)
+        raise UserError(f"--run {folder}: {len(wrong)} weights {wrong[name]}, first {name}")
+    for name, tensor in tensors.items():
+        expected[name].copy_(tensor)

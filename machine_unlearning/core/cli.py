@@ -15,12 +15,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_model_finetuning.core.card import RUN, read_card
+from diffusion_model_finetuning.core.card import read_card
 from evaluation import canvas, protocol
 from evaluation.core import flags
 from evaluation.core.config import check_settings, override
 from evaluation.core.errors import UserError, closest
-from evaluation.core.record import RECORD, read_record
+from evaluation.core.record import RECORD, WEIGHTS, read_record
 from machine_unlearning.core import concepts
 
 METHODS = Path(__file__).parents[1]
@@ -132,8 +132,8 @@ def check_start(folder: str, method: str) -> None:
     if intervenes(earlier["method"]) and earlier["method"] != method:
         acts = f"{earlier['method']} acts while sampling"
         raise UserError(f"--from {folder}: {acts}; no other method can go on from its run")
-    if not (Path(folder) / RUN).exists():
-        raise UserError(f"--from {folder}: no {RUN}; remove the folder and run {earlier['method']} again")
+    if not (Path(folder) / WEIGHTS).exists():
+        raise UserError(f"--from {folder}: no {WEIGHTS}; remove the folder and run {earlier['method']} again")
 
 
 def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:

@@ -9,9 +9,15 @@ Cell = tuple[str, str]  # theme, object
 
 
 def say(template: str, target: Target, underscores: bool = False) -> str:
-    """A method's wording of a target, e.g. `{style} Style`; names have spaces unless `underscores`."""
+    """A method's wording of a target, e.g. `{style} Style`; names have spaces unless `underscores`.
+
+    Raises UserError if no word is left.
+    """
     names = {"style": target.style or "", "object": target.object or ""}
-    return template.format(**(names if underscores else {k: canvas.spoken(v) for k, v in names.items()}))
+    text = template.format(**(names if underscores else {k: canvas.spoken(v) for k, v in names.items()}))
+    if not text.strip():
+        raise UserError(f"{template!r}: a prompt that says nothing of {target}; name it")
+    return text
 
 
 def kept_cells(world: Protocol, targets: list[Target]) -> list[Cell]:

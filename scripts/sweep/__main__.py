@@ -115,11 +115,13 @@ def parse(argv=None) -> argparse.Namespace:
     check_drawn(args.data, args.world)
     if args.transfer_protocol:
         transfer_protocol.load(args.transfer_protocol)
+    if not listed(args):
+        raise UserError("nothing to do: name --methods and --targets, or --transfer")
     check_trainings(args)
     for method in args.transfer:
         unpainted = Experiment(args.out, TRANSFER, method).missing(args.world)
         if unpainted and not (Path(args.weights) / method).exists():
-            raise UserError(f"--weights {args.weights}: no {method} in it; name the folder of its folder")
+            raise UserError(f"--weights {args.weights}: no {method} in it; name the folder that holds it")
     return args
 
 

@@ -1,4 +1,4 @@
-"""What a command line may say: every setting has limits; what is out of them is told before torch is there."""
+"""What a command line may say: every setting has limits; others are refused before torch is imported."""
 
 import math
 import os

@@ -59,13 +59,13 @@ def test_damaged_or_missing_weights(run, tiny_sd, tmp_path):
     for change, message in (
         (
             {"conv_extra.weight": torch.zeros(1)},
-            r"1 tensors unknown to the UNet or of another size, first conv_extra",
+            "1 weights unknown to the UNet, first conv_extra",
         ),
-        ({name: torch.zeros(3)}, f"1 tensors unknown to the UNet or of another size, first {name}"),
+        ({name: torch.zeros(3)}, f"1 weights of another size than the UNet's, first {name}"),
         ({name: tensors[name] * torch.nan}, f"its tensor {name} holds NaN"),
     ):
         save_file(tensors | change, path, {"model": sd.fingerprint()})
-        with pytest.raises(UserError, match=rf"weights\.safetensors: {message}"):
+        with pytest.raises(UserError, match=message):
             load_run(sd, tmp_path / "run")
         assert not tiny.changed(before, sd.unet.state_dict())
     path.unlink()
