@@ -12,14 +12,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffusion_model_finetuning.core.card import SD15, config_folder
+from diffusion_model_finetuning.core.card import RUN, SD15, config_folder
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
 from evaluation.core.errors import UserError, refused
 from evaluation.core.tensors import read_tensors
-
-RUN = "weights.safetensors"
 
 
 def empty(folder: Path, part: str, **changes) -> torch.nn.Module:

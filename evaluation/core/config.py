@@ -81,7 +81,7 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
     try:
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
         OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
-    except (OmegaConfBaseException, yaml.YAMLError, ValueError, RecursionError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
     for text in overrides:
         key, _, value = text.partition("=")
@@ -145,14 +145,15 @@ def check_ranges(settings: Mapping, ranges: dict[str, tuple]) -> None:
 
 
 def check_lists(settings: Mapping, empty=()) -> None:
-    """UserError for a list with a name or whole number twice, or without any value where its setting is not
-    named in `empty`."""
+    """UserError for a list with a name or whole number twice (fractions may repeat), or without any value
+    where its setting is not named in `empty`."""
     for key, values in settings.items():
         if not isinstance(values, list | tuple):
             continue
         if not values and key not in empty:
             raise UserError(f"{key} is empty; name one at least")
-        names = [value for value in values if isinstance(value, str | int)]
+        fractions = any(isinstance(value, float) for value in values)
+        names = [value for value in values if isinstance(value, str | int) and not fractions]
         if twice := [value for i, value in enumerate(names) if value in names[:i]]:
             raise UserError(f"{key}: {twice[0]} is listed twice; name it once")
 

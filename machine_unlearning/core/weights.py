@@ -6,16 +6,9 @@ from safetensors import safe_open
 
 from diffusion_model_finetuning.core.load import RUN, load_run
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
-from evaluation.core.errors import UserError
-from evaluation.core.record import read_record
 from evaluation.core.tensors import save_tensors
 
-__all__ = ["intervenes", "load_base", "load_run", "save_delta"]
-
-
-def intervenes(method: str) -> bool:
-    """Whether a method acts while images are sampled, so that weights alone do not hold its result."""
-    return (Path(__file__).parent.parent / method / "intervene.py").exists()
+__all__ = ["load_base", "load_run", "save_delta"]
 
 
 def load_base(args, run) -> StableDiffusion:
@@ -24,11 +17,6 @@ def load_base(args, run) -> StableDiffusion:
     sd = load_sd(args.model, run.device, config=args.config)
     run.starts_from(sd.fingerprint())
     if args.start:
-        earlier = read_record(args.start)["method"]
-        if intervenes(earlier) and earlier != run.method:
-            raise UserError(
-                f"--from {args.start}: {earlier} acts while sampling; no other method can go on from its run"
-            )
         load_run(sd, args.start)
     return sd
 
