@@ -48,6 +48,22 @@ def new_path(text: str) -> str:
     return text
 
 
+def new_folder(text: str) -> str:
+    """A folder to write, which may be there; no file is in its way."""
+    for path in (Path(new_path(text)), *Path(text).parents):
+        if path.exists() and not path.is_dir():
+            raise argparse.ArgumentTypeError(f"{text}: {path} is a file; name a folder")
+    return text
+
+
+def data_set(text: str) -> str:
+    """A folder that is there, or the miniature's name."""
+    if not (Path(text).is_dir() or re.fullmatch(r"mini(:\d+)?", text)):
+        expected = "name the data set's, {theme}/{object}/{n}.jpg, or mini for the miniature's"
+        raise argparse.ArgumentTypeError(f"{text}: no such folder; {expected}")
+    return text
+
+
 def device(text: str) -> str:
     """Its form only: whether there is such a device is `environment.find_device`'s to say."""
     if not re.fullmatch(r"cpu|(cuda|mps)(:\d+)?", text):
