@@ -31,7 +31,7 @@ from types import SimpleNamespace
 
 from torch import nn
 
-from style_transfer.core import transfer
+from style_transfer.core import painting
 from style_transfer.core.blocks import adain, mean_std
 
 
@@ -66,7 +66,7 @@ TRANSFERS = dict(zip(TRIVIAL, (Content, Statistics)))
 @command
 def main(argv=None):
     args = parse(argv)
-    transfer.main(args, SimpleNamespace(FILES={}, load=lambda files: TRANSFERS[args.method]()))
+    painting.main(args, SimpleNamespace(FILES={}, load=lambda files: TRANSFERS[args.method]()))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ def parse(argv=None):
 early(__name__, parse)
 
 from style_transfer.blip import model
-from style_transfer.core import transfer
+from style_transfer.core import painting
 from style_transfer.core.run import Stylist, chosen
 from style_transfer.protocol import Row
 
@@ -53,8 +53,8 @@ def _words(name) -> list:
 @command
 def main(argv=None):
     args = parse(argv)
-    network, found = transfer.load(model, args)
-    transfer.run(args, stylist(network, args.options), found)
+    network, found = painting.load(model, args)
+    painting.run(args, stylist(network, args.options), found)
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ from style_transfer.core import cli
 
 early(__name__, cli.parse_transfer, __doc__, __file__)
 
-from style_transfer.core import transfer
+from style_transfer.core import painting
 from style_transfer.ie_contrast import model
 
 
 @command
 def main(argv=None):
-    transfer.main(cli.parse_transfer(__doc__, __file__, argv), model)
+    painting.main(cli.parse_transfer(__doc__, __file__, argv), model)
 
 
 if __name__ == "__main__":

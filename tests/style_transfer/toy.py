@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError, command
-from style_transfer.core import cli, transfer
+from style_transfer.core import cli, painting
 
 FILES = {"toy_iter_100.pth": "scale"}
 
@@ -64,8 +64,8 @@ def released(folder, scale=1.0):
 @command
 def main(argv=None):
     parser = cli.transfer_parser("The toy.")
-    parser.add_argument("--weights", required=True)
-    transfer.main(cli.check_transfer(parser, argv, "toy", OPTIONS, {}), model)
+    cli.add_weights(parser)
+    painting.main(cli.check_transfer(parser, argv, "toy", OPTIONS, {}), model)
 
 
 if __name__ == "__main__":
