@@ -80,7 +80,8 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
             raise UserError(f"{text}: no setting is called {key!r}; {closest(key, list(config))}")
     try:
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-    except OmegaConfBaseException as error:
+        OmegaConf.resolve(merged)
+    except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
     for text in overrides:
         key, _, value = text.partition("=")
