@@ -11,6 +11,33 @@ weights and PyTorch included. BLIP-Diffusion is not made of widths alone: time i
 """
 
 import argparse
+from pathlib import Path
+
+from evaluation.core import flags
+from evaluation.core.errors import UserError, closest, command, early
+
+METHODS = sorted(path.parent.name for path in Path(__file__).parent.glob("*/model.py"))
+MULTIPLE = 16  # of pixels, that every network takes
+
+
+def parse(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("method")
+    parser.add_argument("--size", type=flags.whole(32, 8192), default=512, help="pixels a side (512)")
+    parser.add_argument("--batch", type=flags.whole(), default=4, help="images decoded at once (4)")
+    flags.add_device(parser)
+    args = parser.parse_args(argv)
+    if args.method not in METHODS:
+        raise UserError(f"{args.method}: no such method; {closest(args.method, METHODS)}")
+    if args.size % MULTIPLE:
+        raise UserError(f"--size {args.size}: expected a multiple of {MULTIPLE}")
+    return args
+
+
+early(__name__, parse)
+
 import importlib
 import inspect
 import time
@@ -18,8 +45,7 @@ import time
 import torch
 from torch import nn
 
-from evaluation.core.environment import peak_memory, synchronize
-from evaluation.core.errors import UserError, command
+from evaluation.core.environment import find_device, peak_memory, synchronize
 from style_transfer.core.run import take
 
 
@@ -80,15 +106,8 @@ def measure(network: nn.Module, size: int, batch: int, device: torch.device) -> 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("method")
-    parser.add_argument("--size", type=int, default=512, help="pixels a side (512)")
-    parser.add_argument("--batch", type=int, default=4, help="images decoded at once (4)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args(argv)
-    figures = measure(seeded(args.method), args.size, args.batch, torch.device(args.device))
+    args = parse(argv)
+    figures = measure(seeded(args.method), args.size, args.batch, torch.device(find_device(args.device)))
     print("| " + " | ".join([args.method, *(f"{figure:.2f}" for figure in figures.values())]) + " |")
 
 

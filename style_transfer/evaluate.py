@@ -10,24 +10,70 @@ Its VGG figures are no distances: a perfect output gets the floor that is printe
 """
 
 import argparse
-import importlib
-import json
-from dataclasses import replace
 from pathlib import Path
+
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command, early
+from style_transfer.core.outputs import read_outputs
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, and `opened`: folder -> its Outputs."""
+    parser = argparse.ArgumentParser(
+        prog="python -m style_transfer.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="outputs of one method")
+    parser.add_argument("--variant", default="canvas", choices=["canvas", "published"])
+    parser.add_argument(
+        "--data", type=flags.data_set, help="the data set (default: as the folder's manifest says)"
+    )
+    parser.add_argument("--protocol", help="of a folder without manifest (default: transfer, transfer-mini)")
+    parser.add_argument("--styles", nargs="+", help="judge only these")
+    parser.add_argument("--objects", nargs="+", help="judge only these")
+    parser.add_argument("--partial", action="store_true", help="judge what is there if outputs are missing")
+    parser.add_argument("--vgg", metavar="FILE", help="normalised VGG-19, of any widths")
+    parser.add_argument("--stytr2", metavar="DIR", help="published: StyTr2's files (default: beside --vgg)")
+    parser.add_argument(
+        "--style-classifier", metavar="FILE", help="default: the miniature's or published one"
+    )
+    parser.add_argument("--object-classifier", metavar="FILE")
+    parser.add_argument("--lpips", nargs=2, metavar="FILE", help="VGG-16 or AlexNet; LPIPS's weights for it")
+    parser.add_argument("--inception", metavar="FILE", help="for FID and ArtFID")
+    parser.add_argument("--batch", type=flags.whole(), help="outputs judged at once (default: by image size)")
+    flags.add_device(parser)
+    args = parser.parse_args(argv)
+    args.opened = {folder: read_outputs(folder, args) for folder in args.folders}
+    given = {
+        name: getattr(args, name) for name in ("vgg", "style_classifier", "object_classifier", "inception")
+    }
+    for name, file in [*given.items(), *(("lpips", file) for file in args.lpips or ())]:
+        if file and not Path(file).is_file():
+            raise UserError(f"--{name.replace('_', '-')} {file}: no such file")
+    if args.stytr2 and not Path(args.stytr2).is_dir():
+        raise UserError(f"--stytr2 {args.stytr2}: no such folder")
+    if args.variant == "published" and (args.lpips or args.inception):
+        raise UserError("--lpips, --inception: the published losses know neither; leave them out")
+    return args
+
+
+early(__name__, parse)
+
+import importlib
+import math
 
 import torch
 from tqdm import tqdm
 
 from evaluation import canvas
-from evaluation.core.errors import UserError, command
+from evaluation.core.environment import find_device
 from evaluation.core.files import file_digest, write_json
+from evaluation.core.pools import threads
 from evaluation.judges import judging
 from evaluation.judges.classifier import TASKS, load_classifier
 from evaluation.mini.objects import SIZE as MINI_SIZE
-from evaluation.protocol import from_manifest
-from style_transfer import protocol as protocols
 from style_transfer.core import costs, losses, perceptual
-from style_transfer.core.cli import positive
 from style_transfer.core.judges import Court, Direct, Published
 from style_transfer.core.pairs import Benchmark
 from style_transfer.core.statistics import results, write_rows
@@ -36,31 +82,6 @@ DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier
     True: ("checkpoints/mini/style_transfer/vgg_normalised.pth", *judging.MINI),
     False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *judging.PUBLISHED),
 }
-
-
-def open_pairs(folder: Path, args) -> tuple[Benchmark, dict]:
-    """The pairs whose outputs a folder should hold, and its manifest ({} if another program made it)."""
-    path = folder / "manifest.json"
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; give one of outputs {{style}}/{{object}}_test19_ref1.png")
-    manifest = json.loads(path.read_text()) if path.exists() else {}
-    data = args.data or manifest.get("data")
-    if manifest and not manifest.get("protocol"):
-        raise UserError(f"{folder}: holds pictures of one's own; only the benchmark's have a ground truth")
-    if not data:
-        raise UserError(f"{folder}: no manifest.json that names the data set; give --data")
-    if manifest:
-        protocol = from_manifest(manifest["protocol"], str(path), protocols.TransferProtocol)
-        if args.protocol and protocols.load(args.protocol).hash != protocol.hash:
-            raise UserError(
-                f"--protocol {args.protocol}: {path} names protocol {protocol.name}; leave it out"
-            )
-    else:
-        jpg, mini = any(folder.glob("*/*.jpg")), data.partition(":")[0] == "mini"
-        name = args.protocol or ("transfer-mini" if mini else "transfer-published" if jpg else "transfer")
-        protocol = replace(protocols.load(name), format="jpg" if jpg else "png")
-    # ground truth and references are resized alike for all methods
-    return Benchmark(protocol, data, "", args.styles, args.objects), manifest
 
 
 def find_outputs(folder: Path, pairs: Benchmark, partial: bool) -> tuple[dict, int]:
@@ -86,14 +107,9 @@ def find_files(pairs: Benchmark, args) -> dict[str, Path | None]:
     files, defaults = {}, DEFAULTS[pairs.protocol.size == MINI_SIZE]
     for flag, default in zip(flags, defaults):
         given = getattr(args, flag)
-        if given and not Path(given).exists():
-            raise UserError(f"--{flag.replace('_', '-')} {given}: no such file")
         files[flag] = Path(given or default) if given or Path(default).exists() else None
     extra = {"lpips": args.lpips and args.lpips[0], "lpips_linear": args.lpips and args.lpips[1]}
-    extra = {name: Path(file) for name, file in (extra | {"inception": args.inception}).items() if file}
-    if extra and args.variant == "published":
-        raise UserError("--lpips, --inception: the published losses know neither; leave them out")
-    files |= extra
+    files |= {name: Path(file) for name, file in (extra | {"inception": args.inception}).items() if file}
     if not any(files.values()):
         raise UserError(f"nothing to judge with; name --vgg or a classifier, or put {defaults[0]} there")
     return files
@@ -107,33 +123,31 @@ def fid_files(pairs: Benchmark, files: dict) -> list[Path]:
     return judges if pairs.protocol.size == MINI_SIZE and all(judges) else []
 
 
-def open_judge(pairs: Benchmark, files: dict, args) -> Direct | Published:
+def open_judge(pairs: Benchmark, files: dict, args, device: str) -> Direct | Published:
     """With the files found; adds those of StyTr2 to them."""
-    parts = {"encoder": losses.load_encoder(files["vgg"]).to(args.device) if files["vgg"] else None}
+    parts = {"encoder": losses.load_encoder(files["vgg"]).to(device) if files["vgg"] else None}
     names = {"style": [s for s in pairs.styles if s in canvas.STYLES], "object": pairs.objects}
     for task, known in names.items():
         path, parts[task] = files.get(f"{task}_classifier"), None
         if path:
-            parts[task] = load_classifier(path, task, device=args.device)
+            parts[task] = load_classifier(path, task, device=device)
             judging.check_labels(parts[task], known, str(path), pairs.protocol)
     if args.variant == "canvas":
         if "lpips" in files:
-            parts["perceptual"] = perceptual.lpips(files["lpips"], files["lpips_linear"], args.device)
+            parts["perceptual"] = perceptual.lpips(files["lpips"], files["lpips_linear"], device)
         elif pairs.protocol.size == MINI_SIZE and parts["encoder"]:
             parts["perceptual"] = perceptual.miniature(parts["encoder"])
         return Direct(pairs.protocol.size, **parts)
     network = None
     if parts["encoder"]:
         network, found = load_stytr2(Path(args.stytr2 or files["vgg"].parent))
-        network.to(args.device)
+        network.to(device)
         files |= found
     return Published(pairs.protocol.size, parts["encoder"], network, parts["style"])
 
 
 def load_stytr2(folder: Path) -> tuple[torch.nn.Module, dict[str, Path]]:
     """The network that the published losses paint with, and its files; raises UserError."""
-    if not folder.is_dir():
-        raise UserError(f"--stytr2 {folder}: no such folder")
     model = importlib.import_module("style_transfer.stytr2.model")  # all else does without this folder
     files = {path.name: path for path in sorted(folder.iterdir()) if path.name in model.FILES}
     return model.load(files), files
@@ -141,13 +155,16 @@ def load_stytr2(folder: Path) -> tuple[torch.nn.Module, dict[str, Path]]:
 
 def evaluate(folder: Path, args) -> dict:
     """Judges a folder, writes its two files, returns what is in the JSON; raises UserError."""
-    pairs, manifest = open_pairs(folder, args)
+    protocol, data, manifest = args.opened[folder]
+    # ground truth and references are resized alike for all methods
+    pairs = Benchmark(protocol, data, "", args.styles, args.objects)
     outputs, wanted = find_outputs(folder, pairs, args.partial)
-    files = find_files(pairs, args)
-    court, rows = Court(open_judge(pairs, files, args), pairs, outputs, args.device), []
-    blocks = [block for _, block in pairs.blocks(args.batch or max(8, 64 * 64 // pairs.protocol.size))]
-    ahead = court.begin(blocks[0])
-    with tqdm(total=len(outputs), desc=str(folder), unit="image", disable=None) as bar:
+    files, device = find_files(pairs, args), find_device(args.device)
+    blocks = [block for _, block in pairs.blocks(args.batch or max(8, 64 * 64 // protocol.size))]
+    judge, rows = open_judge(pairs, files, args, device), []
+    with threads(8) as pool, tqdm(total=len(outputs), desc=str(folder), unit="image", disable=None) as bar:
+        court = Court(judge, pairs, outputs, device, pool)
+        ahead = court.begin(blocks[0])
         for number, block in enumerate(blocks, 1):
             reading, ahead = ahead, court.begin(blocks[number]) if number < len(blocks) else {}
             judged = court.rows(block, reading)
@@ -155,14 +172,15 @@ def evaluate(folder: Path, args) -> dict:
             bar.update(len(judged))
     judges = {name: path and file_digest(path) for name, path in files.items()}
     made = {key: manifest.get(key) for key in ("method", "weights", "options")}
-    protocol = {"name": pairs.protocol.name, "hash": pairs.protocol.hash}
-    about = {"variant": args.variant, "protocol": protocol, "data": pairs.data, "judges": judges}
+    named = {"name": protocol.name, "hash": protocol.hash}
+    about = {"variant": args.variant, "protocol": named, "data": data, "judges": judges}
     about |= {"made": made, "outputs": len(outputs), "of": wanted} | results(rows)
     if args.variant == "canvas":
         seen_by = fid_files(pairs, files)
-        about |= perceptual.figures(
-            court.judge.perceptual, rows, outputs, court.picture, seen_by, args.device
-        )
+        about |= perceptual.figures(judge.perceptual, rows, outputs, court.picture, seen_by, device)
+    for name, value in about.get("perceptual", {}).items():
+        if not math.isfinite(value):
+            raise UserError(f"{folder}: its {name} is {value}; name other files of the judges")
     about |= costs.summed(folder)
     name = "losses" if args.variant == "canvas" else "losses-published"
     write_rows(folder / f"{name}.csv.gz", rows)
@@ -190,29 +208,7 @@ def show(folder: Path, about: dict) -> None:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="outputs of one method")
-    parser.add_argument("--variant", default="canvas", choices=["canvas", "published"])
-    parser.add_argument("--data", help="the data set (default: as the folder's manifest says)")
-    parser.add_argument("--protocol", help="of a folder without manifest (default: transfer, transfer-mini)")
-    parser.add_argument("--styles", nargs="+", help="judge only these")
-    parser.add_argument("--objects", nargs="+", help="judge only these")
-    parser.add_argument("--partial", action="store_true", help="judge what is there if outputs are missing")
-    parser.add_argument("--vgg", metavar="FILE", help="normalised VGG-19, of any widths")
-    parser.add_argument("--stytr2", metavar="DIR", help="published: StyTr2's files (default: beside --vgg)")
-    parser.add_argument(
-        "--style-classifier", metavar="FILE", help="default: the miniature's or published one"
-    )
-    parser.add_argument("--object-classifier", metavar="FILE")
-    parser.add_argument("--lpips", nargs=2, metavar="FILE", help="VGG-16 or AlexNet; LPIPS's weights for it")
-    parser.add_argument("--inception", metavar="FILE", help="for FID and ArtFID")
-    parser.add_argument("--batch", type=positive, help="outputs judged at once (default: by image size)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args(argv)
+    args = parse(argv)
     for folder in args.folders:
         show(folder, evaluate(folder, args))
 

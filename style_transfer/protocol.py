@@ -7,14 +7,14 @@ what the data set's authors made of the content in that style is the ground trut
 `style_transfer/protocols/`; the hash leaves out the name alone.
 """
 
-import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation import canvas, protocol
 from evaluation.core.config import check_choices, check_lists, check_ranges
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, closest
 
 FOLDER = Path(__file__).parent / "protocols"
 EVERYTHING = {"styles": sorted(canvas.STYLES + canvas.UNUSED_STYLES), "objects": canvas.OBJECTS}
@@ -22,7 +22,7 @@ CHOICES = EVERYTHING | {"pairs": ("same", "cross"), "format": ("png", "jpg")}
 RANGES = {
     "contents": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
     "references": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
-    "size": (1, math.inf),
+    "size": (8, 4096),
 }
 
 
@@ -52,6 +52,8 @@ class TransferProtocol:
         check_choices(settings, CHOICES)
         check_ranges(settings, RANGES)
         check_lists(settings, empty=("bicubic", "truncated"))
+        if not re.fullmatch(r"\w[\w.+ -]*", self.name):
+            raise UserError(f"name={self.name}: expected letters, digits and .+-_, as in a file name")
         if self.pairs == "cross" and len(self.objects) < 2:
             raise UserError("pairs of different objects need two objects at least")
 
@@ -86,3 +88,11 @@ class TransferProtocol:
 def load(name: str | Path) -> TransferProtocol:
     """The protocol of that name, or the one in that YAML file; raises UserError."""
     return protocol.load(name, FOLDER, TransferProtocol, EVERYTHING)
+
+
+def chosen(names, known, flag: str) -> list[str]:
+    """The names, or all that are known, in the protocol's order. Raises UserError for an unknown one."""
+    for name in names or []:
+        if name not in known:
+            raise UserError(f"{flag} {name}: not in the protocol; {closest(name, known)}")
+    return [name for name in known if names is None or name in names]

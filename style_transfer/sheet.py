@@ -9,18 +9,56 @@ white.
 import argparse
 from pathlib import Path
 
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command, early
+from style_transfer.core.outputs import read_outputs
+from style_transfer.table import TRIVIAL
+
+SIDES = (8, 1024)  # pixels of an image
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, and `opened`: folder of outputs -> its Outputs, the trivial ones first."""
+    parser = argparse.ArgumentParser(
+        prog="python -m style_transfer.sheet",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", type=Path, help="folder of folders of outputs")
+    parser.add_argument(
+        "--data", type=flags.data_set, help="the data set (default: as the folders' manifests say)"
+    )
+    parser.add_argument("--protocol", help="of folders without manifest")
+    parser.add_argument("--styles", nargs="+", help="rows (default: all)")
+    parser.add_argument("--objects", nargs="+", help="only these")
+    parser.add_argument("--side", type=flags.whole(*SIDES), default=128, help="pixels of an image (128)")
+    parser.add_argument("--out", type=flags.new_path, required=True, metavar="FILE.png")
+    args = parser.parse_args(argv)
+    if Path(args.out).suffix.lower() != ".png" or Path(args.out).is_dir():
+        raise UserError(f"--out {args.out}: expected the name of a .png file")
+    folders = [path for path in args.root.glob("*") if any(path.glob("*/*_test*_ref*.*"))]
+    folders.sort(key=lambda path: (path.name not in TRIVIAL, path.name))
+    if not folders:
+        raise UserError(f"{args.root}: no folder of outputs {{style}}/{{object}}_test19_ref1.png in it")
+    args.opened = {folder: read_outputs(folder, args) for folder in folders}
+    for folder, outputs in args.opened.items():
+        first = args.opened[folders[0]]
+        if (outputs.protocol.hash, outputs.data) != (first.protocol.hash, first.data):
+            raise UserError(f"{folder}: other pairs than {folders[0]}; keep them in different folders")
+    return args
+
+
+early(__name__, parse)
+
 from PIL import Image, ImageDraw
 
 from evaluation import canvas
 from evaluation.contact_sheet import GAP, LABELS, MARGIN, edged, write_fitting
-from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.reporting.formats import GREY, INK
 from style_transfer.core.pairs import Benchmark
-from style_transfer.evaluate import open_pairs
 from style_transfer.protocol import Row
-from style_transfer.table import TRIVIAL
 
 HEADER = 40  # pixels for the names of the columns
 NEAREST = Image.Resampling.NEAREST
@@ -68,28 +106,10 @@ def small(image: Image.Image, side: int) -> Image.Image:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.sheet",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("root", type=Path, help="folder of folders of outputs")
-    parser.add_argument("--data", help="the data set (default: as the folders' manifests say)")
-    parser.add_argument("--protocol", help="of folders without manifest")
-    parser.add_argument("--styles", nargs="+", help="rows (default: all)")
-    parser.add_argument("--objects", nargs="+", help="only these")
-    parser.add_argument("--side", type=int, default=128, help="pixels of an image (128)")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
-    args = parser.parse_args(argv)
-    folders = [path for path in args.root.glob("*") if any(path.glob("*/*_test*_ref*.*"))]
-    folders.sort(key=lambda path: (path.name not in TRIVIAL, path.name))
-    if not folders:
-        raise UserError(f"{args.root}: no folder of outputs {{style}}/{{object}}_test19_ref1.png in it")
-    opened = {folder: open_pairs(folder, args)[0] for folder in folders}
-    pairs = opened[folders[0]]
-    for folder, other in opened.items():
-        if (other.protocol.hash, other.data) != (pairs.protocol.hash, pairs.data):
-            raise UserError(f"{folder}: other pairs than {folders[0]}; keep them in different folders")
+    args = parse(argv)
+    folders = list(args.opened)
+    protocol, data, _ = args.opened[folders[0]]
+    pairs = Benchmark(protocol, data, "", args.styles, args.objects)
     with atomic(args.out) as temporary:
         sheet(pairs, folders, args.side).save(temporary, optimize=True)
 

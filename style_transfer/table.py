@@ -12,14 +12,20 @@ left in ROOT/table.json, for evaluation.report.
 import argparse
 import csv
 import json
+import math
 import sys
 from pathlib import Path
 
-from evaluation.core.errors import UserError, command
-from evaluation.core.files import write_json
+from evaluation.core.errors import UserError, command, printable, refused
+from evaluation.core.files import read_json, write_json
 from evaluation.reporting.formats import latex, markdown, print_csv
 
 LOSSES = "losses.json"
+FIELDS = {  # what it must hold
+    **dict.fromkeys(("protocol", "judges", "made", "summary", "accuracy", "styles", "objects"), dict),
+    **{"data": str, "outputs": int, "of": int},
+}
+UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 PUBLISHED = Path(__file__).parent / "published.csv"
 TRIVIAL = ("content", "statistics")
 JUDGED_BY = {"vgg": "vgg_style_truth", "vit": "vit_style_truth"}  # what a method should beat them in
@@ -40,7 +46,7 @@ def read_judged(roots: list[Path]) -> dict[str, dict]:
         raise UserError(
             f"{roots[0]}: no folder with a {LOSSES}; run python -m style_transfer.evaluate on them"
         )
-    judged = {path.parent.name: json.loads(path.read_text()) for path in paths}
+    judged = {path.parent.name: read_losses(path) for path in paths}
     if len(judged) < len(paths):
         raise UserError(f"{' '.join(map(str, roots))}: two folders have one name; rename one")
     first, *others = judged
@@ -58,6 +64,17 @@ def read_judged(roots: list[Path]) -> dict[str, dict]:
         if len({about["judges"].get(judge) for about in judged.values()} - {None}) > 1:
             raise UserError(f"{judge}: not the same file for all folders; judge them again with one")
     return judged
+
+
+def read_losses(path: Path) -> dict:
+    """What a losses.json holds; raises UserError unless all that the table shows is there, and finite."""
+    about = read_json(path, **FIELDS)
+    with refused(f"{path}: damaged; judge the folder again", *UNFIT):
+        remarks({path.parent.name: about})
+        for name, value in row(path.parent.name, about).items():
+            if name != "method" and not math.isfinite(value):
+                raise ValueError(f"{name} is {value}")
+    return about
 
 
 def row(name: str, about: dict) -> dict:
@@ -179,13 +196,13 @@ def main(argv=None):
         print(json.dumps({"rows": table, "published": paper, "notes": [*below, NOTE]}, indent=1))
     elif args.format == "csv":
         print_csv(table + paper, list(dict.fromkeys(columns(table) + columns(paper))))
-        print(*below, NOTE, sep="\n", file=sys.stderr)
+        print(printable("\n".join(below)), NOTE, sep="\n", file=sys.stderr)
     else:
         draw, mark = (latex, "% ") if args.format == "latex" else (markdown, "")
         print(
             draw(rounded(table), columns(table)),
             "",
-            *(mark + line for line in below),
+            *(mark + printable(line) for line in below),
             "",
             sep="\n",
         )

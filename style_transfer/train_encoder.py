@@ -14,20 +14,53 @@ folder are never trained on.
 """
 
 import argparse
-import itertools
 from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from evaluation.core import flags
+from evaluation.core.config import check_limits, override, read_settings
+from evaluation.core.errors import Finished, UserError, command, early
+
+SETTINGS = Path(__file__).parent / "encoder.yaml"
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, and `settings` as they were changed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=flags.data_set, default="mini", help="folder of the miniature's images, or mini"
+    )
+    parser.add_argument("--per-object", type=flags.whole(), default=20, help="images in each folder (20)")
+    parser.add_argument(
+        "--out", type=flags.new_folder, required=True, help="folder of the two files to write"
+    )
+    flags.add_seed(parser)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of encoder.yaml")
+    args = parser.parse_intermixed_args(argv)
+    settings = read_settings(SETTINGS)
+    limits = settings.pop("limits")
+    args.settings = override(OmegaConf.create(settings), args.overrides)
+    check_limits(args.settings, limits)
+    return args
+
+
+early(__name__, parse)
+
+import itertools
+import math
 
 import torch
 import torch.nn.functional as F
-from omegaconf import OmegaConf
 from torch import nn
 from tqdm import tqdm
 
 from evaluation import canvas
 from evaluation.core.checkpoint import Checkpoint
-from evaluation.core.config import override
-from evaluation.core.errors import Finished, UserError, command
 from evaluation.core.files import digest
+from evaluation.core.owner import alone
 from evaluation.data.images import CanvasImages
 from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
 from evaluation.mini import dataset as mini
@@ -36,7 +69,6 @@ from evaluation.train_classifier import rate
 from style_transfer.core import losses, vgg
 from style_transfer.core.weights import save_file
 
-SETTINGS = Path(__file__).parent / "encoder.yaml"
 MOVES = {"flip": True, "shift": 0.1, "zoom": 0.1, "blur": 0.2}  # of augment
 RELU4_1 = vgg.TAPS[3]
 CALIBRATION = 20  # batches from which the channels' means are taken
@@ -88,33 +120,34 @@ def scale_inputs(decoder: nn.Sequential, means: torch.Tensor) -> None:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--data", default="mini", help="folder of the miniature's images, or mini")
-    parser.add_argument("--per-object", type=int, default=20, help="images in each folder (20)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the two files to write")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of encoder.yaml")
-    args = parser.parse_intermixed_args(argv)
-    if (args.out / losses.ENCODER).exists():
-        raise Finished(f"{args.out / losses.ENCODER}: already trained; remove it to train it anew")
-    if args.out.is_file():
-        raise UserError(f"--out {args.out}: is a file; name the folder of {losses.ENCODER}")
-    s = override(OmegaConf.load(SETTINGS), args.overrides)
+    args = parse(argv)
+    encoder, kept = Path(args.out) / losses.ENCODER, Path(args.out) / ".encoder.pt"
+    if encoder.exists():
+        kept.unlink(missing_ok=True)  # of a command killed in its last moment
+        raise Finished(f"{encoder}: already trained; remove it to train it anew")
+    with alone(args.out):
+        train(args, encoder, kept)
+
+
+def train(args, path: Path, kept: Path) -> None:
+    """Writes the encoder's file and beside it the decoder's; `kept`: state that a stopped command left."""
+    s = args.settings
     torch.manual_seed(args.seed)
     themes, objects = mini.THEMES, mini.OBJECTS
     numbers = [i for i in range(1, args.per_object + 1) if i not in canvas.TEST]
-    images = CanvasImages(args.data, itertools.product(themes, objects), numbers, SIZE)
-    data = in_memory(Labelled(images, themes, objects, SIZE), 4, 2)
+    rows = (themes, objects)
+    images, held_out = (
+        CanvasImages(args.data, itertools.product(*rows), indices, SIZE) for indices in (numbers, canvas.TEST)
+    )
+    data = in_memory(Labelled(images, *rows, SIZE), 4, 2)
     encoder, decoder = vgg.Encoder(vgg.scaled(s.width)), vgg.decoder(vgg.scaled(s.width))
     shallow, deep = (with_batch_norm(layers) for layers in (encoder[:RELU4_1], encoder[RELU4_1:]))
     painter = with_batch_norm(decoder)
-    heads = nn.ModuleList(nn.Linear(encoder[51].out_channels, len(names)) for names in (themes, objects))
+    heads = nn.ModuleList(nn.Linear(encoder[51].out_channels, len(names)) for names in rows)
     parts = nn.ModuleList([shallow, deep, painter, heads])
     optimizer = torch.optim.AdamW(parts.parameters(), s.lr, weight_decay=s.weight_decay)
     asked = {"settings": OmegaConf.to_container(s), "seed": args.seed, "data": [args.data, args.per_object]}
-    checkpoint = Checkpoint(args.out / ".encoder.pt", digest(asked), parts=parts, optimizer=optimizer)
+    checkpoint = Checkpoint(kept, digest(asked), parts=parts, optimizer=optimizer)
     first = checkpoint.resume().get("step", 0)
     stream = batches(data, order(len(data), s.batch, args.seed, first), 2)
     bar = tqdm(range(first, s.steps), "encoder", s.steps, initial=first, disable=None)
@@ -125,8 +158,11 @@ def main(argv=None):
         pooled = deep(features).mean((2, 3))
         named = sum(F.cross_entropy(head(pooled), labels[:, task]) for task, head in enumerate(heads))
         painted = F.mse_loss(painter(features), pixels)
+        loss = named + s.image * painted
+        if not math.isfinite(loss.item()):
+            raise UserError(f"{path}: the loss of step {step} is {loss.item()}; lower lr")
         optimizer.zero_grad()
-        (named + s.image * painted).backward()
+        loss.backward()
         optimizer.param_groups[0]["lr"] = rate(step, s.steps, s.lr, s.warmup)
         optimizer.step()
         bar.set_postfix(labels=f"{named.item():.3f}", image=f"{painted.item():.4f}", refresh=False)
@@ -134,20 +170,18 @@ def main(argv=None):
             checkpoint.save(step=step + 1)
     for network in parts.eval()[:3]:
         fold(network)
-    rows = torch.cat([next(stream)[0] for _ in range(CALIBRATION)]).float().div(255)
-    report(encoder, decoder, heads, args.data, themes, objects)
-    scale_inputs(decoder, normalise(encoder, rows))
-    save_file(args.out / losses.DECODER, decoder, half=True)
-    save_file(args.out / losses.ENCODER, encoder, half=True)  # last: it says that the work is done
-    checkpoint.path.unlink(missing_ok=True)
+    pixels = torch.cat([next(stream)[0] for _ in range(CALIBRATION)]).float().div(255)
+    report(encoder, decoder, heads, Labelled(held_out, *rows, SIZE))
+    scale_inputs(decoder, normalise(encoder, pixels))
+    save_file(path.with_name(losses.DECODER), decoder, half=True)
+    save_file(path, encoder, half=True)  # last: it says that the work is done
+    checkpoint.remove()
 
 
 @torch.no_grad()
-def report(encoder, decoder, heads, data: str, themes, objects) -> None:
+def report(encoder, decoder, heads, held_out: Labelled) -> None:
     """Prints how often the heads are right about images 19 and 20, and how well the decoder repaints them."""
-    images = CanvasImages(data, itertools.product(themes, objects), canvas.TEST, SIZE)
-    held_out = in_memory(Labelled(images, themes, objects, SIZE), 4, 2)
-    pixels, labels = held_out[:]
+    pixels, labels = in_memory(held_out, 4, 2)[:]
     pixels = pixels.float().div(255)
     features = encoder[:RELU4_1](pixels)
     pooled = encoder[RELU4_1:](features).mean((2, 3))

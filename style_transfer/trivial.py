@@ -7,13 +7,31 @@
 they have in the style image. Flags and outputs: `core/cli.py`.
 """
 
+import argparse
 import sys
+
+from evaluation.core.errors import UserError, closest, command, early
+from style_transfer.core import cli
+from style_transfer.table import TRIVIAL
+
+
+def parse(argv=None) -> argparse.Namespace:
+    name, *argv = (sys.argv[1:] if argv is None else argv) or [""]
+    if name in ("-h", "--help"):
+        print(__doc__)
+        raise SystemExit
+    if name not in TRIVIAL:
+        raise UserError(f"{name or 'no transfer named'}: no trivial transfer; {closest(name, TRIVIAL)}")
+    return cli.check_transfer(cli.transfer_parser(__doc__), argv, name, {}, {})
+
+
+early(__name__, parse)
+
 from types import SimpleNamespace
 
 from torch import nn
 
-from evaluation.core.errors import UserError, closest, command
-from style_transfer.core import cli
+from style_transfer.core import painting
 from style_transfer.core.blocks import adain, mean_std
 
 
@@ -42,21 +60,13 @@ class Statistics(Content):
         return adain(content, *style)
 
 
-TRANSFERS = {"content": Content, "statistics": Statistics}
+TRANSFERS = dict(zip(TRIVIAL, (Content, Statistics)))
 
 
 @command
 def main(argv=None):
-    name, *argv = (sys.argv[1:] if argv is None else argv) or [""]
-    if name in ("-h", "--help"):
-        print(__doc__)
-        return
-    if name not in TRANSFERS:
-        raise UserError(f"{name or 'no transfer named'}: no trivial transfer; {closest(name, TRANSFERS)}")
-    model = SimpleNamespace(
-        __name__=f"style_transfer.{name}.model", FILES={}, load=lambda files: TRANSFERS[name]()
-    )
-    cli.main(__doc__, model, argv)
+    args = parse(argv)
+    painting.main(args, SimpleNamespace(FILES={}, load=lambda files: TRANSFERS[args.method]()))
 
 
 if __name__ == "__main__":

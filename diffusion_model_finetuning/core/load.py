@@ -12,11 +12,12 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffusion_model_finetuning.core.card import RUN, SD15, config_folder
+from diffusion_model_finetuning.core.card import SD15, config_folder
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
 from evaluation.core.errors import UserError, refused
+from evaluation.core.record import WEIGHTS
 from evaluation.core.tensors import read_tensors
 
 
@@ -83,9 +84,9 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
 
 def load_run(sd, folder: str | Path) -> None:
     """Puts a run's stored weights into its base model `sd`; a UserError if they belong to another."""
-    path = Path(folder) / RUN
+    path = Path(folder) / WEIGHTS
     if not path.exists():
-        raise UserError(f"--run {folder}: no {RUN}; run the method's train.py with --out {folder} first")
+        raise UserError(f"--run {folder}: no {WEIGHTS}; run the method's train.py with --out {folder} first")
     tensors = read_tensors(path)
     with safe_open(path, "pt") as file:
         base = (file.metadata() or {}).get("model")

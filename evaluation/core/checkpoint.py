@@ -24,12 +24,13 @@ class Checkpoint:
         UserError if it is damaged, or another command's."""
         if not self.path.exists():
             return {}
-        kept = read_content(self.path)
+        damaged = f"{self.path}: this saved state cannot be gone on with; remove it to start anew"
+        with refused(damaged, UserError):
+            kept = read_content(self.path)
         if not isinstance(kept, dict) or {"identity", *self.parts} - kept.keys():
             raise UserError(f"{self.path}: not a saved state of this training; remove it to start anew")
         if kept["identity"] != self.identity:
             raise UserError(f"{self.path}: of other settings or data than these; remove it to start anew")
-        damaged = f"{self.path}: damaged; remove it to start anew"
         with refused(damaged, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
             for name, part in self.parts.items():
                 part.load_state_dict(kept[name])

@@ -80,7 +80,7 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
             raise UserError(f"{text}: no setting is called {key!r}; {closest(key, list(config))}")
     try:
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
-        OmegaConf.to_container(merged, resolve=True, throw_on_missing=True)
+        OmegaConf.resolve(merged)
     except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
         raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
     for text in overrides:
@@ -104,16 +104,11 @@ def fits(default, value) -> bool:
 
 
 def check_settings(settings: Mapping, limits: Mapping) -> None:
-    """UserError for a setting outside its limits: those named, else what LIMITS says for every method.
+    """UserError for a setting outside its limits, see `check_limits`, or not fit for prompts and latents.
 
-    Limits are a list: a lowest and a highest number, or the words that the setting may be. Every text that
-    holds braces is a prompt: they may name a style, an object, a theme or tokens.
+    Every text that holds braces is a prompt: they may name a style, an object, a theme or tokens.
     """
-    limits = LIMITS | dict(limits)
-    known = {key: limits[key] for key in settings if key in limits and settings[key] is not None}
-    check_choices(settings, {key: limit for key, limit in known.items() if _words(limit)})
-    check_ranges(settings, {key: limit for key, limit in known.items() if not _words(limit)})
-    check_lists(settings)
+    check_limits(settings, limits)
     if settings.get("size") is not None and settings["size"] % 8:
         raise UserError(f"size={settings['size']}: expected a multiple of 8, as images are encoded")
     for key, value in settings.items():
@@ -121,6 +116,18 @@ def check_settings(settings: Mapping, limits: Mapping) -> None:
             if isinstance(text, str) and set("{}") & set(re.sub(r"{(style|object|theme|tokens)}", "", text)):
                 names = "{style}, {object}, {theme} or {tokens}"
                 raise UserError(f"{key}={text}: expected a prompt that names {names} and has no other braces")
+
+
+def check_limits(settings: Mapping, limits: Mapping) -> None:
+    """UserError for a setting outside its limits: those named, else what LIMITS says for every method.
+
+    Limits are a list: a lowest and a highest number, or the words that the setting may be.
+    """
+    limits = LIMITS | dict(limits)
+    known = {key: limits[key] for key in settings if key in limits and settings[key] is not None}
+    check_choices(settings, {key: limit for key, limit in known.items() if _words(limit)})
+    check_ranges(settings, {key: limit for key, limit in known.items() if not _words(limit)})
+    check_lists(settings)
 
 
 def _words(limit) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import functools
+import multiprocessing
 import os
 import re
 import select
@@ -89,6 +90,8 @@ def command(main):
         except KeyboardInterrupt as stop:
             message = str(stop) or "stopped; the same command, run again, goes on"
             code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
+            for child in multiprocessing.active_children():  # torch would wait for each to end its work
+                child.kill()
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _unread():
                 _drop_output()
@@ -127,15 +130,17 @@ def _terminable():
         yield
         return
 
-    def terminate(number, frame):
-        raise Stopped
+    def stop(number, frame):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's raises an error for workers that end now, too
+        raise Stopped if number == signal.SIGTERM else KeyboardInterrupt
 
-    ours = {signal.SIGTERM: terminate, signal.SIGINT: signal.default_int_handler}
+    ours = dict.fromkeys(CODES, stop)
     before = {number: signal.getsignal(number) for number in ours}
     taken = [
         number
         for number, handler in before.items()
-        if handler is signal.SIG_DFL or getattr(handler, "__module__", None) == __name__
+        if handler in (signal.SIG_DFL, signal.default_int_handler)
+        or getattr(handler, "__module__", None) == __name__
     ]
     for number in taken:
         signal.signal(number, ours[number])

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from diffusion_model_finetuning.core.load import RUN, load_run
+from diffusion_model_finetuning.core.load import load_run
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
 from evaluation.core.tensors import save_tensors
 
@@ -24,8 +24,10 @@ def load_base(args, run) -> StableDiffusion:
 def save_delta(run, sd: StableDiffusion, names) -> None:
     """Writes UNet tensors `names`, and those of the run this one started from, as they are now."""
     if run.args.start:
-        with safe_open(Path(run.args.start) / RUN, "pt") as earlier:
+        with safe_open(Path(run.args.start) / WEIGHTS, "pt") as earlier:
             names = {*names, *earlier.keys()}
     state = sd.unet.state_dict()
     tensors = {name: state[name] for name in sorted(names)}
-    save_tensors(run.out / RUN, tensors, {"model": run.model})  # a second entry would stand in random order
+    save_tensors(
+        run.out / WEIGHTS, tensors, {"model": run.model}
+    )  # a second entry would stand in random order

@@ -12,14 +12,18 @@
 The paper has no L_content; the code computes it and gives it weight 0.
 """
 
+from evaluation.core.errors import command, early
+from style_transfer.core import cli
+
+early(__name__, cli.parse_train, __doc__, __file__)
+
 import torch
 from torch import nn
 
-from evaluation.core.errors import command
 from style_transfer.adaattn.model import FILES, SAMPLES, AdaAttN, adapt, keys, sampled
 from style_transfer.core import losses, vgg
 from style_transfer.core.blocks import mvn, positions
-from style_transfer.core.training import Training, parse, weigh
+from style_transfer.core.training import Training, weigh
 
 LAYERS = range(1, 5)  # relu2_1 ... relu5_1
 EPOCHS, CONSTANT, FALL = 5, 2, 0.3  # of the code: after two epochs every one begins with a lower rate
@@ -64,12 +68,12 @@ def initialise(part: nn.Module, deviation: float) -> None:
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = cli.parse_train(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)
-        network = AdaAttN(widths).to(args.device)
+        network = AdaAttN(widths).to(run.device)
         initialise(network, s.deviation)
         network.encoder = encoder
         run.mirror(network.decoder, widths)

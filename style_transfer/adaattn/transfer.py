@@ -7,14 +7,18 @@ Options: samples=4096 style positions that relu3_1 attends to, seed=6666 of thei
 benchmark script exchanges content and style and saves its input unchanged; that is not offered.
 """
 
-from evaluation.core.errors import command
-from style_transfer.adaattn import model
+from evaluation.core.errors import command, early
 from style_transfer.core import cli
+
+early(__name__, cli.parse_transfer, __doc__, __file__)
+
+from style_transfer.adaattn import model
+from style_transfer.core import painting
 
 
 @command
 def main(argv=None):
-    cli.main(__doc__, model, argv)
+    painting.main(cli.parse_transfer(__doc__, __file__, argv), model)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,16 @@
 The scales of all layers are set by the first contents, so that what they pass on has mean 0 and variance 1.
 """
 
+from evaluation.core.errors import command, early
+from style_transfer.core import cli
+
+early(__name__, cli.parse_train, __doc__, __file__)
+
 import torch
 
-from evaluation.core.errors import command
 from style_transfer.artflow.model import FILES, ArtFlow
 from style_transfer.core import losses
-from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.core.training import Training, decayed, weigh
 
 
 def artflow_losses(
@@ -33,11 +37,11 @@ def artflow_losses(
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = cli.parse_train(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
-        network = ArtFlow(hidden=s.hidden).to(args.device)
+        network = ArtFlow(hidden=s.hidden).to(run.device)
         optimizer = torch.optim.Adam(network.parameters(), s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):
             if step == 0:

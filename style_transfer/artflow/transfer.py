@@ -7,14 +7,18 @@ Options: operator=adain or wct, as the weights were trained for; strength=0.5 bl
 comes back.
 """
 
-from evaluation.core.errors import command
-from style_transfer.artflow import model
+from evaluation.core.errors import command, early
 from style_transfer.core import cli
+
+early(__name__, cli.parse_transfer, __doc__, __file__)
+
+from style_transfer.artflow import model
+from style_transfer.core import painting
 
 
 @command
 def main(argv=None):
-    cli.main(__doc__, model, argv)
+    painting.main(cli.parse_transfer(__doc__, __file__, argv), model)
 
 
 if __name__ == "__main__":

@@ -14,18 +14,18 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
 from torch import nn
 
-from evaluation.core.errors import UserError
-from evaluation.core.files import digest
+from evaluation.core.errors import UserError, refused
+from evaluation.core.files import digest, read_json
 from style_transfer.blip.edges import edge_map, to_bytes
 from style_transfer.blip.released import (
     LIBRARY,
+    UNFIT,
     load_library,
     load_qformer,
     load_scheduler,
     load_text_encoder,
     load_tokenizer,
     load_words,
-    read_json,
 )
 
 FILES = {
@@ -61,15 +61,15 @@ def load(files: dict) -> "BlipDiffusion":
             raise UserError(
                 f"{files.get(name, name)}: no such file or folder; BLIP-Diffusion needs it ({FILES[name]})"
             )
-    index = read_json(Path(files["model_index.json"]))
+    index = read_json(files["model_index.json"])
     qformer, text_encoder = load_qformer(files["qformer"]), load_text_encoder(files["text_encoder"])
     words = load_words(files["vocab.txt"], qformer)
     tokenizer = load_tokenizer(files["tokenizer"], text_encoder)
     scheduler = load_scheduler(files["scheduler"])
     library = {name: load_library(name, files[name]) for name in LIBRARY}
-    network = BlipDiffusion(
-        qformer, text_encoder, **library, words=words, tokenizer=tokenizer, scheduler=scheduler, index=index
-    )
+    parts = {"words": words, "tokenizer": tokenizer, "scheduler": scheduler, "index": index}
+    with refused(f"{files['model_index.json']}: not the release's", *UNFIT):
+        network = BlipDiffusion(qformer, text_encoder, **library, **parts)
     return network.eval().requires_grad_(False)
 
 
@@ -84,8 +84,11 @@ class BlipDiffusion(nn.Module):
         self.qformer, self.text_encoder = qformer, text_encoder
         self.unet, self.vae, self.controlnet = unet, vae, controlnet
         self.words, self.tokenizer, self.scheduler = words, tokenizer, scheduler
-        self.begin = index.get("ctx_begin_pos", 2)
-        self.mean, self.std = index.get("mean") or CLIP_MEAN, index.get("std") or CLIP_STD
+        self.begin = int(index.get("ctx_begin_pos", 2))
+        self.mean, self.std = (
+            torch.tensor(index.get(name) or usual, dtype=torch.float32).view(3, 1, 1)
+            for name, usual in (("mean", CLIP_MEAN), ("std", CLIP_STD))
+        )
         self.vae.enable_slicing()  # decodes one image at a time: the peak of memory is there
         self.multiple = 2 ** (len(vae.config.block_out_channels) - 1)
 
@@ -110,8 +113,7 @@ class BlipDiffusion(nn.Module):
         """
         subjects = [subjects] * len(images) if isinstance(subjects, str) else list(subjects)
         size, like = self.qformer.visual_encoder.size, {"device": self.device, "dtype": self.unet.dtype}
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.mean, self.std))
-        pictures = ((to_bytes(images, size, size) / 255 - mean) / std).to(**like)
+        pictures = ((to_bytes(images, size, size) / 255 - self.mean) / self.std).to(**like)
         words = self.words(subjects, padding=True, return_tensors="pt").to(self.device)
         vectors = self.qformer(pictures, words["input_ids"], words["attention_mask"])
         said = [f"a {subject} {prompt.replace('{subject}', subject).strip()}" for subject in subjects]

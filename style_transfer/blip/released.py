@@ -5,35 +5,23 @@ layers see the image, from `config.json`, which leaves out what is as usual: 64 
 layer, and the epsilon of each library class.
 """
 
-import json
 from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from transformers import BertTokenizer, CLIPTokenizer
 
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, refused
+from evaluation.core.files import read_json
+from evaluation.core.tensors import check_finite
 from style_transfer.blip.clip import ContextText
 from style_transfer.blip.qformer import QFormer
-from style_transfer.core.weights import Weights, read_file, tensors
+from style_transfer.core.weights import Weights, read
 
 METHOD = "BLIP-Diffusion"
 FILES = ("model.safetensors", "pytorch_model.bin", "model.fp16.safetensors", "pytorch_model.fp16.bin")
+UNFIT = (ArithmeticError, AttributeError, RuntimeError, TypeError, ValueError)
 LIBRARY = {"unet": UNet2DConditionModel, "vae": AutoencoderKL, "controlnet": ControlNetModel}
-
-
-def read_json(path: Path) -> dict:
-    try:
-        content = json.loads(path.read_text())
-        if not isinstance(content, dict):
-            raise ValueError("no table")
-        return content
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file; point at the released folder, whole") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a readable JSON file ({error}); download it again") from error
 
 
 def read_weights(folder: Path) -> Weights:
@@ -41,17 +29,22 @@ def read_weights(folder: Path) -> Weights:
     path = next((folder / name for name in FILES if (folder / name).is_file()), None)
     if path is None:
         raise UserError(f"{folder}: none of {', '.join(FILES)} is in it; download the folder again")
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else read_file(path, path.name, METHOD)
-    except SafetensorError as error:
-        raise UserError(f"{path}: damaged ({error}); download it again") from error
-    kept = {name: tensor for name, tensor in tensors(content).items() if not name.endswith("position_ids")}
+    tensors = read({path.name: path}, [path.name], METHOD)[path.name].tensors
+    kept = {name: tensor for name, tensor in tensors.items() if not name.endswith("position_ids")}
     return Weights(kept, str(path), f"{METHOD}'s {folder.name}")
 
 
 def depth(weights: Weights, prefix: str) -> int:
     """How many blocks there are: `prefix`0, `prefix`1, ..."""
     return len({name[len(prefix) :].partition(".")[0] for name in weights.tensors if name.startswith(prefix)})
+
+
+def heads(config: dict, width: int) -> int:
+    """Of attention; ValueError for as many as do not divide the width."""
+    count = int(config.get("num_attention_heads", width // 64))
+    if count < 1 or width % count:
+        raise ValueError(f"{count} heads for a width of {width}")
+    return count
 
 
 def tower_sizes(weights: Weights, config: dict) -> dict:
@@ -61,10 +54,10 @@ def tower_sizes(weights: Weights, config: dict) -> dict:
         "width": width,
         "hidden": weights.width("visual_encoder.encoder.layers.0.mlp.fc1"),
         "depth": depth(weights, "visual_encoder.encoder.layers."),
-        "heads": config.get("num_attention_heads", width // 64),
+        "heads": heads(config, width),
         "patch": weights.shape("visual_encoder.embeddings.patch_embedding.weight")[-1],
         "positions": positions,
-        "eps": config.get("layer_norm_eps", 1e-6),
+        "eps": float(config.get("layer_norm_eps", 1e-6)),
     }
 
 
@@ -76,13 +69,13 @@ def qformer_sizes(weights: Weights, config: dict) -> dict:
         "width": width,
         "hidden": weights.width("encoder.layer.0.intermediate.dense"),
         "depth": depth(weights, "encoder.layer."),
-        "heads": bert.get("num_attention_heads", width // 64),
+        "heads": heads(bert, width),
         "queries": queries,
         "vocabulary": weights.width("embeddings.word_embeddings"),
         "positions": weights.width("embeddings.position_embeddings"),
         "projection": weights.width("proj_layer.dense1"),
-        "eps": bert.get("layer_norm_eps", 1e-12),
-        "frequency": bert.get("cross_attention_frequency", 2),
+        "eps": float(bert.get("layer_norm_eps", 1e-12)),
+        "frequency": int(bert.get("cross_attention_frequency", 2)),
         "tower": tower_sizes(weights, config.get("vision_config", {})),
     }
 
@@ -94,18 +87,19 @@ def text_sizes(weights: Weights, config: dict) -> dict:
         "width": width,
         "hidden": weights.width("text_model.encoder.layers.0.mlp.fc1"),
         "depth": depth(weights, "text_model.encoder.layers."),
-        "heads": config.get("num_attention_heads", width // 64),
+        "heads": heads(config, width),
         "vocabulary": vocabulary,
         "positions": weights.width("text_model.embeddings.position_embedding"),
-        "eps": config.get("layer_norm_eps", 1e-5),
+        "eps": float(config.get("layer_norm_eps", 1e-5)),
     }
 
 
 def load_own(make, sizes, folder: str | Path):
-    """The module `make`, float32, with the tensors of a released folder."""
+    """The module `make`, float32, with the tensors of a released folder. Raises UserError."""
     folder = Path(folder)
     weights, config = read_weights(folder), read_json(folder / "config.json")
-    with torch.device("meta"):  # no random numbers for weights that are about to be read
+    unfit = refused(f"{folder / 'config.json'}: does not fit the weights beside it", *UNFIT)
+    with unfit, torch.device("meta"):  # no random numbers for weights that are about to be read
         module = make(**sizes(weights, config))
     weights.into(module.to_empty(device="cpu"))
     return module
@@ -120,18 +114,17 @@ def load_text_encoder(folder: str | Path) -> ContextText:
 
 
 def load_library(name: str, folder: str | Path):
-    """One of `LIBRARY`, float32. Raises UserError unless every tensor is there and none is left over."""
-    try:
+    """One of `LIBRARY`, float32. Raises UserError unless all tensors, and no others, are there and finite."""
+    with refused(f"{folder}: cannot be loaded", Exception):  # damaged files fail in any way
         module, report = LIBRARY[name].from_pretrained(
             folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error
     wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
     if wrong:
         raise UserError(
             f"{folder}: not the {name} of its config.json ({len(wrong)} tensors, such as {wrong[0]})"
         )
+    check_finite(module.state_dict(), folder)
     return module
 
 
@@ -148,10 +141,8 @@ def load_words(path: str | Path, qformer: QFormer) -> BertTokenizer:
 
 def load_tokenizer(folder: str | Path, text_encoder: ContextText) -> CLIPTokenizer:
     wanted = text_encoder.text_model["embeddings"]["token_embedding"].num_embeddings
-    try:
+    with refused(f"{folder}: cannot be loaded", Exception):
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error
     if len(tokenizer) != wanted:
         raise UserError(
             f"{folder}: {len(tokenizer)} words, but the text encoder has {wanted}; take the release's"
@@ -160,7 +151,5 @@ def load_tokenizer(folder: str | Path, text_encoder: ContextText) -> CLIPTokeniz
 
 
 def load_scheduler(folder: str | Path) -> PNDMScheduler:
-    try:
+    with refused(f"{folder}: cannot be loaded", Exception):
         return PNDMScheduler.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error

@@ -8,9 +8,21 @@ steps), prompt, repeats, negative, seeds=0 (one number); subjects is what the st
 benchmark always its object. The noise of an output is a function of the seed and its pair.
 """
 
-from evaluation.core.errors import command
-from style_transfer.blip import model
+from evaluation.core.errors import UserError, command, early
 from style_transfer.core import cli
+
+
+def parse(argv=None):
+    args = cli.parse_transfer(__doc__, __file__, argv)
+    if set("{}") & set(args.options["prompt"].replace("{subject}", "")):
+        raise UserError(f"prompt={args.options['prompt']}: expected no other braces than {{subject}}")
+    return args
+
+
+early(__name__, parse)
+
+from style_transfer.blip import model
+from style_transfer.core import painting
 from style_transfer.core.run import Stylist, chosen
 from style_transfer.protocol import Row
 
@@ -40,10 +52,9 @@ def _words(name) -> list:
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, model, argv)
-    network, found = cli.load(model, args)
-    options = cli.settings(args, network.encode_style, network.decode)
-    cli.run(args, stylist(network, options), options, found)
+    args = parse(argv)
+    network, found = painting.load(model, args)
+    painting.run(args, stylist(network, args.options), found)
 
 
 if __name__ == "__main__":

@@ -13,17 +13,21 @@ A(x,y) = dec_A(AdaIN(E(x), E(y))) makes photos, B paintings; only B is saved. Th
 minutes, begins with VGG-19 as E and decoders that invert it.
 """
 
+from evaluation.core.errors import UserError, command, early
+from style_transfer.core import cli
+
+early(__name__, cli.parse_train, __doc__, __file__)
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluation.core.errors import UserError, command
 from style_transfer.cast import contrast
 from style_transfer.cast.contrast import hinge
 from style_transfer.cast.model import CAST, FILES
 from style_transfer.core import vgg
 from style_transfer.core.blocks import adain, mean_std
-from style_transfer.core.training import Training, parse, weigh
+from style_transfer.core.training import Training, weigh
 
 
 def cast_losses(networks: nn.ModuleDict, judges: nn.ModuleDict, codes, negatives, c, s):
@@ -96,10 +100,10 @@ def build(s, device) -> dict[str, nn.Module]:
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = cli.parse_train(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
-        parts = build(s, args.device)
+        parts = build(s, run.device)
         networks, judges, codes, queue = parts.values()
         if s.mirror:
             begin_as_vgg(networks, run)

@@ -1,198 +1,189 @@
-"""The command line that all methods share.
+"""The command lines that all methods share, read and checked before anything slow is imported
 
     python -m style_transfer.METHOD.transfer --weights DIR --content IMG|DIR --style IMG|DIR --out DIR
     python -m style_transfer.METHOD.transfer --weights DIR --data DATA|mini --protocol transfer --out DIR
+    python -m style_transfer.METHOD.train --data DATA|mini --out DIR [--variant canvas|mini] [steps=1000 ...]
 
-A method's own options follow as key=value: they are the keywords of its network's functions. The outputs are
-`OUT/{style}/{content}.png`, or the benchmark's. Run a command again to go on, or several at once to share the
-work; with other weights, options or pairs it is refused.
+Of a method's `config.yaml`, `options` are what transfer.py takes as key=value, with the defaults of the
+network's functions; `canvas` are the settings of train.py, and `mini` what it does otherwise for the
+miniature; `limits` says between what numbers, or of what words, those of the method's own may be. The outputs
+are `OUT/{style}/{content}.png`, or the benchmark's.
 """
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from omegaconf import OmegaConf
-from tqdm import tqdm
+from PIL import Image
 
-from evaluation.answers.claims import agree, claimed
-from evaluation.core.config import override
+from evaluation import canvas
+from evaluation.core import flags
+from evaluation.core.config import check_limits, override, read_settings
 from evaluation.core.errors import UserError
-from evaluation.core.files import digest, file_digest
 from style_transfer import protocol as protocols
-from style_transfer.core import costs, weights
-from style_transfer.core.pairs import Benchmark, Folders
-from style_transfer.core.run import Painter, Stylist, keywords, stylist
 
-LISTED = 50  # failures spelled out at the end
-
-
-def main(doc: str, model, argv=None) -> None:
-    """The command of a method. `doc` is the caller's __doc__, `model` its module with FILES and `load`."""
-    args = parse(doc, model, argv)
-    network, found = load(model, args)
-    functions = [network.encode_content, network.encode_style, network.decode, network.stylise]
-    options = settings(args, *functions)
-    run(args, stylist(network, options), options, found)
+ENCODER = "checkpoints/mini/style_transfer/vgg_normalised.pth"
+LIMITS = {  # of what means the same in several methods
+    "strength": (0, 1),
+    "load": (32, 4096),
+    "crop": (32, 4096),
+    "decay": (0, 1),
+    "cooldown": (0, 1),
+}
+LIMIT_OF_WEIGHTS = (0, 1e9)  # of losses
+MULTIPLE = 16  # of pixels, that sides of crops must be: what the networks make of them is compared with them
 
 
-def parse(doc: str, model, argv=None) -> argparse.Namespace:
-    """The flags, `method` (the folder's name) and `pairs`. Raises UserError for flags that disagree."""
+def is_mini(data: str) -> bool:
+    return data.partition(":")[0] == "mini"
+
+
+def parse_transfer(doc: str, transfer_file: str, argv=None) -> argparse.Namespace:
+    """Of the transfer.py with this __doc__ and __file__; see `check_transfer`."""
+    parser = transfer_parser(doc)
+    add_weights(parser)
+    folder = Path(transfer_file).parent
+    config = read_settings(folder / "config.yaml")
+    return check_transfer(parser, argv, folder.name, config.get("options", {}), config.get("limits", {}))
+
+
+def add_weights(parser: argparse.ArgumentParser) -> None:
+    def folder(text: str) -> str:
+        if not Path(text).is_dir():
+            raise argparse.ArgumentTypeError(f"{text}: no such folder")
+        return text
+
+    parser.add_argument(
+        "--weights", type=folder, required=True, help="folder of the files that its authors released"
+    )
+
+
+def transfer_parser(doc: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    if model.FILES:
-        parser.add_argument("--weights", required=True, help=f"folder with {', '.join(model.FILES)}")
     parser.add_argument("--content", help="picture to paint, or a folder of them")
     parser.add_argument("--style", help="picture to take the style from, or a folder: every pair is made")
-    parser.add_argument("--data", help="benchmark: folder {style}/{object}/{number}.jpg, or mini")
+    parser.add_argument(
+        "--data", type=flags.data_set, help="benchmark: folder {style}/{object}/{number}.jpg, or mini"
+    )
     parser.add_argument("--protocol", help="transfer, transfer-published, transfer-mini, or a YAML file")
     parser.add_argument("--styles", nargs="+", help="benchmark: only these styles")
     parser.add_argument("--objects", nargs="+", help="benchmark: only these objects")
-    parser.add_argument("--limit", type=positive, help="stop after so many outputs, in whole batches")
+    parser.add_argument("--limit", type=flags.whole(), help="stop after so many outputs, in whole batches")
     parser.add_argument("--cross-object", action="store_true", help="references show other objects")
-    parser.add_argument("--out", required=True, help="folder of the outputs")
+    parser.add_argument("--out", type=flags.new_folder, required=True, help="folder of the outputs")
     parser.add_argument(
-        "--max-side", type=positive, default=1024, help="reduce larger pictures (1024 pixels)"
+        "--max-side", type=flags.whole(), default=1024, help="reduce larger pictures (1024 pixels)"
     )
-    parser.add_argument("--strength", type=float, help="of the style, 0 to 1, where the method has it")
-    parser.add_argument("--batch", type=positive, help="images painted at once (default: by image size)")
+    parser.add_argument("--strength", type=flags.decimal(0, 1), help="of the style, where the method has it")
+    parser.add_argument("--batch", type=flags.whole(), help="images painted at once (default: by image size)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of autocast")
     parser.add_argument("--channels-last", action="store_true", help="memory layout that many GPUs prefer")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    flags.add_device(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="options of the method")
+    return parser
+
+
+def check_transfer(
+    parser: argparse.ArgumentParser, argv, method: str, options: Mapping, limits: Mapping
+) -> argparse.Namespace:
+    """The flags, `method`, `options` as they were changed, and of the benchmark `protocol`, a
+    TransferProtocol. Raises UserError for flags that disagree, options that are unknown or out of limits."""
     args = parser.parse_intermixed_args(argv)
     for flag in ("styles", "objects"):  # argparse gives them the options of the method that follow
         words = getattr(args, flag) or []
         args.overrides += [word for word in words if "=" in word]
         setattr(args, flag, [word for word in words if "=" not in word] or None)
-    args.method = model.__name__.split(".")[-2]
-    args.pairs = _pairs(args)
+    if args.strength is not None:
+        if "strength" not in options:
+            raise UserError(f"--strength: {method} has none")
+        args.overrides.append(f"strength={args.strength}")
+    args.method = method
+    args.options = OmegaConf.to_container(override(OmegaConf.create(dict(options)), args.overrides))
+    check_limits(args.options, LIMITS | dict(limits))
+    _check_pairs(args)
     return args
 
 
-def positive(text: str) -> int:
-    if int(text) < 1:
-        raise ValueError
-    return int(text)
-
-
-def _pairs(args) -> Benchmark | Folders:
-    single = [flag for flag in ("content", "style") if getattr(args, flag)]
+def _check_pairs(args) -> None:
+    single = [flag for flag in ("content", "style") if getattr(args, flag) is not None]
     whole = [f for f in ("protocol", "styles", "objects", "cross_object") if getattr(args, f)]
     if args.data and single:
         raise UserError(f"--data and --{single[0]}: name a data set, or a content and a style")
-    if not args.data:
-        if len(single) < 2:
-            raise UserError("name --content and --style, or --data for the benchmark")
-        if whole:
-            raise UserError(f"--{whole[0].replace('_', '-')}: is for the benchmark, which --data starts")
-        return Folders(args.content, args.style, args.max_side)
-    mini = args.data.partition(":")[0] == "mini"
-    p = protocols.load(args.protocol or ("transfer-mini" if mini else "transfer"))
-    if args.cross_object:
-        p = replace(p, name=f"{p.name}-cross", pairs="cross")
-    return Benchmark(p, args.data, args.method, args.styles, args.objects)
+    if args.data:
+        p = protocols.load(args.protocol or ("transfer-mini" if is_mini(args.data) else "transfer"))
+        if args.cross_object:
+            p = replace(p, name=f"{p.name}-cross", pairs="cross")
+        protocols.chosen(args.styles, p.styles, "--styles")
+        protocols.chosen(args.objects, p.objects, "--objects")
+        args.protocol = p
+        return
+    if len(single) < 2:
+        raise UserError("name --content and --style, or --data for the benchmark")
+    if whole:
+        raise UserError(f"--{whole[0].replace('_', '-')}: is for the benchmark, which --data starts")
+    pictures(args.content, "--content")
+    pictures(args.style, "--style")
 
 
-def load(model, args) -> tuple[torch.nn.Module, dict[str, str]]:
-    """-> the network on its device, fingerprints of its files. Raises UserError if one is missing."""
-    files = {name: _find(Path(args.weights), name) for name in model.FILES}
-    network = model.load(files).to(args.device)
-    if args.channels_last:
-        network = network.to(memory_format=torch.channels_last)
-    return network, {name: fingerprint(path) for name, path in files.items()}
-
-
-def _find(folder: Path, name: str) -> Path:
-    """The released file in the folder or below, also one of another training step; or beside the folder,
-    where methods share an encoder."""
-    if not folder.is_dir():
-        raise UserError(f"--weights {folder}: no such folder")
-    if (folder / name).exists():
-        return folder / name
-    exact = sorted(p for p in folder.rglob(name) if p.name == name)
-    found = exact or sorted(p for p in folder.rglob("*") if weights.slot(p.name) == weights.slot(name))
-    if not found and (folder.parent / name).exists():
-        return folder.parent / name
+def pictures(path: str | Path, flag: str) -> list[Path]:
+    """A picture, or those in a folder by name; files of other kinds are passed over. Raises UserError."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{flag} {path}: no such file or folder")
+    if not path.is_dir():
+        return [path]
+    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
     if not found:
-        raise UserError(f"--weights {folder}: {name} is missing; put the file its authors released there")
-    if len(found) > 1:
-        raise UserError(f"--weights {folder}: which is {name}, {found[0]} or {found[1]}? leave one")
-    return found[0]
+        raise UserError(f"{flag} {path}: no pictures in this folder")
+    return found
 
 
-def fingerprint(path: Path) -> str:
-    """16 digits that stand for the content of a file, or of all files below a folder."""
-    if path.is_file():
-        return file_digest(path)
-    return digest({str(p.relative_to(path)): file_digest(p) for p in path.rglob("*") if p.is_file()})
-
-
-def settings(args, *functions) -> dict:
-    """The keywords that a method's functions take, as the command line changes them."""
-    known = {name: default for function in functions for name, default in keywords(function).items()}
-    overrides = list(args.overrides)
-    if args.strength is not None:
-        if "strength" not in known:
-            raise UserError(f"--strength: {args.method} has none")
-        overrides.append(f"strength={args.strength}")
-    options = OmegaConf.to_container(override(OmegaConf.create(known), overrides))
-    if not 0 <= options.get("strength", 0) <= 1:
-        raise UserError(f"strength={options['strength']}: lies between 0, no style, and 1")
-    return options
-
-
-def run(args, stylist: Stylist, options: dict, found: dict[str, str]) -> None:
-    """Makes the outputs that are missing. Raises UserError at the end if some could not be made."""
-    pairs, out = args.pairs, Path(args.out)
-    how = {"options": options, "dtype": args.dtype, "channels_last": args.channels_last}
-    size = pairs.protocol.size if args.data else 512
-    manifest = agree(
-        out,
-        {"method": args.method, "weights": found, **how, **pairs.asked},
-        "outputs",
-        batch=args.batch or max(4, 36 * 64 // size),
+def parse_train(doc: str, train_file: str, argv=None) -> argparse.Namespace:
+    """Of the train.py with this __doc__ and __file__: the flags, `method` (the folder's name), `settings`
+    and `world`, the protocol that names styles and objects. Raises UserError for an unknown setting, or one
+    out of its limits."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=flags.new_folder, required=True, help="folder of the weights to write")
+    parser.add_argument(
+        "--data", type=flags.data_set, default="mini", help="folder {style}/{object}/{number}.jpg, or mini"
     )
-    layout = torch.channels_last if args.channels_last else torch.contiguous_format
-    meter = costs.Meter(args.device)
-    painter = Painter(meter.timed(stylist), pairs, out, args.device, layout)
-    blocks = _first(pairs.blocks(manifest["batch"]), args.limit)
-    todo = sum(block.size for _, block in blocks if not painter.done(block))
-    autocast = torch.autocast(
-        torch.device(args.device).type, torch.bfloat16, enabled=args.dtype == "bfloat16"
+    parser.add_argument("--encoder", help="normalised VGG-19 (default: the miniature's for its data)")
+    parser.add_argument("--variant", choices=["canvas", "mini"], help="default: mini for --data mini")
+    flags.add_seed(parser)
+    parser.add_argument(
+        "--workers", type=flags.whole(0, 1024), default=2, help="processes that read images (2)"
     )
-    try:
-        with (
-            torch.inference_mode(),
-            autocast,
-            tqdm(total=todo, desc=f"{args.method} {out}", unit="image", disable=None) as bar,
-        ):
-            for claim, block in claimed(out, blocks, painter.done):
-                made = painter.paint(block, claim.held)
-                meter.outputs += made
-                bar.update(made)
-    finally:
-        meter.write(out, sum(costs.size(_find(Path(args.weights), name)) for name in found))
-    if painter.failed:
-        raise UserError(_report(painter.failed, out))
-    if left := sum(not painter.done(block) for _, block in blocks):
+    flags.add_device(parser)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
+    args = parser.parse_intermixed_args(argv)
+    folder, mini = Path(train_file).parent, is_mini(args.data)
+    args.method, args.out = folder.name, Path(args.out)
+    args.variant = args.variant or ("mini" if mini else "canvas")
+    args.encoder = args.encoder or (ENCODER if args.variant == "mini" else None)
+    if args.encoder and not Path(args.encoder).is_file():
         raise UserError(
-            f"{out}: {left} batches are with other processes; run this command again when they end"
+            f"--encoder {args.encoder}: no such file; give vgg_normalised.pth, or train the miniature's with "
+            "python -m style_transfer.train_encoder"
         )
+    args.world = protocols.load("transfer-mini" if mini else "transfer")
+    config = OmegaConf.create(read_settings(folder / "config.yaml"))
+    settings = OmegaConf.merge(config.canvas, config[args.variant])
+    OmegaConf.set_struct(settings, True)  # no loss is added to the weights
+    args.settings = override(settings, args.overrides)
+    _check_training(args, config.get("limits", {}))
+    return args
 
 
-def _first(blocks, limit: int | None) -> list:
-    """Blocks up to `limit` pairs, the last one whole."""
-    first, count = [], 0
-    for key, block in blocks:
-        if limit is not None and count >= limit:
-            break
-        first.append((key, block))
-        count += block.size
-    return first
-
-
-def _report(failed: dict[str, str], out: Path) -> str:
-    lines = [text if text.startswith(name) else f"{name}: {text}" for name, text in failed.items()]
-    lines = [f"\n  {line}" for line in lines[:LISTED]] + ["\n  ..."] * (len(lines) > LISTED)
-    return f"{out}: {len(failed)} inputs could not be used, all else is done:{''.join(lines)}"
+def _check_training(args, limits: Mapping) -> None:
+    settings = OmegaConf.to_container(args.settings)
+    weights = {f"weights.{name}": weight for name, weight in settings.pop("weights").items()}
+    check_limits(settings | weights, LIMITS | dict.fromkeys(weights, LIMIT_OF_WEIGHTS) | dict(limits))
+    crop, load, batch = settings["crop"], settings["load"], settings["batch"]
+    if crop > load or crop % MULTIPLE:
+        raise UserError(f"crop={crop}: expected a multiple of {MULTIPLE}, and no more than load={load}")
+    photos = len(args.world.objects) * len(canvas.TRAIN)
+    if batch > photos:
+        raise UserError(f"batch={batch}: there are {photos} photos to train on")

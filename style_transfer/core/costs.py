@@ -10,16 +10,17 @@
 Several processes on one CPU slow each other down; their seconds are summed as they were.
 """
 
-import json
 import time
 from pathlib import Path
 
 import torch
 
-from evaluation.core.environment import peak_memory, synchronize
+from evaluation.core.environment import device_name, peak_memory, synchronize
+from evaluation.core.files import append_json, read_json_lines
 from style_transfer.core.run import Stylist
 
 FILE = "costs.jsonl"
+NUMBERS = ("outputs", "seconds", "seconds_network", "peak_memory", "stored_bytes")  # of a line
 
 
 class Meter:
@@ -50,17 +51,15 @@ class Meter:
         """Adds the line of this process, if it made anything."""
         if not self.outputs:
             return
-        gpu = self.device.type == "cuda"
         line = {
             "outputs": self.outputs,
             "seconds": time.perf_counter() - self.start,
             "seconds_network": self.seconds_network,
             "peak_memory": peak_memory(self.device),
             "stored_bytes": stored,
-            "device": torch.cuda.get_device_name(self.device) if gpu else self.device.type,
+            "device": device_name(self.device),
         }
-        with open(folder / FILE, "a") as file:
-            file.write(json.dumps(line) + "\n")
+        append_json(folder / FILE, line)
 
 
 def size(path: Path) -> int:
@@ -70,12 +69,16 @@ def size(path: Path) -> int:
 
 def summed(folder: Path) -> dict:
     """{"cost": of all lines of a folder, seconds an output, the largest memory and storage}; {} without."""
-    path = folder / FILE
-    lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    lines = [line for line in read_json_lines(folder / FILE) if _is_whole(line)]
     if not lines:
         return {}
     outputs = sum(line["outputs"] for line in lines)
     seconds = {key: sum(line[key] for line in lines) / outputs for key in ("seconds", "seconds_network")}
     largest = {key: max(line[key] for line in lines) for key in ("peak_memory", "stored_bytes")}
-    devices = sorted({line["device"] for line in lines})
+    devices = sorted({str(line.get("device")) for line in lines})
     return {"cost": {"outputs": outputs} | seconds | largest | {"devices": devices}}
+
+
+def _is_whole(line: dict) -> bool:
+    numbers = [line.get(name) for name in NUMBERS]
+    return all(isinstance(number, int | float) and number >= 0 for number in numbers) and numbers[0] > 0

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
 
 LEAST = 32  # pixels: VGG's five stages need two positions at the last, to mirror a border
@@ -42,20 +41,6 @@ def save(pixels: np.ndarray, path: str | Path) -> None:
     """uint8 [H,W,3] -> a file of the kind its name says, written whole or not at all."""
     with atomic(path) as temporary:
         Image.fromarray(pixels).save(temporary)
-
-
-def in_folder(path: str | Path, flag: str) -> list[Path]:
-    """A picture, or those in a folder by name; files of other kinds are passed over. Raises UserError."""
-    path = Path(path)
-    if not path.exists():
-        raise UserError(f"{flag} {path}: no such file or folder")
-    if not path.is_dir():
-        return [path]
-    known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in known and not p.name.startswith("."))
-    if not found:
-        raise UserError(f"{flag} {path}: no pictures in this folder")
-    return found
 
 
 def crops(images: torch.Tensor, size: int, flip: bool, chance: torch.Generator) -> torch.Tensor:

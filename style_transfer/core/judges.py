@@ -5,7 +5,8 @@ after. `Published` first paints the output anew with StyTr2, in the style of the
 classifier images that are not normalised; what the ground truth itself would get is its floor.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import math
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from evaluation.core.errors import UserError
 from evaluation.data.pictures import read_picture, square
 from evaluation.judges.classifier import Classifier, preprocess
 from style_transfer.core import losses
@@ -132,11 +134,10 @@ class Court:
     `outputs`: (content, reference) -> file, of the pairs that are judged.
     """
 
-    def __init__(self, judge, pairs: Benchmark, outputs: dict, device: str, workers: int = 8):
-        self.judge, self.pairs, self.outputs, self.device = judge, pairs, outputs, device
+    def __init__(self, judge, pairs: Benchmark, outputs: dict, device: str, pool: Executor):
+        self.judge, self.pairs, self.outputs, self.device, self.pool = judge, pairs, outputs, device, pool
         classifiers = [part for part in vars(judge).values() if isinstance(part, Classifier)]
         self.sizes = {judge.size, *(classifier.size for classifier in classifiers)}
-        self.pool = ThreadPoolExecutor(workers)
         self.look = lru_cache(8)(self._look)  # photos serve all styles, ground truths all references
 
     def begin(self, block: Block) -> dict:
@@ -149,7 +150,7 @@ class Court:
     def rows(self, block: Block, reading: dict) -> list[dict]:
         """-> a dict an output: style, object, content, reference, and the judge's columns.
 
-        `reading`: what `begin` returned for the block.
+        `reading`: what `begin` returned for the block. Raises UserError for a loss that is not finite.
         """
         found, self.reading = self._found(block), reading
         if not found:
@@ -164,6 +165,10 @@ class Court:
         places["truth"] = places["photo"] = [block.contents.index(content) for content, _ in pairs]
         chosen = {role: take(looks, places[role]) for role, looks in shown.items()}
         columns = self.judge.compare(output=self._look(tuple(found.values()), "output"), **chosen)
+        for name, column in columns.items():
+            for path, value in zip(found.values(), column):
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise UserError(f"{path}: its {name} is {value}; name another file of the judge's")
         return [
             {"style": reference.theme, "object": content.object, "content": content.index}
             | {"reference": reference.index}

@@ -12,11 +12,12 @@ from typing import NamedTuple
 from PIL import Image
 
 from evaluation import canvas
-from evaluation.core.errors import UserError, closest
+from evaluation.core.errors import UserError
 from evaluation.data.images import CanvasImages
 from evaluation.data.pictures import read_picture, square
-from style_transfer.core import images
-from style_transfer.protocol import Row, TransferProtocol
+from style_transfer.core.cli import pictures
+from style_transfer.core.images import smaller
+from style_transfer.protocol import Row, TransferProtocol, chosen
 
 
 class Block(NamedTuple):
@@ -46,8 +47,8 @@ class Benchmark:
 
     def __init__(self, protocol: TransferProtocol, data: str, method: str, styles=None, objects=None):
         self.protocol, self.data = protocol, data
-        self.styles = _known(styles, protocol.styles, "--styles")
-        self.objects = _known(objects, protocol.objects, "--objects")
+        self.styles = chosen(styles, protocol.styles, "--styles")
+        self.objects = chosen(objects, protocol.objects, "--objects")
         first = [(canvas.PHOTO, self.objects[0])]  # a data set without this is none; others may be missing
         self.images = CanvasImages(data, first, protocol.contents[:1], protocol.size)
         self.filter = Image.Resampling.BICUBIC if method in protocol.bicubic else Image.Resampling.BILINEAR
@@ -80,8 +81,8 @@ class Folders:
     truncate = False
 
     def __init__(self, content: str, style: str, longest: int):
-        self.contents = images.in_folder(content, "--content")
-        self.styles = images.in_folder(style, "--style")
+        self.contents = pictures(content, "--content")
+        self.styles = pictures(style, "--style")
         self.longest = longest
         self.named = _names(self.contents) | _names(self.styles)
         self.asked = {"protocol": None, "content": content, "style": style, "max_side": longest}
@@ -91,7 +92,7 @@ class Folders:
         return enumerate(tiles(self.contents, self.styles, batch))
 
     def read(self, path: Path) -> Image.Image:
-        return images.smaller(read_picture(path), self.longest)
+        return smaller(read_picture(path), self.longest)
 
     def path(self, content: Path, style: Path) -> Path:
         return Path(self.named[style]) / f"{self.named[content]}.png"
@@ -104,11 +105,3 @@ def _names(paths: list[Path]) -> dict[Path, str]:
     """What to call each picture: its name without suffix, or with it if others are called the same."""
     count = Counter(path.stem for path in paths)
     return {path: path.stem if count[path.stem] == 1 else path.name for path in paths}
-
-
-def _known(names, known, flag: str) -> list[str]:
-    """The names, or all that are known, in the protocol's order. Raises UserError for an unknown one."""
-    for name in names or []:
-        if name not in known:
-            raise UserError(f"{flag} {name}: not in the protocol; {closest(name, known)}")
-    return [name for name in known if names is None or name in names]

@@ -12,7 +12,6 @@ its VGG encoder, every w_lc is 1 / C_l, which makes the sum over channels their 
 those of its two classifiers.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from torch import nn
 from torchvision.models import alexnet, vgg16
 
 from evaluation.core.errors import UserError
+from evaluation.core.pools import threads
 from evaluation.judges import features
 from evaluation.metrics.frechet import Moments
 from evaluation.metrics.frechet import frechet as distance
@@ -99,7 +99,7 @@ def extractor(files: list[Path], device: str):
     """Of one file of Inception, or of the miniature's two classifiers: PIL images -> features [B,width]."""
     if len(files) == 2:
         return features.load_extractor("classifier", files, device)
-    keys = weights.tensors(weights.read_file(files[0], "Inception", "--inception")).keys()
+    keys = weights.read({"Inception": files[0]}, ["Inception"], "--inception")["Inception"].tensors
     if "Mixed_7c.branch_pool.conv.weight" not in keys:
         raise UserError(f"--inception {files[0]}: not torch-fidelity's or torchvision's Inception v3")
     name = "torchvision" if "AuxLogits.fc.weight" in keys else "inception"
@@ -108,7 +108,7 @@ def extractor(files: list[Path], device: str):
 
 def frechet(outputs: list, references: list, read, extract) -> float:
     """FID of two sets of images; read(name) -> PIL."""
-    with ThreadPoolExecutor(8) as pool:
+    with threads(8) as pool:
         one, other = (moments(names, pool, read, extract) for names in (outputs, references))
     return distance(one.mean, one.covariance, other.mean, other.covariance)
 

@@ -6,7 +6,7 @@ What cannot be used is kept with its reason in `failed`, and the rest goes on.
 import inspect
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -106,12 +106,19 @@ class Kept:
 class Painter:
     """Makes the outputs of blocks. `failed`: name of an image or a pair -> why there is no output of it."""
 
-    def __init__(self, stylist: Stylist, pairs, out: Path, device: str, layout=torch.contiguous_format):
+    def __init__(
+        self,
+        stylist: Stylist,
+        pairs,
+        out: Path,
+        device: str,
+        pool: Executor,
+        layout=torch.contiguous_format,
+    ):
         self.stylist, self.pairs, self.out = stylist, pairs, out
-        self.device, self.layout = device, layout
+        self.device, self.pool, self.layout = device, pool, layout
         self.failed: dict[str, str] = {}
         self.contents, self.styles = Kept(KEPT_BYTES), Kept(0)
-        self.pool = ThreadPoolExecutor(8)  # Pillow reads and writes outside Python's lock
 
     def done(self, block: Block) -> bool:
         return all((self.out / self.pairs.path(c, s)).exists() for c in block.contents for s in block.styles)

@@ -1,6 +1,4 @@
-"""What the trainings of all methods share: flags, batches, bookkeeping. Losses and loop are the method's.
-
-    python -m style_transfer.METHOD.train --data DATA|mini --out DIR [--variant canvas|mini] [steps=1000 ...]
+"""What the trainings of all methods share: batches and bookkeeping. Losses and loop are the method's.
 
     with Training(args) as run:
         for step, content, style in run.batches(network=network, optimizer=optimizer):
@@ -13,9 +11,8 @@ on, when it is run again, as if it had not been stopped. OUT then holds files na
 `log.jsonl`, and `record.json`, which is written last.
 """
 
-import argparse
+import contextlib
 import itertools
-import json
 import math
 import time
 from pathlib import Path
@@ -27,43 +24,18 @@ from tqdm import tqdm
 
 from evaluation import canvas
 from evaluation.core.checkpoint import Checkpoint
-from evaluation.core.config import override
-from evaluation.core.environment import commit, device_name, peak_memory
+from evaluation.core.environment import commit, device_name, find_device, peak_memory
 from evaluation.core.errors import Finished, UserError
-from evaluation.core.files import digest, file_digest
-from evaluation.core.record import RECORD, read_record, write_record
+from evaluation.core.files import append_json, digest, file_digest, keep_json_lines, read_json
+from evaluation.core.owner import alone
+from evaluation.core.record import RECORD, write_record
 from evaluation.data.images import CanvasImages
 from evaluation.judges.training_data import Labelled, batches, generator, in_memory, order
-from style_transfer import protocol as protocols
 from style_transfer.core import losses, vgg, weights
 from style_transfer.core.images import crops
 
 LOG_STEPS = 20  # between lines of the log
-ENCODER = {True: "checkpoints/mini/style_transfer/vgg_normalised.pth", False: None}  # whether it is mini
-
-
-def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
-    """The flags, `method` (the folder's name) and `settings`: `canvas` of its config.yaml, and what `mini`
-    says instead. Raises UserError for an unknown setting."""
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the weights to write")
-    parser.add_argument("--data", default="mini", help="folder {style}/{object}/{number}.jpg, or mini")
-    parser.add_argument("--encoder", help="normalised VGG-19 (default: the miniature's for its data)")
-    parser.add_argument("--variant", choices=["canvas", "mini"], help="default: mini for --data mini")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=2, help="processes that read images (2)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
-    args = parser.parse_intermixed_args(argv)
-    mini = args.data.partition(":")[0] == "mini"
-    args.method = Path(train_file).parent.name
-    args.variant = args.variant or ("mini" if mini else "canvas")
-    args.encoder = args.encoder or ENCODER[args.variant == "mini"]
-    args.world = protocols.load("transfer-mini" if mini else "transfer")
-    config = OmegaConf.load(Path(train_file).parent / "config.yaml")
-    settings = OmegaConf.merge(config.canvas, config[args.variant])
-    args.settings = override(settings, args.overrides)
-    return args
+LOG = "log.jsonl"
 
 
 def weigh(terms: dict[str, torch.Tensor], weights) -> torch.Tensor:
@@ -81,43 +53,37 @@ class Training:
 
     def __init__(self, args):
         self.args, self.settings, self.out = args, args.settings, args.out
-        self.device = torch.device(args.device)
+        self.device = torch.device(find_device(args.device))
         self.asked = {
             "method": args.method,
             "variant": args.variant,
             "settings": OmegaConf.to_container(args.settings),
             "seed": args.seed,
             "data": args.data,
-            "encoder": file_digest(self._encoder()) if args.encoder else None,
+            "encoder": file_digest(args.encoder) if args.encoder else None,
         }
-        if (self.out / RECORD).exists():
-            record = read_record(self.out)
-            differing = [key for key, value in self.asked.items() if record.get(key) != value]
-            if differing:
-                raise UserError(
-                    f"--out {self.out}: holds weights of a training with another {differing[0]}; "
-                    "choose another folder or remove this one"
-                )
-            raise Finished(f"{self.out}: already trained")
-        if self.settings.crop > self.settings.load:
-            raise UserError(f"crop={self.settings.crop}: the images are smaller, load={self.settings.load}")
         self.kept = self.out / ".training.pt"
+        self._refuse_or_skip()
         torch.manual_seed(args.seed)
 
-    def _encoder(self) -> Path:
-        path = Path(self.args.encoder or "")
-        if not path.is_file():
+    def _refuse_or_skip(self) -> None:
+        if not (self.out / RECORD).exists():
+            return
+        record = read_json(self.out / RECORD)
+        differing = [key for key, value in self.asked.items() if record.get(key) != value]
+        if differing:
             raise UserError(
-                f"--encoder {path}: no such file; give vgg_normalised.pth, or train the miniature's with "
-                "python -m style_transfer.train_encoder"
+                f"--out {self.out}: holds weights of a training with another {differing[0]}; "
+                "choose another folder or remove this one"
             )
-        return path
+        self.kept.unlink(missing_ok=True)  # of a command killed in its last moment
+        raise Finished(f"{self.out}: already trained")
 
     def encoder(self) -> nn.Module:
         """The frozen VGG-19 that the losses see with, on the device; raises UserError."""
         if not self.args.encoder:
             raise UserError("--encoder: name the file vgg_normalised.pth that the method's authors released")
-        return losses.load_encoder(self._encoder()).to(self.device)
+        return losses.load_encoder(self.args.encoder).to(self.device)
 
     def cooled(self, lr: float) -> float:
         """The learning rate of this step; over the last steps, a share `cooldown`, it falls to 0."""
@@ -128,20 +94,22 @@ class Training:
         """Begins a decoder with the weights of the one beside --encoder, if the setting `mirror` says so."""
         if not self.settings.mirror:
             return
-        path = self._encoder().parent / losses.DECODER
+        path = Path(self.args.encoder).with_name(losses.DECODER)
         found = weights.read({losses.DECODER: path}, [losses.DECODER], "the encoder's mirror image")
         mirror = weights.fill(vgg.decoder(widths), found, {losses.DECODER: ""})
         vgg.copy(mirror, decoder)
 
     def __enter__(self):
-        self.out.mkdir(parents=True, exist_ok=True)
+        self.lock = contextlib.ExitStack()
+        self.lock.enter_context(alone(self.out))
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind is None:
-            self.kept.unlink(missing_ok=True)
+        with self.lock:
+            if kind is None:
+                self.kept.unlink(missing_ok=True)
 
     def _stream(self, themes, start: int):
         """Endless uint8 batches [B,3,load,load] of images 1 to 18 of the themes."""
@@ -161,15 +129,15 @@ class Training:
         self.bar = tqdm(
             range(self.first, s.steps), self.args.method, s.steps, initial=self.first, disable=None
         )
-        with open(self.out / "log.jsonl", "a" if self.first else "w", buffering=1) as self.log:
-            for number in self.bar:
-                self.number = number
-                torch.manual_seed(self.args.seed * 1_000_003 + number)  # dropout, noise
-                chance = generator(self.args.seed, number)
-                pair = (crops(next(stream)[0], s.crop, s.flip, chance).to(self.device) for stream in streams)
-                yield number, *pair
-                if self.checkpoint.due():
-                    self.checkpoint.save(step=number + 1, seconds=self.seconds + time.monotonic() - began)
+        for number in self.bar:
+            self.number = number
+            torch.manual_seed(self.args.seed * 1_000_003 + number)  # dropout, noise
+            chance = generator(self.args.seed, number)
+            pair = (crops(next(stream)[0], s.crop, s.flip, chance).to(self.device) for stream in streams)
+            yield number, *pair
+            if self.checkpoint.due():
+                self._check_finite(loss=self.loss)
+                self.checkpoint.save(step=number + 1, seconds=self.seconds + time.monotonic() - began)
         self.seconds += time.monotonic() - began
 
     def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
@@ -180,23 +148,29 @@ class Training:
         if clip < math.inf:
             nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
+        self.loss = loss.detach()
         if self.number % LOG_STEPS and self.number + 1 < self.settings.steps:
             return
-        line = {"step": self.number, "loss": loss, **numbers}
-        line = {name: round(float(torch.as_tensor(value).detach()), 6) for name, value in line.items()}
-        if not all(map(math.isfinite, line.values())):
-            raise UserError(f"{self.out}: the loss of step {self.number} is not finite; lower lr")
-        self.log.write(json.dumps(line) + "\n")
+        line = self._check_finite(loss=loss, **numbers)
+        append_json(self.out / LOG, {"step": self.number, **line})
         self.bar.set_postfix(loss=f"{line['loss']:.3f}", refresh=False)
 
+    def _check_finite(self, **numbers) -> dict[str, float]:
+        """The numbers rounded, as logged; UserError if one is not finite."""
+        line = {name: round(float(torch.as_tensor(value).detach()), 6) for name, value in numbers.items()}
+        for name, value in line.items():
+            if not math.isfinite(value):
+                raise UserError(f"{self.out}: {name} of step {self.number} is {value}; lower lr")
+        return line
+
     def _resume(self) -> int:
+        """-> the first step that is to be done."""
         kept = self.checkpoint.resume()
         if not kept:
+            (self.out / LOG).unlink(missing_ok=True)
             return 0
         self.seconds = kept["seconds"]
-        log = self.out / "log.jsonl"
-        lines = [line for line in log.read_text().splitlines(True) if json.loads(line)["step"] < kept["step"]]
-        log.write_text("".join(lines))
+        keep_json_lines(self.out / LOG, lambda line: line.get("step", kept["step"]) < kept["step"])
         return kept["step"]
 
     def save(self, network: nn.Module, files: dict[str, str]) -> None:

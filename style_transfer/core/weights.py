@@ -4,8 +4,6 @@ A method says `FILES = {released file name: the part of its network that this fi
 anywhere and be called anything; `load` is told which is which by these names.
 """
 
-import io
-import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +12,7 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError
-from evaluation.core.files import atomic
-
-# what unpickling meets in a text file, a web page or half a checkpoint
-DAMAGED = (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, LookupError, AttributeError, TypeError)
+from evaluation.core.tensors import check_finite, flat, read_tensors, save_tensors
 
 
 @dataclass
@@ -71,33 +66,21 @@ def read(files: dict, released: dict, method: str) -> dict[str, Weights]:
             raise UserError(f"{method} needs the file {name}, which is not among {sorted(files) or 'none'}")
         source = given[slot(name)]
         file = name if isinstance(source, dict) else str(source)
-        content = source if isinstance(source, dict) else read_file(source, name, method)
-        found[name] = Weights(tensors(content), file, method)
+        found[name] = Weights(_tensors(source, name, method), file, method)
         if not found[name].tensors:
             raise UserError(f"{file}: holds no tensors; {method} expected its {name}")
     return found
 
 
-def read_file(path: str | Path, name: str, method: str):
-    """What a PyTorch file holds."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; {method} expected its {name}")
+def _tensors(source, name: str, method: str) -> dict[str, torch.Tensor]:
+    """Of a file or a state dict."""
+    if isinstance(source, dict):
+        check_finite(flat(source), name)
+        return flat(source)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except DAMAGED as error:
-        raise UserError(
-            f"{path}: not a file of PyTorch weights, or damaged; {method} expected its {name}"
-        ) from error
-
-
-def tensors(content) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint, flat or under `state_dict`, without the prefix of parallel training."""
-    content = content.get("state_dict", content) if isinstance(content, dict) else {}
-    return {
-        key.removeprefix("module."): value
-        for key, value in content.items()
-        if isinstance(key, str) and torch.is_tensor(value)
-    }
+        return read_tensors(source)
+    except UserError as error:
+        raise UserError(f"{error}; {method} expected its {name}") from error
 
 
 def fill(network: nn.Module, weights: dict[str, Weights], released: dict[str, str]) -> nn.Module:
@@ -109,10 +92,7 @@ def fill(network: nn.Module, weights: dict[str, Weights], released: dict[str, st
 
 def save_file(path: Path, part: nn.Module, half: bool) -> None:
     """The tensors of a network as PyTorch's file, in fp16 if `half`; same tensors, same bytes."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in part.state_dict().items()}
+    state = part.state_dict()
     if half:
         state = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    content = io.BytesIO()
-    torch.save(state, content)
-    with atomic(path) as temporary:
-        temporary.write_bytes(content.getvalue())
+    save_tensors(path, state)

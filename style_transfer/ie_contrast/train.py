@@ -16,12 +16,16 @@
 Each content meets two styles, and each style two contents: image(c_i,s_i) and image(c_{i+1},s_i).
 """
 
+from evaluation.core.errors import command, early
+from style_transfer.core import cli
+
+early(__name__, cli.parse_train, __doc__, __file__)
+
 import torch
 from torch import nn
 
-from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
-from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.core.training import Training, decayed, weigh
 from style_transfer.ie_contrast.contrast import Discriminator, adversary, contrast, projectors
 from style_transfer.ie_contrast.model import FILES, IEContraAST
 
@@ -54,15 +58,15 @@ def ie_contrast_losses(
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = cli.parse_train(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)
-        network, heads = IEContraAST(widths).to(args.device), projectors(widths).to(args.device)
+        network, heads = IEContraAST(widths).to(run.device), projectors(widths).to(run.device)
         network.encoder = encoder
         run.mirror(network.decoder, widths)
-        critic = Discriminator(widths[: s.layers]).to(args.device)
+        critic = Discriminator(widths[: s.layers]).to(run.device)
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.Adam([{"params": trained}, {"params": heads.parameters()}])
         opponent = torch.optim.Adam(critic.parameters(), betas=(0.5, 0.999))

@@ -18,8 +18,8 @@ RIDGE = 1e-12
 
 
 def pooled(features: torch.Tensor, threshold: int) -> torch.Tensor:
-    """[C,H,W] -> halved until H*W <= threshold^2."""
-    while features.shape[1] * features.shape[2] > threshold**2:
+    """[C,H,W] -> halved until H*W <= threshold^2, or one row or column is left."""
+    while features.shape[1] * features.shape[2] > threshold**2 and min(features.shape[1:]) > 1:
         features = F.avg_pool2d(features, 2)
     return features
 

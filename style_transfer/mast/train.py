@@ -13,11 +13,15 @@ form of the decay and the weight of L_tv. Images x are photos and paintings, hal
 meet features of both. They share no weights, so one optimizer trains all.
 """
 
+from evaluation.core.errors import command, early
+from style_transfer.core import cli
+
+early(__name__, cli.parse_train, __doc__, __file__)
+
 import torch
 
-from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
-from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.core.training import Training, decayed, weigh
 from style_transfer.mast.model import FILES, FIRST, MAST
 
 
@@ -51,12 +55,12 @@ def rename(encoder: vgg.Encoder) -> dict[str, torch.Tensor]:
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = cli.parse_train(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)
-        network = MAST(widths).to(args.device)
+        network = MAST(widths).to(run.device)
         network.encoder.load_state_dict(rename(encoder))
         network.encoder.requires_grad_(False)
         run.mirror(network.decoders["r41"], widths)

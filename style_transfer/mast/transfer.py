@@ -7,14 +7,18 @@ Options: strength=0.6 is the share of the aligned features, layers=[r41,r31,r21]
 dim_thresh=128 is the side beyond which a level is pooled for its alignment.
 """
 
-from evaluation.core.errors import command
+from evaluation.core.errors import command, early
 from style_transfer.core import cli
+
+early(__name__, cli.parse_transfer, __doc__, __file__)
+
+from style_transfer.core import painting
 from style_transfer.mast import model
 
 
 @command
 def main(argv=None):
-    cli.main(__doc__, model, argv)
+    painting.main(cli.parse_transfer(__doc__, __file__, argv), model)
 
 
 if __name__ == "__main__":

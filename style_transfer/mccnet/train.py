@@ -14,13 +14,26 @@
 The noise is Gaussian; its deviation is drawn for every step. The weights are the code's.
 """
 
+from evaluation.core.errors import UserError, command, early
+from style_transfer.core import cli
+
+
+def parse(argv=None):
+    args = cli.parse_train(__doc__, __file__, argv)
+    noise = list(args.settings.noise)
+    if len(noise) != 2 or noise[0] > noise[1]:
+        raise UserError(f"noise={noise}: expected two numbers, the smaller one first")
+    return args
+
+
+early(__name__, parse)
+
 import torch
 from torch import nn
 
-from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
 from style_transfer.core.blocks import mvn
-from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.core.training import Training, decayed, weigh
 from style_transfer.mccnet.model import FILES, MCCNet
 
 
@@ -48,12 +61,12 @@ def mccnet_losses(network: MCCNet, content: torch.Tensor, style: torch.Tensor, n
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = parse(argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)
-        network = MCCNet(widths).to(args.device)
+        network = MCCNet(widths).to(run.device)
         network.encoder = encoder
         run.mirror(network.decoder, widths)
         nn.init.ones_(network.module["MCCN"].g.bias)  # which is divided by

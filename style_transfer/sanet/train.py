@@ -12,11 +12,15 @@
 The weights are the code's, 1, 3, 50 and 1; the paper exchanges the last two.
 """
 
+from evaluation.core.errors import command, early
+from style_transfer.core import cli
+
+early(__name__, cli.parse_train, __doc__, __file__)
+
 import torch
 
-from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
-from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.core.training import Training, decayed, weigh
 from style_transfer.sanet.model import FILES, SANet
 
 
@@ -40,12 +44,12 @@ def sanet_losses(network: SANet, content: torch.Tensor, style: torch.Tensor) -> 
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = cli.parse_train(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)
-        network = SANet(widths).to(args.device)
+        network = SANet(widths).to(run.device)
         network.encoder = encoder
         run.mirror(network.decoder, widths)
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)

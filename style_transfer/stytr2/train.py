@@ -12,12 +12,16 @@
 In image(s,s) the style is the content, so its positions are its own. The learning rate rises from a quarter.
 """
 
+from evaluation.core.errors import command, early
+from style_transfer.core import cli
+
+early(__name__, cli.parse_train, __doc__, __file__)
+
 import torch
 from torch import nn
 
-from evaluation.core.errors import command
 from style_transfer.core import losses, vgg
-from style_transfer.core.training import Training, decayed, parse, weigh
+from style_transfer.core.training import Training, decayed, weigh
 from style_transfer.stytr2.model import FILES, StyTr2
 
 
@@ -46,12 +50,12 @@ def warmed(lr: float, warmup: int, decay: float, step: int) -> float:
 
 @command
 def main(argv=None):
-    args = parse(__doc__, __file__, argv)
+    args = cli.parse_train(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)
-        network = StyTr2(widths[:4], 4 * widths[3]).to(args.device).train()  # with dropout
+        network = StyTr2(widths[:4], 4 * widths[3]).to(run.device).train()  # with dropout
         run.mirror(network.decoder, widths)
         optimizer = torch.optim.Adam(network.parameters(), s.lr)
         for step, content, style in run.batches(network=network, optimizer=optimizer):

@@ -6,14 +6,18 @@
 It has no options.
 """
 
-from evaluation.core.errors import command
+from evaluation.core.errors import command, early
 from style_transfer.core import cli
+
+early(__name__, cli.parse_transfer, __doc__, __file__)
+
+from style_transfer.core import painting
 from style_transfer.stytr2 import model
 
 
 @command
 def main(argv=None):
-    cli.main(__doc__, model, argv)
+    painting.main(cli.parse_transfer(__doc__, __file__, argv), model)
 
 
 if __name__ == "__main__":

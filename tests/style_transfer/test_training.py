@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from evaluation.core import checkpoint
-from style_transfer.core import losses, training, vgg
+from style_transfer.core import cli, losses, training, vgg
+from style_transfer.core.cli import parse_train as parse
 from style_transfer.core.images import crops
-from style_transfer.core.training import Training, parse
+from style_transfer.core.training import Training
 from tests.style_transfer import narrow
 
 ROOT = Path(__file__).parents[2]
@@ -32,9 +33,9 @@ def encoder(tmp_path_factory):
 @pytest.fixture
 def train(encoder, monkeypatch):
     """train(method, out, *settings) runs a method's command on few, small images."""
-    full = training.protocols.load("transfer-mini")
+    full = cli.protocols.load("transfer-mini")
     small = dict(vars(full) | {"styles": ("Sketch", "Rust"), "objects": ("Cats", "Sea")})
-    monkeypatch.setattr(training.protocols, "load", lambda name: type(full)(**small))
+    monkeypatch.setattr(cli.protocols, "load", lambda name: type(full)(**small))
 
     def run(method, out, *settings):
         module = importlib.import_module(f"style_transfer.{method}.train")
@@ -79,7 +80,7 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(method, train, tmp_path, mo
         through(self, *args, **numbers)
 
     monkeypatch.setattr(Training, "step", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         train(method, tmp_path / "stopped")
     monkeypatch.setattr(Training, "step", through)
     train(method, tmp_path / "stopped")
@@ -118,9 +119,9 @@ def test_a_finished_training_is_kept(train, tmp_path, capsys):
     "wrong, said",
     [
         (["--encoder", "/no/such.pth"], "--encoder /no/such.pth: no such file"),
-        (["crop=64", "load=48"], "crop=64: the images are smaller"),
+        (["crop=64", "load=48"], "crop=64: expected a multiple of 16, and no more than load=48"),
         (["learning=1"], "no setting is called 'learning'"),
-        (["--data", "/no/such/folder"], "images are missing"),
+        (["--data", "/no/such/folder"], "--data: /no/such/folder: no such folder"),
     ],
 )
 def test_mistakes_are_explained(wrong, said, train, tmp_path, capsys):
@@ -130,10 +131,23 @@ def test_mistakes_are_explained(wrong, said, train, tmp_path, capsys):
     assert said in capsys.readouterr().err
 
 
-def test_a_loss_that_is_not_finite_stops_the_training(train, tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        train("sanet", tmp_path, "weights.content=.nan")
-    assert "loss of step 0 is not finite; lower lr" in capsys.readouterr().err
+@pytest.mark.parametrize("logged", [1, 20])
+def test_a_loss_that_is_not_finite_stops_the_training(logged, train, tmp_path, capsys, monkeypatch):
+    """At a step that is logged, and before a state is saved."""
+    monkeypatch.setattr(checkpoint, "SECONDS", -1)
+    monkeypatch.setattr(training, "LOG_STEPS", logged)
+    through = Training.step
+
+    def step(self, optimizer, loss, **numbers):
+        through(self, optimizer, loss * (float("inf") if self.number == 1 else 1), **numbers)
+
+    monkeypatch.setattr(Training, "step", step)
+    with pytest.raises(SystemExit) as stop:
+        train("sanet", tmp_path)
+    assert stop.value.code == 2
+    assert "loss of step 1 is inf; lower lr" in capsys.readouterr().err
+    state = torch.load(tmp_path / ".training.pt", weights_only=True)
+    assert state["step"] == 1 and not (tmp_path / "record.json").exists()
 
 
 def test_real_data_needs_an_encoder(tmp_path, capsys):

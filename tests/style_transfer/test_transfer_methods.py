@@ -50,7 +50,7 @@ def method(request, tmp_path_factory):
     """-> name, its transfer.py, folder of its files."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
     transfer = importlib.import_module(f"style_transfer.{name}.transfer")
-    model = transfer.model
+    model = importlib.import_module(f"style_transfer.{name}.model")
     if name == "blip":
         tokenizer = train_tokenizer(["a Cats image, a Sea image", model.NEGATIVE], 24)
         blip_release.build(folder, blip_release.TINY, tokenizer)

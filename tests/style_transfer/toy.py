@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError, command
-from style_transfer.core import cli
+from style_transfer.core import cli, painting
 
 FILES = {"toy_iter_100.pth": "scale"}
 
@@ -50,7 +50,8 @@ def load(files):
 
 
 LOADED = []  # networks, the latest last
-model = types.SimpleNamespace(__name__="style_transfer.toy.model", FILES=FILES, load=load)
+OPTIONS = {"shift": 0.0, "strength": 1.0, "steps": 1}
+model = types.SimpleNamespace(FILES=FILES, load=load)
 
 
 def released(folder, scale=1.0):
@@ -62,7 +63,9 @@ def released(folder, scale=1.0):
 
 @command
 def main(argv=None):
-    cli.main("The toy.", model, argv)
+    parser = cli.transfer_parser("The toy.")
+    cli.add_weights(parser)
+    painting.main(cli.check_transfer(parser, argv, "toy", OPTIONS, {}), model)
 
 
 if __name__ == "__main__":

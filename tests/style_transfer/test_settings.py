@@ -1,0 +1,149 @@
+"""Every command's words: answered before torch is imported; every setting and option has limits."""
+
+import importlib
+import inspect
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from evaluation.core import config
+from evaluation.core.errors import UserError
+from style_transfer import train_encoder
+from style_transfer.core import cli
+from style_transfer.core.run import keywords
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [path for path in sorted(ROOT.glob("style_transfer/**/*.py")) if "\n@command" in path.read_text()]
+CONFIGS = sorted(ROOT.glob("style_transfer/*/config.yaml"))
+TRAINED = [path for path in CONFIGS if path.with_name("train.py").exists()]
+TEXTS = {"subjects", "prompt", "negative"}  # of which every one is right
+FEW = settings(derandomize=True, max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+WORDS = ["", "foo", "[]", "{a: 1}", "null", "true", "1e400", "../x", "-0.0", "[", "a: b: c", "${foo}", "${"]
+ODD = st.one_of(
+    st.integers(), st.floats(), st.sampled_from([*WORDS, "!!python/name:os.system", "*a", "[1,2]"])
+)
+
+
+def answer(tmp_path, path, *words):
+    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    env = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    return subprocess.run(
+        [sys.executable, "-m", module, *words], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+
+
+def test_wrong_words_are_answered_before_torch_is_imported(tmp_path):
+    assert len(COMMANDS) > 20
+    with ThreadPoolExecutor(2) as pool:
+        answers = list(pool.map(lambda path: answer(tmp_path, path, "--no-such-flag"), COMMANDS))
+    for path, done in zip(COMMANDS, answers):
+        assert done.returncode == 2 and "torch" not in done.stderr, (path, done.stderr)
+
+
+@pytest.mark.parametrize("words", ["steps=0", "strength=nan", "foo=1", "--limit=0", "--styles=Foo"])
+def test_wrong_options_too(words, tmp_path):
+    flags = ["--weights", ".", "--data", "mini", "--out", "painted", words]
+    done = answer(tmp_path, ROOT / "style_transfer/sanet/transfer.py", *flags)
+    assert done.returncode == 2 and "torch" not in done.stderr
+    assert done.stderr.splitlines()[-1].count("error: ") == 1 and not (tmp_path / "painted").exists()
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, train_encoder.SETTINGS], ids=lambda path: path.parent.name)
+def test_every_number_and_word_has_limits(path):
+    content = yaml.safe_load(path.read_text())
+    known = config.LIMITS | cli.LIMITS | content.get("limits", {}) | {"weights": cli.LIMIT_OF_WEIGHTS}
+    sections = [content.get(name, {}) for name in ("canvas", "mini", "options")]
+    if path == train_encoder.SETTINGS:
+        sections = [{key: value for key, value in content.items() if key != "limits"}]
+    names = {name for section in sections for name, value in section.items() if not isinstance(value, bool)}
+    assert names <= known.keys() | TEXTS
+    assert content.get("limits", {}).keys() <= names  # none is left over
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
+def test_options_are_the_keywords_of_the_network(path):
+    model = importlib.import_module(f"style_transfer.{path.parent.name}.model")
+    (network,) = (k for k in vars(model).values() if inspect.isclass(k) and hasattr(k, "stylise"))
+    functions = [network.encode_content, network.encode_style, network.decode, network.stylise]
+    known = {name: value for function in functions for name, value in keywords(function).items()}
+    known = {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
+    assert yaml.safe_load(path.read_text()).get("options", {}) == known
+
+
+def refused_or_right(parse, limits, name, value):
+    """An odd value is refused in a sentence, or lies within the limits."""
+    try:
+        given = parse(f"{name}={value}")
+    except (UserError, SystemExit) as error:
+        assert "\n" not in str(error)
+        return
+    values = given if isinstance(given, list) else [given]
+    limit = limits.get(name)
+    for value in values:
+        if isinstance(value, bool) or value is None or name in TEXTS:
+            continue
+        assert value in limit if any(isinstance(x, str) for x in limit) else limit[0] <= value <= limit[1]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
+@FEW
+@given(data=st.data())
+def test_odd_options(path, data, tmp_path):
+    content = yaml.safe_load(path.read_text())
+    if not content.get("options"):
+        pytest.skip("has none")
+    name = data.draw(st.sampled_from(sorted(content["options"])))
+    flags = ["--weights", str(tmp_path), "--data", "mini", "--out", str(tmp_path / "out")]
+
+    def parse(text):
+        args = cli.parse_transfer("", path.with_name("transfer.py"), [*flags, text])
+        return args.options[name]
+
+    limits = config.LIMITS | cli.LIMITS | content.get("limits", {})
+    refused_or_right(parse, limits, name, data.draw(ODD))
+
+
+@pytest.mark.parametrize("path", TRAINED, ids=lambda path: path.parent.name)
+@FEW
+@given(data=st.data())
+def test_odd_settings(path, data, tmp_path):
+    content = yaml.safe_load(path.read_text())
+    weights = {f"weights.{name}" for name in content["canvas"]["weights"]}
+    name = data.draw(st.sampled_from(sorted(content["canvas"].keys() | weights)))
+
+    def parse(text):
+        args = cli.parse_train("", path.with_name("train.py"), ["--out", str(tmp_path), text])
+        keys, value = name.split("."), args.settings
+        for key in keys:
+            value = value[key]
+        return list(value.values()) if name == "weights" else value
+
+    limits = config.LIMITS | cli.LIMITS | content.get("limits", {}) | {"weights": cli.LIMIT_OF_WEIGHTS}
+    refused_or_right(parse, limits | dict.fromkeys(weights, cli.LIMIT_OF_WEIGHTS), name, data.draw(ODD))
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("crop=33", "crop=33: expected a multiple of 16"),
+        ("crop=80", "no more than load=64"),
+        ("batch=181", "batch=181: there are 180 photos"),
+        ("weights.content=.nan", "weights.content=nan: expected a number from 0"),
+        ("weights={foo: 1}", "foo"),
+        ("noise=[0.2,0.1]", "noise=[0.2, 0.1]: expected two numbers"),
+        ("noise=[0.2]", "noise=[0.2]: expected two numbers"),
+    ],
+)
+def test_settings_that_do_not_fit_each_other(text, said, tmp_path):
+    train = importlib.import_module("style_transfer.mccnet.train")
+    with pytest.raises(UserError) as error:
+        train.parse(["--out", str(tmp_path), text])
+    assert said in str(error.value)
