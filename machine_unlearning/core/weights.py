@@ -6,6 +6,7 @@ from safetensors import safe_open
 
 from diffusion_model_finetuning.core.load import load_run
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
+from evaluation.core.record import WEIGHTS
 from evaluation.core.tensors import save_tensors
 
 __all__ = ["load_base", "load_run", "save_delta"]
@@ -28,6 +29,5 @@ def save_delta(run, sd: StableDiffusion, names) -> None:
             names = {*names, *earlier.keys()}
     state = sd.unet.state_dict()
     tensors = {name: state[name] for name in sorted(names)}
-    save_tensors(
-        run.out / WEIGHTS, tensors, {"model": run.model}
-    )  # a second entry would stand in random order
+    about = {"model": run.model}  # a second entry would stand in random order
+    save_tensors(run.out / WEIGHTS, tensors, about)
