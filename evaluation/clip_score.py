@@ -50,13 +50,6 @@ def edited_data(folder: Path) -> str | None:
     return run.get("data") if run and run.get("method") == "ip2p" else None
 
 
-def check_photos(cells, data: str) -> None:
-    """UserError unless a data set may hold the photos that were edited."""
-    check_data(data)
-    if odd := [cell.seed for cell in cells if cell.seed not in canvas.NUMBERS]:
-        raise UserError(f"--data {data}: seed{odd[0]} in a file name is no photo's number, none was edited")
-
-
 def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m evaluation.clip_score", description="CLIP similarities.")
     parser.add_argument("answers", type=Path, help="folder of {theme}_{object}_seed{n}.png")
@@ -64,9 +57,10 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--data", help="data set whose photos were edited (default: as the manifest says)")
     flags.add_device(parser)
     args = parser.parse_args(argv)
-    args.data, cells = args.data or edited_data(args.answers), answers_in(args.answers)
+    answers_in(args.answers)
+    args.data = args.data or edited_data(args.answers)
     if args.data:
-        check_photos(cells, args.data)
+        check_data(args.data)
     if not Path(args.clip, "config.json").exists():
         raise UserError(f"--clip {args.clip}: no CLIP model (config.json, model.safetensors and tokenizer)")
     return args
@@ -103,14 +97,13 @@ class Clip:
         self.size = self.model.config.vision_config.image_size
         self.length = self.model.config.text_config.max_position_embeddings
 
-    def sized(self, picture) -> torch.Tensor:
-        """A PIL RGB image of any size -> [3,size,size] in [0,1]."""
-        square = {"size": (self.size, self.size), "mode": "bicubic", "align_corners": False}
-        return F.interpolate(to_tensor(picture)[None], **square)[0]
+    def resized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[B,3,H,W] -> [B,3,size,size]"""
+        return F.interpolate(pixels, (self.size, self.size), mode="bicubic", align_corners=False)
 
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
-        """[B,3,H,W] in [0,1] -> unit features [B,D]; resized unless `sized`."""
-        pixels = F.interpolate(pixels, (self.size, self.size), mode="bicubic", align_corners=False)
+        """[B,3,H,W] in [0,1] -> unit features [B,D]."""
+        pixels = self.resized(pixels)
         mean, std = (pixels.new_tensor(rgb).view(3, 1, 1) for rgb in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
         pixels = ((pixels - mean) / std).to(self.model.device)
         return F.normalize(self.model.get_image_features(pixels).pooler_output).cpu()
@@ -133,7 +126,8 @@ def similarities(edited, caption, photo=None, photo_caption=None) -> dict[str, t
 
 def photos_of(cells, data: str, size: int):
     """-> function(cell) -> the photo of the cell's object and number, `size` pixels wide and high."""
-    check_photos(cells, data)
+    if odd := [cell.seed for cell in cells if cell.seed not in canvas.NUMBERS]:
+        raise UserError(f"--data {data}: seed{odd[0]} in a file name is no photo's number, none was edited")
     photos = sorted({(canvas.PHOTO, cell.object) for cell in cells})
     images = CanvasImages(data, photos, sorted({cell.seed for cell in cells}), size)
     return lambda cell: images.picture((canvas.PHOTO, cell.object, cell.seed))
@@ -153,18 +147,17 @@ def scores(folder: Path, clip: Clip, data: str | None) -> dict:
     """Means over all images, and over those of every theme; `data`: where the edited photos are."""
     paths = answers_in(folder)
     cells = list(paths)
-    sources = {"edited": lambda cell: read_picture(paths[cell])}
+    sized = lambda picture: clip.resized(to_tensor(picture)[None])[0]  # noqa: E731  they may differ in size
+    sources = {"edited": lambda cell: sized(read_picture(paths[cell]))}
     prompts = [[canvas.prompt(cell.theme, cell.object) for cell in cells]]
     if data:
-        sources["photos"] = photos_of(cells, data, read_picture(paths[cells[0]]).width)
+        photo = photos_of(cells, data, read_picture(paths[cells[0]]).width)
+        sources["photos"] = lambda cell: sized(photo(cell))
         prompts.append([canvas.prompt(canvas.PHOTO, cell.object) for cell in cells])
     distinct = sorted({*itertools.chain(*prompts)})
     feature = dict(zip(distinct, in_batches(clip.texts, distinct, "captions")))
     captions = [torch.stack([feature[prompt] for prompt in column]) for column in prompts]
-    features = [
-        in_batches(clip.images, cells, name, lambda cell, read=read: clip.sized(read(cell)))
-        for name, read in sources.items()
-    ]
+    features = [in_batches(clip.images, cells, name, load) for name, load in sources.items()]
     figures = similarities(features[0], captions[0], *features[1:], *captions[1:]).items()
     themes = sorted({cell.theme for cell in cells})
     masks = {theme: torch.tensor([cell.theme == theme for cell in cells]) for theme in themes}

@@ -30,7 +30,9 @@ def check_folder(run: Path, method: str, target: str) -> None:
         raise UserError(f"{run}: tables look for runs at ROOT/METHOD/TARGET; name it ROOT/{method}/{target}")
     if not (run / "answers").is_dir() or (run / "answers").resolve() != run / "answers":
         raise UserError(f"{run}: no folder answers/ in it; move the images there (a link will not do)")
-    if (run / "log.jsonl").exists() or ((run / RECORD).exists() and not read_json(run / RECORD).get("foreign")):
+    if (run / "log.jsonl").exists() or (
+        (run / RECORD).exists() and not read_json(run / RECORD).get("foreign")
+    ):
         raise UserError(f"{run}: holds a run of this project; choose another folder")
 
 

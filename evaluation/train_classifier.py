@@ -51,8 +51,7 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
     settings, limits = of_task(path, task), shipped.pop("limits")
     settings.pop("limits", None)
     for key, default in shipped.items():
-        free = key in NAMES or default is None
-        if key not in settings or not (free or config.fits(default, settings[key])):
+        if key not in settings or not (key in NAMES or config.fits(default, settings[key])):
             raise UserError(f"{path}: its {key} is {settings.get(key)!r}; expected such as {default!r}")
     if unknown := sorted(map(str, settings.keys() - shipped.keys())):
         raise UserError(f"{path}: no setting is called {unknown[0]!r}; {closest(unknown[0], shipped)}")
@@ -87,10 +86,10 @@ def parse(argv=None) -> argparse.Namespace:
         raise UserError(f"--out {args.out}: expected a name that ends in .safetensors")
     if not args.per_object:
         raise UserError("--per-object 0: no images are asked for; name 1 or more")
-    for data in filter(None, (args.data, args.test_data)):
-        check_data(data)
+    check_data(args.data)
+    check_data(args.test_data or args.data, "--test-data")
     init = args.settings["init"]
-    if init and not Path(init).exists():
+    if init and not Path(init).is_file():
         raise UserError(f"init={init}: no such file")
     return args
 
@@ -153,6 +152,8 @@ def train(classifier: Classifier, data, settings: dict, device: str, checkpoint:
         optimizer.step()
         averaged.update_parameters(classifier)
         if step % 20 == 0:
+            if not math.isfinite(loss.item()):
+                raise UserError(f"step {step}: the loss is {loss.item()}; lower lr, or train in float32")
             right = (logits.argmax(1) == labels).float().mean()
             bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{right.item():.3f}")
         if (step + 1) % settings["checkpoint_every"] == 0:

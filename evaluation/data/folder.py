@@ -42,10 +42,10 @@ def images_in(folder: str | Path) -> dict[int, Path]:
     return {number: path for number, (path,) in images.items()}
 
 
-def check_data(data: str | Path) -> None:
-    """UserError unless `data` is a folder, or the miniature."""
-    if drawn_seed(data) is None and not Path(data).is_dir():
-        raise UserError(f"--data {data}: no such folder; name the data set's, or 'mini' for the miniature")
+def check_data(data: str | Path, flag: str = "--data") -> None:
+    """UserError, which names the flag, unless `data` is a folder, or the miniature."""
+    if drawn_seed(data, flag) is None and not Path(data).is_dir():
+        raise UserError(f"{flag} {data}: no such folder; name the data set's, or 'mini' for the miniature")
 
 
 def prepared_size(root: str | Path, size: int) -> int | None:

@@ -61,6 +61,8 @@ class Classifier(nn.Module):
         self.task, self.labels = task, list(labels)
         self.model, self.arguments = model, dict(arguments)
         self.mean, self.std = mean, std
+        if not timm.is_model(str(model)):  # timm would look for other names on the network
+            raise ValueError(f"no model is called {model}")
         built = {k: ConvStem if (k, v) == ("embed_layer", "conv") else v for k, v in arguments.items()}
         self.vit = timm.create_model(model, pretrained=False, num_classes=len(labels), **built)
 
@@ -133,8 +135,8 @@ def metadata(path: str | Path) -> dict:
         return {}
     check_keys(path, about, FIELDS)
     named = about["task"] in TASKS and all(isinstance(label, str) for label in about["labels"])
-    if not named or not about["std"]:
-        raise UserError(f"{path}: damaged (its task, labels or std are none); get it again")
+    if not (named and math.isfinite(about["mean"]) and 0 < about["std"] < math.inf):
+        raise UserError(f"{path}: damaged (its task, labels, mean or std are none); get it again")
     return about
 
 

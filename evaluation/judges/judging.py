@@ -95,8 +95,7 @@ def find_files(sampled: protocol.Protocol, given) -> list[str]:
     files = [path or default for path, default in zip(given, defaults)]
     for task, file in zip(TASKS, files):
         if not Path(file).exists():
-            hint = "" if file in given else f"; {hint}"
-            raise UserError(f"--{task}-classifier {file}: no such file{hint}")
+            raise UserError(f"--{task}-classifier {file}: no such file; {hint}")
     return files
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, refused
 from evaluation.core.files import check_keys, read_json
 from evaluation.core.record import read_record
 from evaluation.data.pictures import read_picture
@@ -88,8 +88,10 @@ def style_transfer(root: Path | None) -> dict:
         raise UserError(f"--style-transfer {root}: no table.json; run python -m style_transfer.table on it")
     content = read_json(root / "table.json", tables=list, notes=list) | {"picture": ""}
     check_keys(root / "table.json", dict(enumerate(content["tables"])), {0: dict, 1: dict})
-    for shown_table in content["tables"]:
-        check_keys(root / "table.json", shown_table, {"names": list, "texts": list, "rows": list})
+    with refused(f"{root}/table.json: damaged; make it again", TypeError, ValueError, LookupError):
+        for drawn in content["tables"]:
+            drawn["rows"] = [[(str(text), value) for text, value in row] for row in drawn["rows"]]
+            drawn |= {key: list(drawn[key]) for key in ("names", "texts")}
     if (root / "sheet.png").exists():
         read_picture(root / "sheet.png").save(picture := io.BytesIO(), "WEBP", quality=80)
         content["picture"] = base64.b64encode(picture.getvalue()).decode()
