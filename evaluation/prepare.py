@@ -50,7 +50,7 @@ def jobs(data: Path) -> tuple[list[tuple[Path | None, dict]], list[str]]:
         images = numbered(folder := data.joinpath(*cell))
         rows = {(*cell, number): paths[0] for number, paths in images.items() if len(paths) == 1}
         known = {path.name for path in rows.values()}
-        others = [name for name in names_in(folder) if IMAGE.fullmatch(name)] if folder.is_dir() else []
+        others = filter(IMAGE.fullmatch, names_in(folder))
         faults += [f"{folder / name}: no number, or that of another" for name in others if name not in known]
         cells += [(None, dict(sorted(rows.items())))] * bool(rows)
     if not cells:

@@ -22,13 +22,13 @@ from evaluation.core.errors import Finished, UserError, closest, command, early,
 from evaluation.core.files import digest
 from evaluation.data.folder import check_data
 from evaluation.mini import dataset as mini
+from evaluation.protocol import CHOICES
 
 FOLDER = Path(__file__).parent / "judges" / "settings"
 NAMES = {
     "themes": {"mini": mini.THEMES, "all": canvas.THEMES},
     "objects": {"mini": mini.OBJECTS, "all": canvas.OBJECTS},
 }
-KNOWN = {"themes": (*canvas.THEMES, *canvas.UNUSED_STYLES), "objects": canvas.OBJECTS}
 
 
 def settings_file(name: str) -> Path:
@@ -64,7 +64,7 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
                 raise UserError(f"{key}={names}: expected mini, all, or a list of names")
             settings[key] = list(known[names])
     config.check_settings(settings, limits)
-    config.check_choices(settings, KNOWN)
+    config.check_choices(settings, {key: CHOICES[key] for key in NAMES})
     return settings
 
 

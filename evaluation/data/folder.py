@@ -19,15 +19,15 @@ IMAGE = re.compile(r"(?P<stem>.*)\.(jpe?g|jfif|png|webp|bmp|gif|tiff?)", re.IGNO
 
 
 def names_in(folder: str | Path) -> list[str]:
-    """Sorted; without what file managers leave."""
-    names = [entry.name for entry in os.scandir(folder)]
+    """Sorted, [] without the folder; without what file managers leave."""
+    names = [entry.name for entry in os.scandir(folder)] if Path(folder).is_dir() else []
     return sorted(name for name in names if name[0] != "." and name.lower() not in LEFT_BEHIND)
 
 
 def numbered(folder: str | Path) -> dict[int, list[Path]]:
-    """Number -> the images of that number, which should be one; {} without the folder."""
+    """Number -> the images of that number, which should be one."""
     images = defaultdict(list)
-    for name in names_in(folder) if Path(folder).is_dir() else []:
+    for name in names_in(folder):
         if (match := IMAGE.fullmatch(name)) and re.fullmatch("[0-9]{1,9}", match["stem"]):
             images[int(match["stem"])].append(Path(folder, name))
     return images

@@ -39,9 +39,7 @@ class Result:
     targets: tuple[canvas.Target, ...]  # forgotten at once
     answers: JudgedAnswers
     origin: Origin
-    settings: dict[str, str] = field(
-        default_factory=dict
-    )  # what else sets a run apart from others of its variant
+    settings: dict[str, str] = field(default_factory=dict)  # that set a run apart from others of its variant
     seed: int | None = None  # of the training
     costs: dict[str, float] = field(default_factory=dict)  # FID, KID, seconds, memory_GB, storage_MB
     reference: dict | None = None  # the origin of FID and KID: with what, against what
@@ -75,9 +73,8 @@ class Result:
         """Figure -> [seeds] in [0,1], a mean over targets forgotten at once; absent if not applicable."""
         values = {}
         for name in FIGURES:
-            of_target = [
-                by_seed(name, t, self.targets, self.predictions, self.protocol) for t in self.targets
-            ]
+            shared = self.targets, self.predictions, self.protocol
+            of_target = [by_seed(name, target, *shared) for target in self.targets]
             if of_target := [seeds for seeds in of_target if seeds is not None]:
                 values[name] = np.mean(of_target, 0)
         return values

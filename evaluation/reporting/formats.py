@@ -15,18 +15,10 @@ from evaluation.metrics.figures import FIGURES
 
 INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"  # of sheets, plots and the report
 KINDS = ("style", "object", "pair", "several")  # of targets: their figures are different things
-COSTS = {
-    "FID": 2,
-    "KID": 4,
-    "seconds": 1,
-    "memory_GB": 2,
-    "storage_MB": 1,
-}  # decimals; GB, MB: powers of 1000
+# decimals; GB, MB: powers of 1000
+COSTS = {"FID": 2, "KID": 4, "seconds": 1, "memory_GB": 2, "storage_MB": 1}
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
-TEXTS = (  # set left
-    *("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst", "grid"),
-    *("answers", "protocol"),
-)
+TEXTS = "method target image asked seen counts_as figure worst grid answers protocol".split()  # set left
 
 
 def columns(rows: list[dict], statistics: bool = True) -> list[str]:

@@ -31,11 +31,7 @@ from evaluation.reporting.rows import labels
 SPRITE = "sprite.webp"
 SIDE, ACROSS = 64, 20  # pixels of a thumbnail; thumbnails in a row, at least
 WHOLE = 250  # images of a grid that is shown whole
-TARGET, COLLATERAL, CLASSES = (
-    40,
-    20,
-    5,
-)  # images of a larger one: of the target, and of what lost most beside it
+TARGET, COLLATERAL, CLASSES = 40, 20, 5  # of a larger one: images of the target, of what lost most beside it
 QUALITIES, BYTES = (50, 35, 20, 10), 700  # WebP: the first that needs at most so many bytes a thumbnail
 DESCRIPTION = 0x010E  # Exif's ImageDescription
 
