@@ -99,14 +99,13 @@ early(__name__, parse)
 import torch
 import torch.nn.functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from evaluation.core.checkpoint import Checkpoint
 from evaluation.core.environment import find_device
 from evaluation.data.images import CanvasImages
 from evaluation.judges.classifier import UNFIT, Classifier, load_backbone, metadata
-from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
+from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, load, order
 
 
 def new_classifier(task: str, settings: dict) -> Classifier:
@@ -165,7 +164,7 @@ def train(classifier: Classifier, data, settings: dict, device: str, checkpoint:
 def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
     """How many of the images get their label, 0 to 1: `total`, and of every theme and every object."""
     seen, task = [], TASKS.index(classifier.task)
-    loader = DataLoader(data, batch_size=settings["batch"], num_workers=settings["workers"])
+    loader = load(data, settings["workers"], batch_size=settings["batch"])
     for images, _ in tqdm(loader, desc="held out", disable=None):
         seen.append(classifier(images.to(device).float().div(255)).argmax(1).cpu())
     right = (torch.cat(seen) == data.labels[:, task]).float()

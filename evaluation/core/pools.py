@@ -20,7 +20,7 @@ def threads(count: int | None = None):
 @contextlib.contextmanager
 def processes(count: int | None = None):
     """A pool of processes; an error within ends them in the middle of their work."""
-    pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(count, initializer=begin, initargs=(os.getpid(),))
     with _dropping(pool):
         try:
             yield pool
@@ -40,7 +40,7 @@ def _dropping(pool: Executor):
     pool.shutdown()
 
 
-def _begin(parent: int) -> None:
+def begin(parent: int, *_) -> None:
     """In a worker: Ctrl-C is its parent's to answer, whose end, however it comes, is its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -9,7 +9,7 @@ from PIL import Image
 from evaluation import canvas
 from evaluation.core.errors import UserError
 from evaluation.data import parquet
-from evaluation.data.folder import check_data, images_in, prepared_size
+from evaluation.data.folder import images_in, prepared_size
 from evaluation.data.pictures import read_picture, square
 from evaluation.mini import dataset as mini
 
@@ -33,7 +33,6 @@ class CanvasImages(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path, cells, indices=canvas.TRAIN, size: int = 512):
         self.root, self.size = str(root), size
-        check_data(root)
         self.seed = mini.drawn_seed(root)
         self.drawn = self.seed is not None
         self.rows = [(theme, obj, index) for theme, obj in cells for index in indices]

@@ -1,12 +1,15 @@
 """What a classifier is trained on: labelled images in a resumable order, and their augmentation."""
 
 import itertools
+import os
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
+from evaluation.core.pools import begin
 from evaluation.data.images import CanvasImages
 from evaluation.judges.classifier import preprocess
 
@@ -25,12 +28,17 @@ class Labelled(Dataset):
         return preprocess(self.images.original(self.images.rows[i]), self.size), self.labels[i]
 
 
+def load(data: Dataset, workers: int, **batches) -> DataLoader:
+    """Its worker processes end when this one does."""
+    return DataLoader(data, num_workers=workers, worker_init_fn=partial(begin, os.getpid()), **batches)
+
+
 def in_memory(data: Labelled, gigabytes: float, workers: int) -> Dataset:
     """The same items, decoded once, if they fit."""
     if len(data) * 3 * data.size**2 > gigabytes * 1e9:
         return data
     store = torch.empty(len(data), 3, data.size, data.size, dtype=torch.uint8)
-    loader = DataLoader(data, batch_size=64, num_workers=workers)
+    loader = load(data, workers, batch_size=64)
     for i, (images, _) in enumerate(tqdm(loader, desc="reading images", disable=None)):
         store[64 * i : 64 * i + len(images)] = images
     return TensorDataset(store, data.labels)
@@ -50,7 +58,7 @@ def batches(data: Dataset, indices, workers: int):
     """Yields what `data` holds at each list of indices: images uint8 [B,3,size,size], labels int64 [B,2]."""
     if isinstance(data, TensorDataset):
         return (data[rows] for rows in indices)
-    return iter(DataLoader(data, batch_sampler=indices, num_workers=workers))
+    return iter(load(data, workers, batch_sampler=indices))
 
 
 def augment(images, flip: bool, shift: float, zoom: float, blur: float, chance: torch.Generator):
