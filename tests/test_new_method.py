@@ -39,6 +39,10 @@ def test_a_copy_that_works_under_its_own_name(tree):
     assert headings == [x for x in (esd / "README.md").read_text().splitlines() if x.startswith("## ")]
     parsed = subprocess.run([sys.executable, "-c", PARSE], cwd=tree, capture_output=True, text=True)
     assert parsed.returncode == 2 and "did you mean Sketch" in parsed.stderr
+    (tree / "torch.py").write_text("raise RuntimeError")  # a wrong word is told before it is imported
+    words = ["-m", "machine_unlearning.my_way.train", "--target", "Sketch", "--out", "run", "eta=-1"]
+    answered = subprocess.run([sys.executable, *words], cwd=tree, capture_output=True, text=True)
+    assert answered.returncode == 2 and answered.stderr.startswith("error: eta=-1: expected a number")
 
 
 TRANSFER = "from style_transfer.my_way import train; train.main(['--out', 'run', 'lrr=1'])"

@@ -12,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from evaluation import canvas, protocol
+from evaluation.core import flags
 from evaluation.core.errors import UserError
 from style_transfer import protocol as transfer_protocol
 
@@ -90,6 +91,7 @@ def parse(module, arguments, monkeypatch):
     for name in ("parse_args", "parse_intermixed_args"):
         real = getattr(argparse.ArgumentParser, name)
         monkeypatch.setattr(argparse.ArgumentParser, name, stopping(real))
+    monkeypatch.setattr(flags, "data_set", str)  # /path/to/UnlearnCanvas is not there
     with pytest.raises(Parsed) as parsed:
         importlib.import_module(module).main(arguments)
     return parsed.value.args[0]

@@ -34,24 +34,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     (list[canvas.Target]), `settings` (DictConfig), `world` (protocol whose names the model knows).
     Raises UserError for an unknown target or setting, or a kind of target the method has no settings for.
     """
-    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", required=True, help="Sketch, Cats, Sketch+Cats, or several with commas")
-    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
-    parser.add_argument(
-        "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
-    )
-    parser.add_argument("--out", type=flags.new_folder, required=True, help="run folder to write")
-    parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
-    parser.add_argument(
-        "--data",
-        type=flags.data_set,
-        help="data set, for methods that read images: folder {theme}/{object}/{n}.jpg, or mini",
-    )
-    parser.add_argument("--variant", choices=VARIANTS, help="default: canvas, or mini for the miniature")
-    flags.add_seed(parser)
-    flags.add_device(parser)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
-    args = parser.parse_intermixed_args(argv)
+    args = _parser(doc).parse_intermixed_args(argv)
     card = read_card(args.model, args.config)
     args.variant = args.variant or card.get("variant", "canvas")
     if args.variant not in VARIANTS:
@@ -78,6 +61,27 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     if args.start:
         check_start(args.start, Path(train_file).parent.name)
     return args
+
+
+def _parser(doc: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", required=True, help="Sketch, Cats, Sketch+Cats, or several with commas")
+    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
+    parser.add_argument(
+        "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
+    )
+    parser.add_argument("--out", type=flags.new_folder, required=True, help="run folder to write")
+    parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
+    parser.add_argument(
+        "--data",
+        type=flags.data_set,
+        help="data set, for methods that read images: folder {theme}/{object}/{n}.jpg, or mini",
+    )
+    parser.add_argument("--variant", choices=VARIANTS, help="default: canvas, or mini for the miniature")
+    flags.add_seed(parser)
+    flags.add_device(parser)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
+    return parser
 
 
 def check_prompts(settings: dict, names: DictConfig, targets: list[canvas.Target]) -> None:

@@ -5,8 +5,9 @@
 
 An experiment is finished when all its files are there. What is missing is made, on this machine with one
 worker a GPU or as SLURM arrays. Run the command again, after any interruption, to go on: what is finished
-stays, what failed is tried again, what still waits or runs is left alone. An experiment's commands run in one
-process that begins with the training, so the peak memory in its record is that of the training.
+stays, what failed is tried again, what still waits or runs is left alone. Ctrl-C and SIGTERM stop the jobs on
+this machine, and leave those of SLURM. An experiment's commands run in one process that begins with the
+training, so the peak memory in its record is that of the training.
 """
 
 import argparse

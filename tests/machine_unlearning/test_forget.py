@@ -188,7 +188,7 @@ def test_without_data_or_anything_in_the_target_s_place(tiny_sd, tmp_path):
     """Told before a model is loaded."""
     words = ["--model", str(tiny_sd), "--out", "o", "--target"]
     everything = ",".join(protocol.load("mini").objects)
-    with pytest.raises(UserError, match="--target: names every object of Rust"):
+    with pytest.raises(UserError, match="--target: names every object of Cartoon"):
         cli.parse_with_substitutes("", salun.__file__, [*words, everything])
     bare = shutil.copytree(tiny_sd, tmp_path / "bare")
     (bare / "canvas.json").unlink()

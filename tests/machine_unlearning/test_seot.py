@@ -248,9 +248,28 @@ def test_a_run_stores_no_weight_and_is_found_by_the_sampler(tiny_sd, sd, tmp_pat
 
 
 def test_published_settings(tiny_sd, tmp_path):
-    run = unlearn(tiny_sd, "Sketch+Cats", tmp_path / "run", "--variant", "published")
+    run = unlearn(tiny_sd, "Sketch+Cats", tmp_path / "run", "--variant", "published", "map_size=8")
     s = json.loads((run / "record.json").read_text())["settings"]
-    assert s == SETTINGS.canvas.all | {"reference_trajectory": False, "fixed_positions": True}
+    changed = {"reference_trajectory": False, "fixed_positions": True, "map_size": 8}
+    assert s == SETTINGS.canvas.all | changed
+
+
+def test_what_sampling_would_refuse_is_refused_before(tiny_sd, tmp_path, capsys):
+    """And so are settings that a record cannot have."""
+    with pytest.raises(SystemExit) as exit:
+        unlearn(tiny_sd, "Sketch", tmp_path / "run", "map_size=7")
+    assert exit.value.code == 2 and "map_size=7: latents of 8 x 8" in capsys.readouterr().err
+    assert not (tmp_path / "run/record.json").exists()
+    run = unlearn(tiny_sd, "Sketch", tmp_path / "run")
+    record = json.loads((run / "record.json").read_text())
+    for changes, message in (
+        ({"settings": {}}, "alpha is missing"),
+        ({"settings": record["settings"] | {"end": 2}}, "end=2: expected a number from 0 to 1"),
+        ({"target": "../Sketch"}, "no style or object is called '../Sketch'"),
+    ):
+        (run / "record.json").write_text(json.dumps(record | changes))
+        with pytest.raises(UserError, match=rf"record\.json: .*{message}"):
+            sampler(load_sd(tiny_sd), str(run), "seot")
 
 
 def test_goes_on_from_weights_and_adds_up(tiny_sd, tmp_path, capsys):
