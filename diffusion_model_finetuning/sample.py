@@ -12,6 +12,84 @@ photo 19 of the object, edited into the style. Run a command again to go on wher
 """
 
 import argparse
+from pathlib import Path
+
+from diffusion_model_finetuning.core.card import read_card
+from diffusion_model_finetuning.core.settings import check_data
+from evaluation import canvas, protocol
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command, early
+
+PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags; `protocol` is read, and what is not given is the model's own or the protocol's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
+    parser.add_argument("--config", help="folder with the tokenizer and sizes of a CompVis file")
+    parser.add_argument(
+        "--out", type=flags.new_path, required=True, help="image file, or folder of the answer set"
+    )
+    parser.add_argument("--prompt", help="draw one picture of this; without it, an answer set")
+    parser.add_argument("--photo", help="image to edit")
+    flags.add_seed(parser)
+    parser.add_argument(
+        "--size", type=flags.whole(8, 4096), help="pixels of one picture (default: the protocol's)"
+    )
+    parser.add_argument(
+        "--data", help="data set whose photos an answer set edits; default: the model's, if any"
+    )
+    parser.add_argument(
+        "--photos", type=flags.whole(), nargs="+", default=canvas.TEST, help="their numbers: 19 20"
+    )
+    parser.add_argument("--steps", type=flags.whole(1, 1000), help="DDIM steps (default: the protocol's)")
+    strength = flags.decimal(0, 1000)
+    parser.add_argument(
+        "--guidance", type=strength, help="s_T of the prompt (default: the model's or protocol's)"
+    )
+    parser.add_argument(
+        "--photo-guidance", type=strength, help="s_I of the photo (default: the model's, or 1.5)"
+    )
+    parser.add_argument("--protocol", help="canvas, canvas-published, canvas-lite, mini, or a YAML file")
+    parser.add_argument("--batch", type=flags.whole(), help="images drawn at once (default: by image size)")
+    flags.add_device(parser)
+    args = parser.parse_args(argv)
+    card = read_card(args.model, args.config)
+    check_out(args)
+    if len(set(args.photos)) < len(args.photos):
+        raise UserError(f"--photos {' '.join(map(str, args.photos))}: name every number once")
+    args.given = {name for name in ("steps", "guidance") if getattr(args, name) is not None}
+    args.protocol = p = protocol.load(args.protocol or card.get("protocol", "canvas"))
+    defaults = {"steps": p.steps, "size": p.size, "guidance": p.guidance, "photo_guidance": 1.5} | card
+    for name in ("steps", "size", "guidance", "photo_guidance", "data"):
+        if getattr(args, name) is None:
+            setattr(args, name, defaults.get(name))
+    if args.data:
+        check_data(args.data)
+    return args
+
+
+def check_out(args: argparse.Namespace) -> None:
+    """UserError for what is neither one picture nor an answer set."""
+    out = Path(args.out)
+    if args.prompt is None:
+        for flag in ("photo", "size"):
+            if getattr(args, flag) is not None:
+                raise UserError(f"--{flag}: is of one picture; say which with --prompt")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out {out}: is a file; name a folder for the answer set, or give a --prompt")
+    elif out.suffix.lower() not in PICTURES or out.is_dir():
+        named = f"name an image file such as {out.stem or 'picture'}.png (or {', '.join(PICTURES[1:])})"
+        raise UserError(f"--out {out}: {'is a folder; ' * out.is_dir()}{named}")
+    if args.photo is not None and not Path(args.photo).is_file():
+        raise UserError(f"--photo {args.photo}: no such file")
+
+
+early(__name__, parse)
+
 import hashlib
 import time
 from dataclasses import replace
@@ -23,10 +101,8 @@ from tqdm import tqdm
 
 from diffusion_model_finetuning.core import ip2p
 from diffusion_model_finetuning.core.sd import load_sd, sample
-from evaluation import canvas, protocol
 from evaluation.answers.answer_set import AnswerSet
-from evaluation.core.environment import made_with, no_tf32, synchronize
-from evaluation.core.errors import UserError, command
+from evaluation.core.environment import find_device, made_with, no_tf32, synchronize
 from evaluation.core.files import append_json, atomic
 from evaluation.data.images import CanvasImages, to_tensor
 from evaluation.data.pictures import read_picture, square
@@ -103,65 +179,37 @@ def digest_of(photos: CanvasImages) -> str:
     return sha.hexdigest()[:16]
 
 
-def one_picture(sd, args):
-    """uint8 [H,W,3] of --prompt, and of --photo if the model edits."""
+def one_picture(sd, args, photo: Image.Image | None):
+    """uint8 [H,W,3] of --prompt, and of the photo if the model edits."""
     no_tf32()
+    if args.size % sd.downscale:
+        raise UserError(f"--size {args.size}: expected a multiple of {sd.downscale} for {sd.path}")
     if not ip2p.edits(sd):
+        if photo:
+            raise UserError(f"--photo {args.photo}: {sd.path} draws from text alone; leave the flag out")
         return sample(sd, [args.prompt], [args.seed], args.steps, args.guidance, args.size)[0]
-    if not args.photo:
+    if not photo:
         raise UserError("--photo is missing: this model edits; name an image file")
-    photo = to_tensor(square(read_picture(args.photo), args.size))[None]
+    photo = to_tensor(square(photo, args.size))[None]
     return ip2p.edit(sd, photo, [args.prompt], [args.seed], args.steps, args.guidance, args.photo_guidance)[0]
-
-
-def parse(argv) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
-    parser.add_argument("--config", help="folder with the tokenizer and sizes of a CompVis file")
-    parser.add_argument("--out", required=True, help="image file, or folder of the answer set")
-    parser.add_argument("--prompt", help="draw one picture of this; without it, an answer set")
-    parser.add_argument("--photo", help="image to edit")
-    parser.add_argument("--seed", type=int, default=0, help="of one picture")
-    parser.add_argument("--size", type=int, help="pixels of one picture (default: the protocol's)")
-    parser.add_argument(
-        "--data", help="data set whose photos an answer set edits; default: the model's, if any"
-    )
-    parser.add_argument("--photos", type=int, nargs="+", default=canvas.TEST, help="their numbers: 19 20")
-    parser.add_argument("--steps", type=int, help="DDIM steps (default: the protocol's)")
-    parser.add_argument(
-        "--guidance", type=float, help="s_T of the prompt (default: the model's or protocol's)"
-    )
-    parser.add_argument(
-        "--photo-guidance", type=float, help="s_I of the photo (default: the model's, or 1.5)"
-    )
-    parser.add_argument("--protocol", help="canvas, canvas-published, canvas-lite, mini, or a YAML file")
-    parser.add_argument("--batch", type=int, help="images drawn at once (default: by image size)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    return parser.parse_args(argv)
 
 
 @command
 def main(argv=None):
     args = parse(argv)
-    sd = load_sd(args.model, args.device, config=args.config)
-    p = protocol.load(args.protocol or sd.card.get("protocol", "canvas"))
-    if not args.prompt and not ip2p.edits(sd) and (args.steps or args.guidance is not None):
-        raise UserError("--steps, --guidance: an answer set has its protocol's; give a --protocol FILE.yaml")
-    defaults = {"steps": p.steps, "size": p.size, "guidance": p.guidance, "photo_guidance": 1.5} | sd.card
-    for name in ("steps", "size", "guidance", "photo_guidance", "data"):
-        if getattr(args, name) is None:
-            setattr(args, name, defaults.get(name))
-    if args.prompt:
+    photo = read_picture(args.photo) if args.photo else None
+    sd, p = load_sd(args.model, find_device(args.device), config=args.config), args.protocol
+    if args.prompt is not None:
         with atomic(args.out) as temporary:
-            Image.fromarray(one_picture(sd, args)).save(temporary)
+            Image.fromarray(one_picture(sd, args, photo)).save(temporary)
         return
     draw, made_by = partial(sample, sd), None
     if ip2p.edits(sd):
         if not args.data:
             raise UserError("--data is missing: name the data set whose photos are to be edited")
         p, draw, made_by = edited_answers(sd, p, args)
+    elif args.given:
+        raise UserError("--steps, --guidance: an answer set has its protocol's; give a --protocol FILE.yaml")
     answers = open_answers(args.out, p, sd, sd.fingerprint(), made_by, args.batch)
     fill(sd, draw, answers)
     answers.check_complete()

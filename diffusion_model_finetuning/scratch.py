@@ -10,7 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffusion_model_finetuning.core.sd import StableDiffusion
 from evaluation import canvas
-from evaluation.core.errors import UserError
+from evaluation.core.errors import refused
 
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # what CLIP takes for one word
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -62,27 +62,25 @@ def sd_scheduler() -> DDIMScheduler:
 
 def new_sd(folder: str | Path, scratch: DictConfig, wordings, device: str) -> StableDiffusion:
     """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae."""
-    if not (Path(folder) / "vae" / "config.json").exists():
-        raise UserError(
-            f"--out {folder}: no vae/ to build on; run diffusion_model_finetuning.train_vae first"
-        )
-    vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", local_files_only=True)
+    with refused(f"{folder}/vae: cannot be loaded", Exception):
+        vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", local_files_only=True)
     tokenizer = train_tokenizer(vocabulary_texts(wordings), scratch.length)
-    text = CLIPTextConfig(
-        vocab_size=len(tokenizer),
-        max_position_embeddings=scratch.length,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        **OmegaConf.to_container(scratch.text_encoder),
-    )
-    unet = UNet2DConditionModel(
-        in_channels=vae.config.latent_channels,
-        out_channels=vae.config.latent_channels,
-        cross_attention_dim=text.hidden_size,
-        **OmegaConf.to_container(scratch.unet),
-    )
-    encoder = CLIPTextModel(text)
+    with refused("settings: scratch makes no Stable Diffusion", Exception):  # the libraries fail in many ways
+        text = CLIPTextConfig(
+            vocab_size=len(tokenizer),
+            max_position_embeddings=scratch.length,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            pad_token_id=tokenizer.pad_token_id,
+            **OmegaConf.to_container(scratch.text_encoder),
+        )
+        unet = UNet2DConditionModel(
+            in_channels=vae.config.latent_channels,
+            out_channels=vae.config.latent_channels,
+            cross_attention_dim=text.hidden_size,
+            **OmegaConf.to_container(scratch.unet),
+        )
+        encoder = CLIPTextModel(text)
     for module in (unet, vae, encoder):
         module.to(device).eval().requires_grad_(False)
     return StableDiffusion(unet, vae, encoder, tokenizer, sd_scheduler(), str(folder))

@@ -15,8 +15,35 @@ The same command, given again, goes on from the newest saved state (--resume lat
 """
 
 import argparse
-import shutil
 from pathlib import Path
+
+from diffusion_model_finetuning.core import settings
+from diffusion_model_finetuning.core.card import config_folder
+from evaluation import canvas
+from evaluation.core.errors import UserError, command, early
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, with `settings` read and checked."""
+    parser = settings.loop_parser(__doc__)
+    parser.add_argument(
+        "--model", required=True, help="model to start from: text to image, or InstructPix2Pix"
+    )
+    args = settings.read(parser.parse_intermixed_args(argv), "ip2p")
+    config_folder(args.model, None)
+    edited_cells(args.settings)
+    return args
+
+
+def edited_cells(settings) -> list[canvas.Target]:
+    """Style and object of each of `validate.edits`, such as Rust+Cats."""
+    targets = [canvas.parse_targets(str(text), "validate.edits")[0] for text in settings.validate.edits]
+    if lone := [target for target in targets if target.kind != "pair"]:
+        raise UserError(f"validate.edits {lone[0]}: name a style and an object, such as Rust+Cats")
+    return targets
+
+
+early(__name__, parse)
 
 import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
@@ -25,8 +52,6 @@ from diffusion_model_finetuning.core import ip2p, loop, training
 from diffusion_model_finetuning.core.data import cached_moments
 from diffusion_model_finetuning.core.sd import draw_noise, eps, load_sd
 from diffusion_model_finetuning.core.training import noise_loss, save_pipeline
-from evaluation import canvas
-from evaluation.core.errors import command
 from evaluation.data.images import CanvasImages
 
 
@@ -47,22 +72,26 @@ def ip2p_loss(model, x, photo, t, text, noise, abar_t, min_snr=None) -> torch.Te
     return noise_loss(eps(model, torch.cat([x, photo], 1), t, text), noise, abar_t, min_snr)
 
 
-def validation(sd, settings, args):
-    """What draws held-out photos in the styles of `validate.edits`, such as Rust+Cats."""
-    targets = [canvas.parse_targets(text, "validate.edits")[0] for text in settings.validate.edits]
+def validation(sd, args):
+    """What draws held-out photos in the styles of `validate.edits`; UserError if one is missing."""
+    settings = args.settings
+    if not settings.validate.every:
+        return None
+    targets = edited_cells(settings)
     prompts = [ip2p.instruction(target.style, settings.instruction) for target in targets]
     cells = [(canvas.PHOTO, target.object) for target in targets]
+    photos = CanvasImages(args.data, cells, canvas.TEST[:1], settings.size)
 
     def draw():
-        photos = CanvasImages(args.data, cells, canvas.TEST[:1], settings.size)
         images = torch.stack([photos[i]["image"] for i in range(len(photos))])
         return ip2p.edit(sd, images, prompts, range(len(prompts)), steps=20)
 
     return draw
 
 
-def train(sd, run: loop.Loop, settings, args) -> None:
-    accelerator = run.accelerator
+def train(sd, run: loop.Loop, args) -> None:
+    accelerator, settings = run.accelerator, args.settings
+    draw = validation(sd, args)
     data = training.images(args.data, settings.per_object, settings.size)
     with accelerator.main_process_first():
         moments = cached_moments(
@@ -75,7 +104,6 @@ def train(sd, run: loop.Loop, settings, args) -> None:
         sd.unet.enable_gradient_checkpointing()
     unet = sd.unet.requires_grad_(True).train().to(memory_format=torch.channels_last)
     unet, optimizer, average = run.prepare(unet)
-    draw = validation(sd, settings, args)
 
     for step, generator, batches in run.steps(len(pairs.image) * (2 if settings.flip else 1)):
         for rows in batches:
@@ -99,26 +127,15 @@ def train(sd, run: loop.Loop, settings, args) -> None:
     if run.finish():
         card = dict(settings.card or {})
         save_pipeline(sd, Path(args.out), settings.half, card, StableDiffusionInstructPix2PixPipeline)
-        shutil.rmtree(run.states, ignore_errors=True)
+        run.forget()
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    loop.arguments(parser)
-    parser.add_argument(
-        "--model", required=True, help="model to start from: text to image, or InstructPix2Pix"
-    )
-    args = parser.parse_intermixed_args(argv)
-    settings = training.settings(args.settings, "ip2p", args.overrides)
-    if (Path(args.out) / "model_index.json").exists():
-        print(f"{args.out}: already trained")
-        return
-    training.seed_everything(settings.seed)
-    run = loop.Loop("ip2p", settings, args)
-    train(load_sd(args.model, run.accelerator.device), run, settings, args)
+    args = parse(argv)
+    training.seed_everything(args.settings.seed)
+    with loop.alone_in(args, "ip2p") as run:
+        train(load_sd(args.model, run.accelerator.device), run, args)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,29 @@ Without --model, settings with a section `scratch` start a UNet and text encoder
 """
 
 import argparse
-import shutil
 from pathlib import Path
+
+from diffusion_model_finetuning.core import settings
+from diffusion_model_finetuning.core.card import config_folder
+from evaluation.core.errors import UserError, command, early
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, with `settings` read and checked."""
+    parser = settings.loop_parser(__doc__)
+    parser.add_argument("--model", help="model to start from; settings with a scratch section need none")
+    args = settings.read(parser.parse_intermixed_args(argv), "sd")
+    if args.model:
+        config_folder(args.model, None)
+    elif "scratch" not in args.settings:
+        raise UserError("--model is missing: these settings fine-tune a model; name its folder")
+    elif not (Path(args.out) / "vae" / "config.json").exists():
+        build = "no vae/ to build on; run diffusion_model_finetuning.train_vae first"
+        raise UserError(f"--out {args.out}: {build}")
+    return args
+
+
+early(__name__, parse)
 
 import torch
 
@@ -23,7 +44,6 @@ from diffusion_model_finetuning.core.data import Captions, cached_moments
 from diffusion_model_finetuning.core.sd import draw_noise, eps, load_sd, sample
 from diffusion_model_finetuning.core.training import noise_loss, save_pipeline
 from diffusion_model_finetuning.scratch import new_sd
-from evaluation.core.errors import UserError, command
 
 
 class Trained(torch.nn.Module):
@@ -43,8 +63,8 @@ class Trained(torch.nn.Module):
         return eps(self.unet, x, t, captions)
 
 
-def train(sd, run: loop.Loop, settings, args) -> None:
-    accelerator = run.accelerator
+def train(sd, run: loop.Loop, args) -> None:
+    accelerator, settings = run.accelerator, args.settings
     data = training.images(args.data, settings.per_object, settings.size)
     with accelerator.main_process_first():
         moments = cached_moments(
@@ -77,31 +97,20 @@ def train(sd, run: loop.Loop, settings, args) -> None:
 
     if run.finish():
         save_pipeline(sd, Path(args.out), settings.half, dict(settings.card or {}))
-        shutil.rmtree(run.states, ignore_errors=True)
+        run.forget()
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    loop.arguments(parser)
-    parser.add_argument("--model", help="model to start from; settings with a scratch section need none")
-    args = parser.parse_intermixed_args(argv)
-    settings = training.settings(args.settings, "sd", args.overrides)
-    if (Path(args.out) / "model_index.json").exists():
-        print(f"{args.out}: already trained")
-        return
-    if not args.model and "scratch" not in settings:
-        raise UserError(f"--model is missing: settings {args.settings} fine-tune a model; name its folder")
-    training.seed_everything(settings.seed)
-    run = loop.Loop("sd", settings, args)
-    device = run.accelerator.device
-    if args.model:
-        sd = load_sd(args.model, device)
-    else:
-        sd = new_sd(args.out, settings.scratch, settings.captions, device)
-    train(sd, run, settings, args)
+    args = parse(argv)
+    training.seed_everything(args.settings.seed)
+    with loop.alone_in(args, "sd") as run:
+        device = run.accelerator.device
+        if args.model:
+            sd = load_sd(args.model, device)
+        else:
+            sd = new_sd(args.out, args.settings.scratch, args.settings.captions, device)
+        train(sd, run, args)
 
 
 if __name__ == "__main__":

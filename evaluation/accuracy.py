@@ -57,9 +57,8 @@ def summary(result: dict) -> str:
         for figure in FIGURES:
             if figure not in figures:
                 continue
-            line = (
-                f"  {figure:9}{100 * figures[figure]['value']:7.2f} %  of {figures[figure]['images']} images"
-            )
+            value, images = figures[figure]["value"], figures[figure]["images"]
+            line = f"  {figure:9}{100 * value:7.2f} %  of {images} images"
             if "base" in result:
                 line += f"; base model {100 * result['base']['targets'][name][figure]['value']:.2f} %"
             lines.append(line)
@@ -83,14 +82,11 @@ def recognised(result: dict) -> str:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.accuracy", description="UA, IRA and CRA of an answer set."
-    )
+    about = "UA, IRA and CRA of an answer set."
+    parser = argparse.ArgumentParser("python -m evaluation.accuracy", description=about)
     parser.add_argument("answers", type=Path, help="folder with manifest.json and predictions.csv.gz")
-    parser.add_argument(
-        "--target",
-        help="style, object, pair Sketch+Cats, or several with commas (default: the run's, if any)",
-    )
+    target = "style, object, pair Sketch+Cats, or several with commas (default: the run's, if any)"
+    parser.add_argument("--target", help=target)
     parser.add_argument("--base", type=Path, help="answer set of the base model, to compare with")
     args = parser.parse_args(argv)
     target, answers = target_of(args.answers, args.target), JudgedAnswers(args.answers)

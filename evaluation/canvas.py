@@ -34,6 +34,8 @@ UNUSED_STYLES = (  # in the data set, never unlearned: held-out styles
 
 THEMES = sorted([*STYLES, PHOTO])  # the order of the style classifier's 51 outputs; PHOTO is number 38
 
+TASKS = ("style", "object")  # of the two classifiers, and kinds of targets
+
 SEEDS = (188, 288, 588, 688, 888)
 TRAIN = tuple(range(1, 19))  # image numbers to train on
 TEST = (19, 20)  # image numbers to test on: never trained on

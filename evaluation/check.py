@@ -11,18 +11,18 @@ which of the files that others publish (`checkpoints/checkpoints.csv`) are there
 import argparse
 import difflib
 import itertools
-import os
 from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
 from evaluation import canvas
-from evaluation.core.errors import UserError, command
+from evaluation.core.errors import UserError, command, printable
+from evaluation.core.pools import processes, threads
 from evaluation.data import external, parquet
 from evaluation.data.damage import check_pairs, damage
+from evaluation.data.folder import IMAGE, names_in, numbered
 from evaluation.mini import dataset
 
 SHOWN = 10  # problems of one kind that are printed
@@ -38,7 +38,7 @@ def check(root: str | Path, decode: bool = False) -> tuple[str, dict[str, list[s
 
 
 def subfolders(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and entry.name[0] != ".")
+    return [name for name in names_in(folder) if (folder / name).is_dir()]
 
 
 def themes_in(folder: Path) -> list[str]:
@@ -73,7 +73,7 @@ def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
     for theme in folders(root, themes, problems):
         for obj in folders(root / theme, objects, problems):
             paths += check_cell(root / theme / obj, problems)
-    with ProcessPoolExecutor() if decode else ThreadPoolExecutor(16) as pool:
+    with processes() if decode else threads(16) as pool:
         faults = pool.map(partial(damage, decode=decode), paths, chunksize=64)
         for path, fault in zip(paths, tqdm(faults, "check images", len(paths), disable=None)):
             if fault:
@@ -95,8 +95,8 @@ def folders(parent: Path, wanted, problems) -> list[str]:
             problems["missing folder"].append(f"{parent.name}/{name}{hint}")
             unknown = [other for other in unknown if other not in like[:1]]
     problems["unknown folder"] += [f"{parent.name}/{name}" for name in unknown]
-    loose = [path.name for path in parent.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png")]
-    problems["misplaced image, none belongs here"] += [f"{parent.name}/{name}" for name in sorted(loose)]
+    loose = [name for name in names_in(parent) if IMAGE.fullmatch(name)]
+    problems["misplaced image, none belongs here"] += [f"{parent.name}/{name}" for name in loose]
     return [name for name in wanted if name in there]
 
 
@@ -107,20 +107,16 @@ def near(name: str, known) -> list[str]:
 
 
 def check_cell(folder: Path, problems) -> list[Path]:
-    """The images {number}.jpg of a style and object. Numbers of 1 to 20 that are not there are problems."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.name[0] != ".")
-    images = [name for name in names if (stem := Path(name).stem).isdecimal() and name == f"{int(stem)}.jpg"]
-    absent = [str(number) for number in canvas.NUMBERS if f"{number}.jpg" not in images]
-    unknown = {Path(name).stem.lstrip("0"): name for name in names if name not in images}
-    wrong = {number: unknown.pop(number) for number in absent if number in unknown}
-    place = f"{folder.parent.name}/{folder.name}"
-    problems["wrong file name"] += [
-        f"{place}/{name}: expected {number}.jpg" for number, name in wrong.items()
-    ]
-    if missing := [number for number in absent if number not in wrong]:
+    """The images of a style and object. Numbers of 1 to 20 that are not there are problems."""
+    images, place = numbered(folder), f"{folder.parent.name}/{folder.name}"
+    if missing := [str(number) for number in canvas.NUMBERS if number not in images]:
         problems["missing images"].append(f"{place}: {', '.join(missing)}")
-    problems["unknown file"] += [f"{place}/{name}" for name in unknown.values()]
-    return [folder / name for name in images]
+    problems["images of one number"] += [
+        f"{place}/{' and '.join(path.name for path in paths)}" for paths in images.values() if len(paths) > 1
+    ]
+    known = {path.name for paths in images.values() for path in paths}
+    problems["unknown file"] += [f"{place}/{name}" for name in names_in(folder) if name not in known]
+    return [paths[0] for paths in images.values()]
 
 
 def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[str]]]:
@@ -132,7 +128,7 @@ def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[s
             problems["missing images"].append(f"{'/'.join(cell)}: {', '.join(missing)}")
     check_pairs(there, lambda wanted: parquet.open_rows(shards, wanted), problems)
     if decode:
-        images = (row["image"]["bytes"] for file in files for row in parquet.read(file, ["image.bytes"], 8))
+        images = itertools.chain(*map(parquet.images_of, files))
         for row, image in zip(rows, tqdm(images, "check images", len(rows), disable=None)):
             if fault := damage(image, decode=True):
                 problems["damaged image, get its shard again"].append(f"{'/'.join(map(str, row))}: {fault}")
@@ -141,14 +137,14 @@ def check_shards(files: list[Path], decode: bool) -> tuple[str, dict[str, list[s
 
 def report(root: str | Path, decode: bool = False) -> None:
     """Prints what `check` finds; raises UserError if there are problems."""
-    if str(root).partition(":")[0] == "mini":
+    if dataset.drawn_seed(root) is not None:
         return print(f"{root}: drawn by code, nothing to check")
     holds, problems = check(root, decode)
     print(f"{root}: {holds}")
     for kind, places in problems.items():
         if places:
             more = [f"... and {len(places) - SHOWN} more"] if len(places) > SHOWN else []
-            print(f"{kind} ({len(places)})", *places[:SHOWN], *more, sep="\n  ")
+            print(printable("\n  ".join([f"{kind} ({len(places)})", *places[:SHOWN], *more])))
     if count := sum(map(len, problems.values())):
         raise UserError(f"{root}: {count} problems, listed above")
     print("nothing is missing or damaged" if decode else "nothing is missing or truncated")

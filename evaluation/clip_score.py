@@ -18,9 +18,55 @@ The folder holds `{theme}_{object}_seed{n}.png`, n the number of the photo that 
 
 import argparse
 import itertools
-import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from evaluation import canvas
+from evaluation.answers.answer_set import Cell
+from evaluation.answers.claims import MANIFEST
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command, early, refused
+from evaluation.core.files import file_digest, read_json, write_json
+from evaluation.data.folder import IMAGE, check_data, names_in
+from evaluation.generators import CLIP
+
+BATCH = 32
+
+
+def answers_in(folder: Path) -> dict[Cell, Path]:
+    names, cells = [name for name in names_in(folder) if "_seed" in name and IMAGE.fullmatch(name)], {}
+    if not names:
+        raise UserError(f"{folder}: no images; expected {{theme}}_{{object}}_seed{{number}}.png")
+    for path in map(folder.joinpath, names):
+        other = cells.setdefault(Cell(*canvas.parse_answer_name(path.name)), path)
+        if other is not path:
+            raise UserError(f"{path}: of the same theme, object and number as {other.name}; remove one")
+    return cells
+
+
+def edited_data(folder: Path) -> str | None:
+    """The data set whose photos an answer set edits, if its manifest names one."""
+    path = folder / MANIFEST
+    run = path.exists() and read_json(path, run=dict | None)["run"]
+    return run.get("data") if run and run.get("method") == "ip2p" else None
+
+
+def parse(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m evaluation.clip_score", description="CLIP similarities.")
+    parser.add_argument("answers", type=Path, help="folder of {theme}_{object}_seed{n}.png")
+    parser.add_argument("--clip", required=True, metavar="DIR", help="CLIP model, in transformers' form")
+    parser.add_argument("--data", help="data set whose photos were edited (default: as the manifest says)")
+    flags.add_device(parser)
+    args = parser.parse_args(argv)
+    answers_in(args.answers)
+    args.data = args.data or edited_data(args.answers)
+    if args.data:
+        check_data(args.data)
+    if not Path(args.clip, "config.json").exists():
+        raise UserError(f"--clip {args.clip}: no CLIP model (config.json, model.safetensors and tokenizer)")
+    return args
+
+
+early(__name__, parse)
 
 import torch
 import torch.nn.functional as F
@@ -28,40 +74,36 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from evaluation import canvas
-from evaluation.answers.answer_set import Cell
-from evaluation.core.errors import UserError, command
-from evaluation.core.files import file_digest, write_json
+from evaluation.core.environment import find_device
+from evaluation.core.pools import threads
+from evaluation.core.tensors import check_finite
 from evaluation.data.images import CanvasImages, to_tensor
 from evaluation.data.pictures import read_picture
-from evaluation.generators import CLIP
-
-BATCH = 32
 
 
 class Clip:
     """A CLIP model in a local folder of transformers' form; raises UserError if there is none."""
 
     def __init__(self, folder: str | Path, device: str):
-        if not (Path(folder) / "config.json").exists():
-            raise UserError(f"--clip {folder}: no CLIP model (config.json, model.safetensors and tokenizer)")
-        try:
-            how = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+        how = {"local_files_only": True, "use_safetensors": True, "output_loading_info": True}
+        with refused(f"--clip {folder}: no CLIP model, or not a complete CLIP model", Exception):
             self.model, info = CLIPModel.from_pretrained(folder, **how)
             self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError, RuntimeError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"--clip {folder}: not a complete CLIP model ({reason})") from error
         if missing := sorted(info["missing_keys"]):
             raise UserError(f"--clip {folder}: not the weights of a CLIP model, which have {missing[0]}")
+        check_finite(self.model.state_dict(), folder)
         self.model.eval().requires_grad_(False).to(device)
         self.digest = file_digest(Path(folder) / "model.safetensors")
         self.size = self.model.config.vision_config.image_size
         self.length = self.model.config.text_config.max_position_embeddings
 
+    def resized(self, pixels: torch.Tensor) -> torch.Tensor:
+        """[B,3,H,W] -> [B,3,size,size]"""
+        return F.interpolate(pixels, (self.size, self.size), mode="bicubic", align_corners=False)
+
     def images(self, pixels: torch.Tensor) -> torch.Tensor:
         """[B,3,H,W] in [0,1] -> unit features [B,D]."""
-        pixels = F.interpolate(pixels, (self.size, self.size), mode="bicubic", align_corners=False)
+        pixels = self.resized(pixels)
         mean, std = (pixels.new_tensor(rgb).view(3, 1, 1) for rgb in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD))
         pixels = ((pixels - mean) / std).to(self.model.device)
         return F.normalize(self.model.get_image_features(pixels).pooler_output).cpu()
@@ -82,27 +124,20 @@ def similarities(edited, caption, photo=None, photo_caption=None) -> dict[str, t
     return result
 
 
-def answers_in(folder: Path) -> dict[Cell, Path]:
-    paths = sorted(path for path in folder.glob("*_seed*.*") if path.suffix in (".png", ".jpg"))
-    if not paths:
-        raise UserError(f"{folder}: no images; expected {{theme}}_{{object}}_seed{{number}}.png")
-    return {Cell(*canvas.parse_answer_name(path.name)): path for path in paths}
-
-
 def photos_of(cells, data: str, size: int):
-    """-> function(cell) -> the photo of the cell's object and number, float32 [3,size,size]."""
+    """-> function(cell) -> the photo of the cell's object and number, `size` pixels wide and high."""
     if odd := [cell.seed for cell in cells if cell.seed not in canvas.NUMBERS]:
         raise UserError(f"--data {data}: seed{odd[0]} in a file name is no photo's number, none was edited")
     photos = sorted({(canvas.PHOTO, cell.object) for cell in cells})
     images = CanvasImages(data, photos, sorted({cell.seed for cell in cells}), size)
-    return lambda cell: to_tensor(images.picture((canvas.PHOTO, cell.object, cell.seed)))
+    return lambda cell: images.picture((canvas.PHOTO, cell.object, cell.seed))
 
 
 def in_batches(function, items: list, name: str, load=None) -> torch.Tensor:
     """function(up to BATCH items, or the stack of what `load` reads of them) -> [B,D], of all items [N,D]."""
     starts = tqdm(range(0, len(items), BATCH), desc=name, disable=None)
     chunks = (items[start : start + BATCH] for start in starts)
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         batches = (torch.stack([*pool.map(load, chunk)]) if load else chunk for chunk in chunks)
         return torch.cat([function(batch) for batch in batches])
 
@@ -112,10 +147,12 @@ def scores(folder: Path, clip: Clip, data: str | None) -> dict:
     """Means over all images, and over those of every theme; `data`: where the edited photos are."""
     paths = answers_in(folder)
     cells = list(paths)
-    sources = {"edited": lambda cell: to_tensor(read_picture(paths[cell]))}
+    sized = lambda picture: clip.resized(to_tensor(picture)[None])[0]  # noqa: E731  they may differ in size
+    sources = {"edited": lambda cell: sized(read_picture(paths[cell]))}
     prompts = [[canvas.prompt(cell.theme, cell.object) for cell in cells]]
     if data:
-        sources["photos"] = photos_of(cells, data, read_picture(paths[cells[0]]).width)
+        photo = photos_of(cells, data, read_picture(paths[cells[0]]).width)
+        sources["photos"] = lambda cell: sized(photo(cell))
         prompts.append([canvas.prompt(canvas.PHOTO, cell.object) for cell in cells])
     distinct = sorted({*itertools.chain(*prompts)})
     feature = dict(zip(distinct, in_batches(clip.texts, distinct, "captions")))
@@ -129,22 +166,10 @@ def scores(folder: Path, clip: Clip, data: str | None) -> dict:
     return {"clip": clip.digest, "images": len(cells), "data": data, "mean": mean, "themes": means}
 
 
-def edited_data(folder: Path) -> str | None:
-    """The data set whose photos an answer set edits, if its manifest names one."""
-    path = folder / "manifest.json"
-    run = path.exists() and json.loads(path.read_text())["run"]
-    return run.get("data") if run and run["method"] == "ip2p" else None
-
-
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser("python -m evaluation.clip_score", description="CLIP similarities.")
-    parser.add_argument("answers", type=Path, help="folder of {theme}_{object}_seed{n}.png")
-    parser.add_argument("--clip", required=True, metavar="DIR", help="CLIP model, in transformers' form")
-    parser.add_argument("--data", help="data set whose photos were edited (default: as the manifest says)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    args = parser.parse_args(argv)
-    result = scores(args.answers, Clip(args.clip, args.device), args.data or edited_data(args.answers))
+    args = parse(argv)
+    result = scores(args.answers, Clip(args.clip, find_device(args.device)), args.data)
     write_json(args.answers / CLIP, result)
     figures = result["themes"]
     print(f"{'':24}" + "".join(f"{figure:>11}" for figure in figures))

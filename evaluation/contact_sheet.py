@@ -17,6 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from evaluation import canvas
 from evaluation.answers.answer_set import protocol_of, read_manifest
 from evaluation.canvas import Target
+from evaluation.core import flags
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
 from evaluation.core.record import read_record
@@ -27,6 +28,7 @@ from evaluation.reporting.formats import EDGE, GREY, INK, MARK
 WIDTH, MARGIN, LABELS, HEADER = 1400, 26, 128, 140  # pixels: page, border, names on the left, text on top
 GAP, PAIR_GAP, OBJECT_GAP = 8, 4, 22  # between columns, between base and unlearned, between objects
 COLUMNS, LARGEST = 11, 150  # themes, and pixels of an image, at most
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # suffixes of --out
 font = ImageFont.load_default  # of a size in pixels
 
 
@@ -83,7 +85,7 @@ def check_base(base: Path, answers: Path) -> None:
     above, below = read_manifest(base), read_manifest(answers)
     if above["run"] is not None:
         raise UserError(f"--base {base}: answers of an unlearned model; name the base model's answer set")
-    if (above["protocol"]["hash"], above["model"]) != (below["protocol"]["hash"], below["model"]):
+    if (protocol_of(base).hash, above["model"]) != (protocol_of(answers).hash, below["model"]):
         raise UserError(f"--base {base}: another protocol or model than {answers}, so noise is not the same")
 
 
@@ -129,10 +131,13 @@ def main(argv=None):
     parser = argparse.ArgumentParser("python -m evaluation.contact_sheet", description="Before and after.")
     parser.add_argument("--base", type=Path, required=True, help="answer set of the base model")
     parser.add_argument("--answers", type=Path, required=True, nargs="+", help="those of unlearned models")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.png")
-    parser.add_argument("--seed", type=int, help="of the answer sets (default: their first)")
-    parser.add_argument("--objects", type=int, default=3, help="rows of objects in a panel (default 3)")
+    parser.add_argument("--out", type=flags.new_path, required=True, metavar="FILE.png")
+    parser.add_argument("--seed", type=flags.whole(0), help="of the answer sets (default: their first)")
+    objects = flags.whole(1, len(canvas.OBJECTS))
+    parser.add_argument("--objects", type=objects, default=3, help="rows of objects in a panel (default 3)")
     args = parser.parse_args(argv)
+    if Path(args.out).suffix.lower() not in PICTURES:
+        raise UserError(f"--out {args.out}: expected a name that ends in {' or '.join(PICTURES)}")
     panels = [panel(args.base, answers, args.seed, args.objects) for answers in args.answers]
     with atomic(args.out) as temporary:
         Image.fromarray(np.vstack(panels)).save(temporary, optimize=True)

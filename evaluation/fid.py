@@ -14,25 +14,19 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from evaluation import canvas
 from evaluation.answers.answer_set import protocol_of, target_of
-from evaluation.core.environment import made_with, no_tf32
-from evaluation.core.errors import UserError, command
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command, early
 from evaluation.core.files import file_digest, write_json
-from evaluation.judges import features
+from evaluation.data.folder import check_data
 from evaluation.metrics.distances import FEWEST, FID, WEIGHTS, distances, read_distances
 from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
 from evaluation.protocol import Protocol
 
 SHOWN = 2  # values that are printed; the base model has one for every style and object
-
-
-def kept(cells, targets: list[canvas.Target]) -> np.ndarray:
-    """Which of the cells (theme, object) show no target: a mask."""
-    return np.array([not any(target.covers(*cell) for target in targets) for cell in cells])
 
 
 def choices(folder: Path, asked: list[str], protocol: Protocol) -> dict[str, list[canvas.Target]]:
@@ -43,6 +37,45 @@ def choices(folder: Path, asked: list[str], protocol: Protocol) -> dict[str, lis
     for targets in parsed:
         check_targets(targets, protocol)
     return {",".join(map(str, targets)): targets for targets in parsed}
+
+
+def parse(argv=None) -> argparse.Namespace:
+    counts = ", ".join(f"{count} ({name})" for name, count in FEWEST.items())
+    about = f"FID, from {counts} real and generated images, and KID, from two of every cell."
+    left = "what is left out, may be repeated (default: what its run unlearned; without a run, nothing, then "
+    left += "every style and object)"
+    data = "real images: folder {theme}/{object}/{n}.jpg, parquet shards, or mini; copies that prepare made "
+    data += "are taken but marked, and compare with no value of the originals"
+    parser = argparse.ArgumentParser("python -m evaluation.fid", description=about)
+    parser.add_argument("answers", type=Path, help="folder of the answer set")
+    parser.add_argument("--target", action="append", default=[], help=left)
+    parser.add_argument("--data", required=True, help=data)
+    parser.add_argument("--weights", nargs="+", metavar="FILE", help="the extractor's, else in checkpoints/")
+    cache = "for features of real images"
+    parser.add_argument("--cache", type=flags.new_path, default="runs/cache", help=cache)
+    flags.add_device(parser)
+    args = parser.parse_args(argv)
+    protocol = protocol_of(args.answers)
+    choices(args.answers, args.target, protocol)
+    check_data(args.data)
+    args.files = [Path(file) for file in args.weights or WEIGHTS[protocol.fid_extractor]]
+    if len(args.files) != (count := len(WEIGHTS[protocol.fid_extractor])):
+        raise UserError(f"--weights: {count} files are needed by the extractor {protocol.fid_extractor}")
+    args.missing = [file for file in args.files if not file.exists()]
+    if not args.missing:
+        check_drawn(args.data, protocol)
+    return args
+
+
+early(__name__, parse)
+
+from evaluation.core.environment import find_device, made_with, no_tf32
+from evaluation.judges import features
+
+
+def kept(cells, targets: list[canvas.Target]) -> np.ndarray:
+    """Which of the cells (theme, object) show no target: a mask."""
+    return np.array([not any(target.covers(*cell) for target in targets) for cell in cells])
 
 
 def measure(folder: Path, asked: list[str], data: str, files: list[Path], device: str, cache: Path):
@@ -92,27 +125,13 @@ def sentence(key: str, value: dict, extractor: str) -> str:
 
 @command
 def main(argv=None):
-    counts = ", ".join(f"{count} ({name})" for name, count in FEWEST.items())
-    about = f"FID, from {counts} real and generated images, and KID, from two of every cell."
-    left = "what is left out, may be repeated (default: what its run unlearned; without a run, nothing, then "
-    left += "every style and object)"
-    data = "real images: folder {theme}/{object}/{n}.jpg, parquet shards, or mini; copies that prepare made "
-    data += "are taken but marked, and compare with no value of the originals"
-    parser = argparse.ArgumentParser("python -m evaluation.fid", description=about)
-    parser.add_argument("answers", type=Path, help="folder of the answer set")
-    parser.add_argument("--target", action="append", default=[], help=left)
-    parser.add_argument("--data", required=True, help=data)
-    parser.add_argument("--weights", nargs="+", metavar="FILE", help="the extractor's, else in checkpoints/")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--cache", type=Path, default=Path("runs/cache"), help="for features of real images")
-    args = parser.parse_args(argv)
-    no_tf32()
-    files = [Path(file) for file in args.weights or WEIGHTS[protocol_of(args.answers).fid_extractor]]
-    if missing := [file for file in files if not file.exists()]:
-        print(f"FID not measured (needs {missing[0]})")
+    args = parse(argv)
+    if args.missing:
+        print(f"FID not measured (needs {args.missing[0]})")
         return
-    check_drawn(args.data, protocol_of(args.answers))
-    content, new = measure(args.answers, args.target, args.data, files, args.device, args.cache)
+    device = find_device(args.device)
+    no_tf32()
+    content, new = measure(args.answers, args.target, args.data, args.files, device, Path(args.cache))
     if not new:
         print(f"{args.answers}: FID and KID are measured already")
         return

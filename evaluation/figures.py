@@ -9,11 +9,28 @@ python -m evaluation.figures runs --out figures [--method esd]
 """
 
 import argparse
+import re
 from pathlib import Path
+
+from evaluation.core import flags
+from evaluation.core.errors import command, early
+
+
+def parse(argv=None) -> argparse.Namespace:
+    about = "Figures of a folder of runs."
+    parser = argparse.ArgumentParser(prog="python -m evaluation.figures", description=about)
+    runs = "folder with METHOD/TARGET runs and base/"
+    parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help=runs)
+    parser.add_argument("--out", type=flags.new_path, required=True, help="folder for SVG and PNG files")
+    parser.add_argument("--method", help="this one alone, beside the base model")
+    return parser.parse_args(argv)
+
+
+early(__name__, parse)
 
 from matplotlib.figure import Figure
 
-from evaluation.core.errors import command
+from evaluation.core.files import digest
 from evaluation.metrics.published import spelled
 from evaluation.reporting import heat_map, matrices, plots
 from evaluation.reporting.collect import BASE, Result, collect, read_all
@@ -41,27 +58,26 @@ def draw_all(results: list[Result]) -> dict[str, Figure]:
     return {name: figure for name, figure in figures.items() if figure}
 
 
+def file_name(name: str) -> str:
+    """Of a figure, whose label may hold any setting's text."""
+    safe = re.sub(r"[^\w ().,=+-]", "_", name)[:100]
+    return safe if safe == name else f"{safe}-{digest(name)[:6]}"
+
+
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.figures", description="Figures of a folder of runs."
-    )
-    parser.add_argument(
-        "roots", type=Path, nargs="+", metavar="ROOT", help="folder with METHOD/TARGET runs and base/"
-    )
-    parser.add_argument("--out", type=Path, required=True, help="folder for SVG and PNG files")
-    parser.add_argument("--method", help="this one alone, beside the base model")
-    args = parser.parse_args(argv)
+    args = parse(argv)
+    out = Path(args.out)
     results, _ = collect(args.roots)
     if args.method:
         bases = [result for result in results if result.method == BASE]
         results = bases + find(args.method, [r for r in results if r.method != BASE], "--method")
     read_all(results)
     with styled():
-        table = args.out / "interference.csv"
+        table = out / "interference.csv"
         matrices.write_csv(table, matrices.interference(results))
         print(table)
-        figures = {args.out / name: figure for name, figure in draw_all(results).items()}
+        figures = {out / file_name(name): figure for name, figure in draw_all(results).items()}
         print(*save_all(figures), sep="\n")
 
 

@@ -8,12 +8,12 @@ that count in the protocol. Rows of different protocols answer different questio
 """
 
 import argparse
-import json
 from pathlib import Path
 from statistics import fmean
 
 from evaluation.answers.predictions import JudgedAnswers
 from evaluation.core.errors import command
+from evaluation.core.files import check_keys, read_json
 from evaluation.metrics.distances import read_distances
 from evaluation.metrics.figures import accuracy
 from evaluation.reporting.formats import markdown
@@ -38,8 +38,9 @@ def row_of(folder: Path) -> dict:
         values = distances["values"].get("", {})
         row |= {name.upper(): values[name] for name in ("fid", "kid") if name in values}
     if (folder / CLIP).exists():
-        cosines = json.loads((folder / CLIP).read_text())["mean"]
-        row |= {name: f"{value:.4f}" for name, value in cosines.items()}
+        mean = read_json(folder / CLIP, mean=dict)["mean"]
+        check_keys(folder / CLIP, mean, dict.fromkeys(mean, float))
+        row |= {name: f"{value:.4f}" for name, value in mean.items()}
     return row
 
 

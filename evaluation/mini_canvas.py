@@ -6,21 +6,27 @@ python -m evaluation.mini_canvas data/mini --per-object 20 --sheet sheet.png
 import argparse
 from pathlib import Path
 
-from evaluation.core.errors import command
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command
+from evaluation.core.files import atomic
 from evaluation.mini import dataset
 
 
 @command
 def main(argv=None):
     parser = argparse.ArgumentParser("python -m evaluation.mini_canvas", description="Draws the miniature.")
-    parser.add_argument("out", type=Path, help="folder that receives {theme}/{object}/{n}.jpg")
-    parser.add_argument("--per-object", type=int, default=20, help="images in each folder (default 20)")
-    parser.add_argument("--seed", type=int, default=0, help="another seed draws another dataset (default 0)")
-    parser.add_argument("--sheet", type=Path, metavar="FILE.png", help="also writes a contact sheet")
+    parser.add_argument("out", type=flags.new_path, help="folder that receives {theme}/{object}/{n}.jpg")
+    count = flags.whole(1, 100_000)
+    parser.add_argument("--per-object", type=count, default=20, help="images in each folder (default 20)")
+    flags.add_seed(parser)
+    parser.add_argument("--sheet", type=flags.new_path, metavar="FILE.png", help="a contact sheet, too")
     args = parser.parse_args(argv)
+    if args.sheet and Path(args.sheet).suffix != ".png":
+        raise UserError(f"--sheet {args.sheet}: expected a name that ends in .png")
     dataset.write(args.out, args.per_object, args.seed)
     if args.sheet:
-        dataset.sheet(seed=args.seed, scale=3).save(args.sheet)
+        with atomic(args.sheet) as temporary:
+            dataset.sheet(seed=args.seed, scale=3).save(temporary)
 
 
 if __name__ == "__main__":

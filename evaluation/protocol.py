@@ -7,7 +7,6 @@ are never mixed silently; the hash leaves out what changes no number of a single
 import argparse
 import functools
 import json
-import math
 import re
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -29,10 +28,10 @@ CHOICES = {
     "fid_extractor": ("inception", "torchvision", "classifier"),
 }
 RANGES = {
-    "seeds": (0, math.inf),
+    "seeds": (0, 2**63 - 1),
     "steps": (1, 1000),  # as many as the models were trained with
-    "guidance": (0, math.inf),
-    "size": (8, math.inf),
+    "guidance": (0, 1000),
+    "size": (8, 4096),
     "fid_images": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
 }
 
@@ -66,11 +65,11 @@ class Protocol:
 
     def __post_init__(self):
         settings = self.__dict__
+        check_lists(settings, empty=("targets",))
         check_choices(settings, CHOICES | {"targets": self.everything})
         check_ranges(settings, RANGES)
-        check_lists(settings, empty=("targets",))
         if self.photo_guidance is not None:
-            check_ranges(settings, {"photo_guidance": (0, math.inf)})
+            check_ranges(settings, {"photo_guidance": (0, 1000)})
         if self.size % 8:
             raise UserError(f"size={self.size}: expected a multiple of 8")
         if not re.fullmatch(r"\w[\w.+ -]*", self.name):

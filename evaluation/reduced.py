@@ -19,11 +19,22 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
+from evaluation.core.errors import UserError, command, early
+
+
+def parse(argv=None) -> argparse.Namespace:
+    about = "How sure figures are on smaller grids."
+    parser = argparse.ArgumentParser(prog="python -m evaluation.reduced", description=about)
+    parser.add_argument("root", type=Path, metavar="ROOT", help="folder with METHOD/TARGET runs")
+    return parser.parse_args(argv)
+
+
+early(__name__, parse)
+
 import numpy as np
 
 from evaluation import protocol
 from evaluation.answers.predictions import DOMAINS
-from evaluation.core.errors import UserError, command
 from evaluation.metrics.bootstrap import LEVEL, REPLICATES
 from evaluation.metrics.figures import counted
 from evaluation.protocol import Protocol
@@ -154,11 +165,7 @@ def table(results: list[Result]) -> list[dict[str, str]]:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.reduced", description="How sure figures are on smaller grids."
-    )
-    parser.add_argument("root", type=Path, metavar="ROOT", help="folder with METHOD/TARGET runs")
-    root = parser.parse_args(argv).root
+    root = parse(argv).root
     results = [r for r in collect([root])[0] if r.method != BASE and r.kind in KINDS]
     if not results:
         raise UserError(f"{root}: no run has a style or an object as its target; unlearn one first")

@@ -10,23 +10,31 @@ model and record behind every number stand in the same file.
 import argparse
 from pathlib import Path
 
-from evaluation.core.errors import command
+from evaluation.core import flags
+from evaluation.core.errors import command, early
 from evaluation.core.files import atomic
+
+
+def parse(argv=None) -> argparse.Namespace:
+    about = "One HTML file to look at a folder of runs."
+    parser = argparse.ArgumentParser(prog="python -m evaluation.report", description=about)
+    parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folder with METHOD/TARGET runs")
+    parser.add_argument("--style-transfer", type=Path, metavar="DIR", help="folder of judged outputs to add")
+    parser.add_argument("--out", type=flags.new_path, required=True, help="folder for report.html")
+    parser.add_argument("--any-protocol", action="store_true", help="allow different protocols or models")
+    return parser.parse_args(argv)
+
+
+early(__name__, parse)
+
 from evaluation.reporting.collect import collect, read_all
 from evaluation.reporting.page import render
 
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m evaluation.report", description="One HTML file to look at a folder of runs."
-    )
-    parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folder with METHOD/TARGET runs")
-    parser.add_argument("--style-transfer", type=Path, metavar="DIR", help="folder of judged outputs to add")
-    parser.add_argument("--out", type=Path, required=True, help="folder for report.html")
-    parser.add_argument("--any-protocol", action="store_true", help="allow different protocols or models")
-    args = parser.parse_args(argv)
-    path = args.out / "report.html"
+    args = parse(argv)
+    path = Path(args.out) / "report.html"
     results, idle = collect(args.roots, args.any_protocol)
     read_all(results)
     page = render(results, idle, args.style_transfer)

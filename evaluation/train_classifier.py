@@ -13,22 +13,16 @@ import itertools
 import math
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
 from omegaconf import OmegaConf
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 from evaluation import canvas
-from evaluation.core.checkpoint import Checkpoint
-from evaluation.core.config import override
-from evaluation.core.errors import Finished, UserError, closest, command, refused
+from evaluation.canvas import TASKS
+from evaluation.core import config, flags
+from evaluation.core.errors import Finished, UserError, closest, command, early, refused
 from evaluation.core.files import digest
-from evaluation.data.images import CanvasImages
-from evaluation.judges.classifier import TASKS, UNFIT, Classifier, load_backbone, metadata
-from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
+from evaluation.data.folder import check_data
 from evaluation.mini import dataset as mini
+from evaluation.protocol import CHOICES
 
 FOLDER = Path(__file__).parent / "judges" / "settings"
 NAMES = {
@@ -37,21 +31,82 @@ NAMES = {
 }
 
 
-def read_settings(name: str, task: str, overrides=()) -> dict:
-    """The settings of one task, shipped or a YAML file, with `key=value` overrides; raises UserError."""
+def settings_file(name: str) -> Path:
     path = Path(name) if name.endswith((".yaml", ".yml")) else FOLDER / f"classifier_{name}.yaml"
     if not path.exists():
         shipped = [p.stem.removeprefix("classifier_") for p in sorted(FOLDER.glob("classifier_*.yaml"))]
         raise UserError(f"--settings {name}: no such settings; {closest(name, shipped)}")
-    settings = OmegaConf.load(path)
-    sections = {key: settings.pop(key, {}) for key in TASKS}
-    settings = OmegaConf.to_container(override(OmegaConf.merge(settings, sections[task]), overrides))
+    return path
+
+
+def of_task(path: Path, task: str) -> dict:
+    content = config.read_settings(path)
+    sections = {key: content.pop(key, {}) for key in TASKS}
+    return content | (sections[task] if isinstance(sections[task], dict) else {})
+
+
+def read_settings(name: str, task: str, overrides=()) -> dict:
+    """The settings of one task, shipped or a YAML file, with `key=value` overrides; raises UserError."""
+    path, shipped = settings_file(name), of_task(settings_file("mini"), task)
+    settings, limits = of_task(path, task), shipped.pop("limits")
+    settings.pop("limits", None)
+    for key, default in shipped.items():
+        if key not in settings or not (key in NAMES or config.fits(default, settings[key])):
+            raise UserError(f"{path}: its {key} is {settings.get(key)!r}; expected such as {default!r}")
+    if unknown := sorted(map(str, settings.keys() - shipped.keys())):
+        raise UserError(f"{path}: no setting is called {unknown[0]!r}; {closest(unknown[0], shipped)}")
+    settings = OmegaConf.to_container(config.override(OmegaConf.create(settings), overrides))
     for key, known in NAMES.items():
-        if not isinstance(names := settings[key], list):
+        if not (names := settings[key]):
+            raise UserError(f"{key}={names}: no images are asked for; name one at least")
+        if not isinstance(names, list):
             if names not in known:
                 raise UserError(f"{key}={names}: expected mini, all, or a list of names")
             settings[key] = list(known[names])
+    config.check_settings(settings, limits)
+    config.check_choices(settings, {key: CHOICES[key] for key in NAMES})
     return settings
+
+
+def parse(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m evaluation.train_classifier", description="Trains a judge.")
+    parser.add_argument("--task", required=True, choices=TASKS)
+    parser.add_argument("--settings", default="mini", help="mini, vit_large, or a YAML file")
+    parser.add_argument("--data", default="mini", help="folder {theme}/{object}/{n}.jpg, or mini")
+    count = flags.whole(0, 100_000)
+    parser.add_argument("--per-object", type=count, default=20, help="images in each folder (default 20)")
+    parser.add_argument("--test-data", help="whose images 1 to 20 are held out, in place of 19 and 20")
+    parser.add_argument("--out", type=flags.new_path, required=True, help="file to write, .safetensors")
+    flags.add_device(parser)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to replace")
+    args = parser.parse_intermixed_args(argv)
+    args.out = Path(args.out)
+    args.settings = read_settings(args.settings, args.task, args.overrides)
+    if args.out.suffix != ".safetensors":
+        raise UserError(f"--out {args.out}: expected a name that ends in .safetensors")
+    if not args.per_object:
+        raise UserError("--per-object 0: no images are asked for; name 1 or more")
+    check_data(args.data)
+    check_data(args.test_data or args.data, "--test-data")
+    init = args.settings["init"]
+    if init and not Path(init).is_file():
+        raise UserError(f"init={init}: no such file")
+    return args
+
+
+early(__name__, parse)
+
+import torch
+import torch.nn.functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from evaluation.core.checkpoint import Checkpoint
+from evaluation.core.environment import find_device
+from evaluation.data.images import CanvasImages
+from evaluation.judges.classifier import UNFIT, Classifier, load_backbone, metadata
+from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, order
 
 
 def new_classifier(task: str, settings: dict) -> Classifier:
@@ -97,6 +152,8 @@ def train(classifier: Classifier, data, settings: dict, device: str, checkpoint:
         optimizer.step()
         averaged.update_parameters(classifier)
         if step % 20 == 0:
+            if not math.isfinite(loss.item()):
+                raise UserError(f"step {step}: the loss is {loss.item()}; lower lr, or train in float32")
             right = (logits.argmax(1) == labels).float().mean()
             bar.set_postfix(loss=f"{loss.item():.3f}", accuracy=f"{right.item():.3f}")
         if (step + 1) % settings["checkpoint_every"] == 0:
@@ -121,25 +178,15 @@ def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser("python -m evaluation.train_classifier", description="Trains a judge.")
-    parser.add_argument("--task", required=True, choices=TASKS)
-    parser.add_argument("--settings", default="mini", help="mini, vit_large, or a YAML file")
-    parser.add_argument("--data", default="mini", help="folder {theme}/{object}/{n}.jpg, or mini")
-    parser.add_argument("--per-object", type=int, default=20, help="images in each folder (default 20)")
-    parser.add_argument("--test-data", help="whose images 1 to 20 are held out, in place of 19 and 20")
-    parser.add_argument("--out", type=Path, required=True, help="file to write, .safetensors")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to replace")
-    args = parser.parse_intermixed_args(argv)
-    settings = read_settings(args.settings, args.task, args.overrides)
-    if args.out.suffix != ".safetensors":
-        raise UserError(f"--out {args.out}: expected a name that ends in .safetensors")
+    args = parse(argv)
+    settings, checkpoint = args.settings, args.out.with_suffix(".checkpoint")
     identity = digest([args.task, settings, args.data, args.per_object, args.test_data])
     if args.out.exists():
         if metadata(args.out).get("identity") != identity:
             raise UserError(f"--out {args.out}: made with other settings or data; remove it or rename --out")
+        checkpoint.unlink(missing_ok=True)  # a kill may have left it
         raise Finished(f"{args.out}: already trained")
-    classifier = new_classifier(args.task, settings)
+    device, classifier = find_device(args.device), new_classifier(args.task, settings)
     names = settings["themes"], settings["objects"]
 
     def labelled(root, indices):
@@ -149,9 +196,8 @@ def main(argv=None):
     held_out = labelled(args.test_data or args.data, range(1, 21) if args.test_data else canvas.TEST)
     training = labelled(args.data, [i for i in range(1, args.per_object + 1) if i not in canvas.TEST])
     training = in_memory(training, settings["cache_gb"], settings["workers"])
-    checkpoint = args.out.with_suffix(".checkpoint")
-    classifier = train(classifier.to(args.device), training, settings, args.device, checkpoint, identity)
-    report = accuracy(classifier, held_out, settings, args.device)
+    classifier = train(classifier.to(device), training, settings, device, checkpoint, identity)
+    report = accuracy(classifier, held_out, settings, device)
     classifier.save(args.out, settings["half"], accuracy=report, identity=identity, settings=settings)
     checkpoint.unlink(missing_ok=True)
     print(f"{args.out}: {report['total']:.1%} of {report['images']} held-out images")

@@ -11,32 +11,16 @@ import importlib
 from functools import partial
 from pathlib import Path
 
-import torch
-
 from diffusion_model_finetuning.core.card import read_card
-from diffusion_model_finetuning.core.sd import load_sd, sample
-from diffusion_model_finetuning.sample import fill, open_answers
 from evaluation import protocol
-from evaluation.core.errors import UserError, command
-from evaluation.core.record import read_record
-from machine_unlearning.core import weights
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command, early
+from evaluation.core.record import WEIGHTS, read_record
+from machine_unlearning.core import cli
 
 
-def sampler(sd, run: str | None, method: str = ""):
-    """What draws the images of a run (of the base model without one): `sample(sd, ...)` without its sd.
-
-    A method that acts while sampling has an `intervene.py`, whose `sampler(sd, run)` returns such a function.
-    """
-    if not run:
-        return partial(sample, sd)
-    weights.load_run(sd, run)
-    if weights.intervenes(method):
-        return importlib.import_module(f"machine_unlearning.{method}.intervene").sampler(sd, run)
-    return partial(sample, sd)
-
-
-@command
-def main(argv=None):
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, `world`, the protocol, and `record`, the run's or None; raises UserError."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -48,21 +32,58 @@ def main(argv=None):
     )
     parser.add_argument("--run", help="run folder of an unlearning method; without it the base model answers")
     parser.add_argument("--protocol", help="canvas, canvas-published, canvas-lite, mini, or a YAML file")
-    parser.add_argument("--out", help="folder of the answer set (default: RUN/answers)")
-    parser.add_argument("--batch", type=int, help="images drawn at once (default: by image size)")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--out", type=flags.new_folder, help="folder of the answer set (default: RUN/answers)"
+    )
+    parser.add_argument("--batch", type=flags.whole(1), help="images drawn at once (default: by image size)")
+    flags.add_device(parser)
     args = parser.parse_args(argv)
     if not (args.out or args.run):
         raise UserError(
             "--out is missing: name the folder of the base model's answer set, such as runs/base/answers"
         )
-    p = protocol.load(args.protocol or read_card(args.model, args.config).get("protocol", "canvas"))
-    record = read_record(args.run) if args.run else None
-    sd = load_sd(args.model, args.device, config=args.config)
+    args.out = args.out or str(Path(args.run) / "answers")
+    card = read_card(args.model, args.config)
+    args.world = protocol.load(args.protocol or card.get("protocol", "canvas"))
+    args.record = read_record(args.run) if args.run else None
+    if args.run and args.record.get("foreign"):
+        raise UserError(f"--run {args.run}: was made elsewhere, and so were its images; judge those")
+    if args.run and not (Path(args.run) / WEIGHTS).exists():
+        raise UserError(
+            f"--run {args.run}: no {WEIGHTS}; remove the folder and run the method's train.py again"
+        )
+    return args
+
+
+early(__name__, parse)  # before the slow imports
+
+from diffusion_model_finetuning.core.sd import load_sd, sample
+from diffusion_model_finetuning.sample import fill, open_answers
+from evaluation.core.environment import find_device
+from machine_unlearning.core import weights
+
+
+def sampler(sd, run: str | None, method: str = ""):
+    """What draws the images of a run (of the base model without one): `sample(sd, ...)` without its sd.
+
+    A method that acts while sampling has an `intervene.py`, whose `sampler(sd, run)` returns such a function.
+    """
+    if not run:
+        return partial(sample, sd)
+    weights.load_run(sd, run)
+    if cli.intervenes(method):
+        return importlib.import_module(f"machine_unlearning.{method}.intervene").sampler(sd, run)
+    return partial(sample, sd)
+
+
+@command
+def main(argv=None):
+    args = parse(argv)
+    record, method = args.record, args.record["method"] if args.record else ""
+    sd = load_sd(args.model, find_device(args.device), config=args.config)
     fingerprint = sd.fingerprint()
-    draw = sampler(sd, args.run, record["method"] if record else "")
-    out = Path(args.out or Path(args.run) / "answers")
-    answers = open_answers(out, p, sd, fingerprint, record, args.batch)
+    draw = sampler(sd, args.run, method)
+    answers = open_answers(args.out, args.world, sd, fingerprint, record, args.batch)
     fill(sd, draw, answers)
     answers.check_complete()
 

@@ -7,5 +7,6 @@ source "$(dirname "$0")/setup.sh"
 echo "| method | content | style | decode | alone | run | saved | images/s | memory GB |"
 echo "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |"
 for method in ${@:-sanet adaattn mast mccnet artflow cast ie_contrast stytr2}; do
+    need_method style_transfer model.py "$method"
     python -m style_transfer.bench "$method" ${FLAGS:-}
 done

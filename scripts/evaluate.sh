@@ -3,6 +3,7 @@
 #   bash scripts/evaluate.sh METHOD TARGET...   MODEL, CONFIG, RUNS, DATA, PROTOCOL may be set in the environment
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
+[[ $# -gt 1 ]] || refuse "name a method and its targets, as in: bash scripts/evaluate.sh esd Sketch Cats"
 method=$1; shift
 python -m machine_unlearning.evaluate "$method" "$@" --model "${MODEL:-checkpoints/mini}" --runs "${RUNS:-runs}" \
     ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"} ${PROTOCOL:+--protocol "$PROTOCOL"}

@@ -3,5 +3,6 @@
 #   bash scripts/smoke_sd15.sh esd       a method of unlearning, or training, compvis, convert, blip
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
-name=${1:?name a method, such as esd}
+[[ $# == 1 ]] || refuse "name a method, such as esd, or training, compvis, convert, blip"
+name=$1
 python -m pytest -m sd15 -s -k "[$name] or _$name"

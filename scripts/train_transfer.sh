@@ -3,5 +3,6 @@
 #   bash scripts/train_transfer.sh METHOD [FLAGS of train.py] [key=value ...]   DATA, RUNS may be set in the environment
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
+need_method style_transfer train.py "${1:-}"
 method=$1; shift
 python -m "style_transfer.$method.train" --data "${DATA:-mini}" --out "${RUNS:-runs}/train/$method" "$@"

@@ -4,6 +4,7 @@
 #   and NAME, of the folder of the outputs, if it is not the method's
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
+need_method style_transfer transfer.py "${1:-}"
 method=$1 name=${NAME:-$1}; shift
 data=${DATA:-mini} shipped=checkpoints/style_transfer
 [[ $data != mini ]] || shipped=checkpoints/mini/style_transfer

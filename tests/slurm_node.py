@@ -53,6 +53,12 @@ def preempt(job: str) -> None:
     call("scontrol", "update", f"JobId={job}", "StartTime=now")
 
 
+def kill(job: str) -> None:
+    """Kills a job, and waits until SLURM knows: one still ending when its node is drained is requeued."""
+    call("scancel", "--signal=KILL", job)
+    wait(lambda: job not in call("squeue", "-h", "-r", "-o", "%i").split(), 120, f"job {job} to end")
+
+
 @contextlib.contextmanager
 def node():
     """A running node named as this host; stopped at the end, its queue emptied and its state removed.

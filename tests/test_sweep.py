@@ -16,7 +16,9 @@ from evaluation import protocol
 from evaluation.answers.answer_set import grid
 from evaluation.answers.predictions import read_predictions
 from evaluation.canvas import answer_name
+from evaluation.core.errors import Stopped
 from evaluation.core.files import write_json
+from evaluation.core.owner import alone
 from evaluation.metrics.distances import WEIGHTS
 from scripts.sweep import __main__ as sweep
 from scripts.sweep import jobs
@@ -164,7 +166,10 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
     """What main.sh would run, without its set-up: the plan of --dry-run alone; else also the tables."""
     monkeypatch.setitem(WEIGHTS, "inception", [])  # as if they were there
     caught = 'source() { :; }; python() { printf "%s " "$@"; echo; }; export -f source python; '
-    environment = os.environ | {"MODEL": "SD", "DATA": "DATA", "RUNS": str(tmp_path)}
+    given = {name: tmp_path / name.lower() for name in ("MODEL", "DATA", "RUNS")}
+    for folder in given.values():
+        folder.mkdir()
+    environment = os.environ | {name: str(folder) for name, folder in given.items()}
     lines = [
         subprocess.run(
             ["bash", "-c", f"{caught} bash scripts/tables/main.sh {flags}"],
@@ -173,12 +178,12 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
         for flags in ("--dry-run", "--workers 2")
     ]  # fmt: skip
     assert [len(commands) for commands in lines] == [1, 2]
-    assert lines[1][1].split() == ["-m", "evaluation.tables", str(tmp_path)]
+    assert lines[1][1].split() == ["-m", "evaluation.tables", str(given["RUNS"])]
     module, *flags = lines[0][0].removeprefix("-m ").split()
     assert module == "scripts.sweep"
     sweep.main(flags)
     plan, stages = capsys.readouterr().out, ("train", "sample", "predict", "fid", "score")
-    assert plan.startswith(f"{tmp_path}: protocol canvas, model SD\n")
+    assert plan.startswith(f"{given['RUNS']}: protocol canvas, model {given['MODEL']}\n")
     everything = ", ".join(f"70 to {stage}" for stage in stages)
     methods = [line.split()[0] for line in plan.splitlines() if line.endswith(everything)]
     assert methods == tiny.METHODS and len(methods) == 10
@@ -187,7 +192,7 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
     work = [stage for experiment in experiments for stage in experiment.missing(protocol.load("canvas"))]
     assert len(experiments) == 701 and len(work) == 10 * 70 * 5 + 3
     assert len(answer_names(protocol.load("canvas"))) == 51 * 20 * 5
-    assert not any(tmp_path.iterdir())
+    assert not any(given["RUNS"].iterdir())
 
 
 def test_unknown_names_are_refused(capsys):
@@ -195,6 +200,61 @@ def test_unknown_names_are_refused(capsys):
     assert "Skecth" in refusal(capsys, "--targets", "Skecth")
     assert "--target Van_Gogh: protocol mini has no such images" in refusal(capsys, "--targets", "Van_Gogh")
     assert "--transfer sannet: no such method; did you mean sanet" in refusal(capsys, "--transfer", "sannet")
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        ("--workers 0", "argument --workers: 0: expected a whole number, from 1 to 1024"),
+        ("--max-concurrent -1", "argument --max-concurrent: -1: expected a whole number, 1 or more"),
+        ("--hours nan", "argument --hours: nan: expected a number"),
+        ("--gpus-per-job 0.5", "argument --gpus-per-job: 0.5: expected a whole number"),
+        ("--cpus-per-job 0", "argument --cpus-per-job: 0: expected a whole number"),
+        ("--sbatch partition", "argument --sbatch: partition: expected KEY=VALUE"),
+        ("--data nowhere", "argument --data: nowhere: no such folder"),
+        ("--out pyproject.toml/runs", "pyproject.toml is a file; name a folder"),
+        ("--model nowhere", "--model nowhere: no such diffusers folder or CompVis file"),
+        ("--protocol nowhere.yaml", "--protocol nowhere.yaml: no such protocol"),
+        ("--transfer sanet --weights nowhere", "--weights nowhere: no sanet in it"),
+        ("--transfer-protocol foo", "--protocol foo: no such protocol"),
+        ("--methods --transfer", "nothing to do: name --methods and --targets, or --transfer"),
+        ("--flags='a", "--flags 'a: No closing quotation; close the quote"),
+        ("--flags=foo=1", "foo=1: no setting is called 'foo'"),
+        ("--flags=--foo", "unrecognized arguments: --foo"),
+        ("--flags=steps=0 --methods uce esd", "uce: steps=0: no setting is called 'steps'"),
+        ("--flags=steps=0 --methods esd", "esd: steps=0: expected a number of 1 or more"),
+        ("--flags=--out=/tmp", "--flags --out=/tmp: --out is for the sweep itself to say"),
+    ],
+)
+def test_what_no_experiment_could_do_is_refused_before_the_first(capsys, monkeypatch, flags, message):
+    monkeypatch.chdir(REPOSITORY)
+    monkeypatch.setattr(jobs, "run", lambda *_: pytest.fail("started"))
+    for more in ([], ["--dry-run"]):
+        assert message in refusal(capsys, *flags.split(" "), *more)
+
+
+@pytest.mark.parametrize("stop, code", [(KeyboardInterrupt, 130), (Stopped, 143)])
+def test_a_stopped_sweep_says_what_goes_on(tmp_path, capsys, monkeypatch, stop, code):
+    def run(*_):
+        raise stop
+
+    monkeypatch.setattr(jobs, "run", run)
+    with pytest.raises(SystemExit) as exit:
+        sweep.main([*MINI, "--methods", "uce", "--out", str(tmp_path), "--workers", "1"])
+    assert exit.value.code == code
+    said = "stopped; so are its jobs on this machine. Run the same command again to go on\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"id": 3}', '{"draw": "long"}', "", "\xff"])
+def test_damaged_notes_are_made_again(tmp_path, capsys, content):
+    finish(tmp_path, "esd", "Sketch")
+    for name in ("esd/Sketch/job.json", "esd/Sketch/seconds.json", "probe.json"):
+        path = tmp_path / ".sweep" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="latin-1")
+    text = dry(tmp_path, capsys, "--methods", "esd")
+    assert "esd                1 of   8 finished,  0 running" in text
 
 
 def test_drawings_are_no_real_images_for_another_protocol(tmp_path, capsys):
@@ -214,7 +274,8 @@ def test_another_model_in_the_same_folder_is_refused(tmp_path, capsys, monkeypat
     (tmp_path / "base/answers/predictions.csv.gz").write_text("")
     flags = ["--methods", "uce", "--out", str(tmp_path), "--workers", "1"]
     sweep.main([*MINI, *flags])
-    assert "another model" in refusal(capsys, *flags, "--model", "elsewhere")
+    (tmp_path / "elsewhere").mkdir()
+    assert "another model" in refusal(capsys, *flags, "--model", str(tmp_path / "elsewhere"))
 
 
 def test_a_second_sweep_of_a_folder_is_refused(tmp_path, capsys):
@@ -222,16 +283,19 @@ def test_a_second_sweep_of_a_folder_is_refused(tmp_path, capsys):
         finish(tmp_path, "uce", target)
     (tmp_path / "base/answers").mkdir(parents=True)
     (tmp_path / "base/answers/predictions.csv.gz").write_text("")
-    (tmp_path / ".sweep").mkdir()
-    with sweep.alone(tmp_path):
+    with alone(tmp_path / ".sweep"):
         assert "another sweep is at work" in refusal(capsys, "--methods", "uce", "--out", str(tmp_path))
 
 
-def test_commands_exist_with_these_flags(monkeypatch):
+def test_commands_exist_with_these_flags(monkeypatch, tmp_path):
+    for method in sweep.TRANSFERRING:
+        (tmp_path / method).mkdir()
     flags = [
         "--config",
-        "C",
-        "--flags=--seed 1 lr=1e-5",
+        str(tmp_path),
+        "--weights",
+        str(tmp_path),
+        "--flags=--seed 1",
         "--transfer",
         "all",
         "--transfer-protocol",
@@ -244,11 +308,12 @@ def test_commands_exist_with_these_flags(monkeypatch):
         for stage, module, arguments in commands(experiment, args):
             parsed = parse(module, arguments, monkeypatch)
             if stage == "train":
-                assert (parsed.seed, parsed.overrides, parsed.target) == (1, ["lr=1e-5"], "Sketch")
+                assert (parsed.seed, parsed.overrides, parsed.target) == (1, [], "Sketch")
 
 
 def test_style_transfer_is_finished_when_its_outputs_are_there_or_judged(tmp_path, capsys):
-    flags, folder = ("--methods", "--transfer", "sanet", "cast"), tmp_path / "style_transfer/sanet"
+    weights = ["--weights", str(REPOSITORY / "checkpoints/mini/style_transfer")]
+    flags, folder = ("--methods", "--transfer", "sanet", "cast", *weights), tmp_path / "style_transfer/sanet"
     text = dry(tmp_path, capsys, *flags)
     assert "style_transfer     0 of   2 finished" in text and "base" not in text
     transfer_protocol = {

@@ -120,7 +120,7 @@ def test_slurm_with_a_kill_a_drain_and_a_preemption_ends_in_the_same_table(quiet
         say(f"base, job {number}: preempted by USR2 with {count} of {IMAGES} images; requeued")
         lost, count = half_drawn(root, EXPERIMENTS[1:])
         number = jobs.latest_job(root / ".sweep" / lost)["id"]
-        slurm_node.call("scancel", "--signal=KILL", number)
+        slurm_node.kill(number)
         say(f"{lost}, job {number}: killed with {count} of {IMAGES} images")
         slurm_node.call("scontrol", "update", f"NodeName={host}", "State=DRAIN", "Reason=test")
         say(f"node drained; squeue: {slurm_node.call('squeue', '-h', '-r', '-o', '%i %t').split()}")

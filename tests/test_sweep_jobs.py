@@ -101,6 +101,19 @@ def test_a_killed_worker_ends_its_job_only(tmp_path):
     assert ended([toy(tmp_path, "a")], local(tmp_path)) == ["a"] and (tmp_path / "a.txt").exists()
 
 
+def test_jobs_of_a_stopped_sweep_are_ended(tmp_path):
+    todo = [toy(tmp_path, "a", 60), toy(tmp_path, "b", 60)]
+    thread, names = in_background(todo, local(tmp_path))
+    slurm_node.wait(lambda: begun(tmp_path, "a") and begun(tmp_path, "b"), 60, "both jobs to begin")
+    folders = [job.folder for job in todo]
+    assert jobs.alive(folders) == {*folders}
+    assert jobs.Local.stop(folders) == "so are its jobs on this machine"
+    thread.join(10)
+    assert sorted(names) == ["a", "b"] and not jobs.alive(folders) and not [*tmp_path.glob("*.txt")]
+    assert "KeyboardInterrupt" in Path(jobs.latest_job(folders[0])["log"]).read_text()
+    assert jobs.Local.stop(folders) == "so are its jobs on this machine"  # nothing is left to end
+
+
 def test_jobs_of_a_dead_sweep_are_waited_for(tmp_path):
     first, job = local(tmp_path), toy(tmp_path, "a", 4)
     next(iter_once := jobs.run([job, toy(tmp_path, "b")], first, set()))
@@ -153,7 +166,7 @@ def test_slurm_array_with_a_kill_a_drain_and_a_preemption(cluster, tmp_path):
     thread, done = in_background(todo, slurm(tmp_path))
     slurm_node.wait(lambda: begun(tmp_path, "job0") and begun(tmp_path, "job1"), 60, "two jobs to begin")
     number = {name: jobs.latest_job(tmp_path / "jobs" / name)["id"] for name in names}
-    slurm_node.call("scancel", "--signal=KILL", number["job0"])
+    slurm_node.kill(number["job0"])
     slurm_node.preempt(number["job1"])
     slurm_node.call("scontrol", "update", f"NodeName={cluster}", "State=DRAIN", "Reason=test")
     time.sleep(8)

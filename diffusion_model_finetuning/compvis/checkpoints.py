@@ -1,53 +1,60 @@
 """Which checkpoint a run goes on from, and how checkpoints are written and read."""
 
-import pickle
-import shutil
+import re
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
+from evaluation.core.config import read_settings
 from evaluation.core.errors import UserError
-from evaluation.core.files import atomic
+from evaluation.core.files import atomic, remove
+from evaluation.core.tensors import check_finite, read_content
 
 FREE = {"workers", "gradient_checkpointing"}  # settings that may change when a run is resumed
 
 
 class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are written whole or not at all, and hold tensors and plain data only."""
+    """Checkpoints that are written whole or not at all, and hold finite tensors and plain data only."""
 
     def save_checkpoint(self, checkpoint, path, storage_options=None):
-        with atomic(path) as temporary:
-            torch.save(checkpoint, temporary)
+        check_finite(checkpoint["state_dict"], path)
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
 
     def load_checkpoint(self, path, map_location=None, weights_only=True):
         try:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise UserError(f"--resume {path}: cannot be loaded; name an older one, or never") from error
+            checkpoint = read_content(path)
+        except UserError as error:
+            raise UserError(f"--resume {error}; or {earlier(Path(path))}") from error
         if "optimizer_states" not in checkpoint:
             raise UserError(f"--resume {path}: has no optimizer state; start from it with --model {path}")
         return checkpoint
 
 
-def newest(folder: Path) -> Path | None:
-    return max(folder.glob("*.ckpt"), key=lambda path: int(path.stem), default=None)
+def saved(folder: Path) -> dict[int, Path]:
+    """Step -> checkpoint, in order; files of other names are the user's."""
+    paths = [path for path in folder.glob("*.ckpt") if re.fullmatch(r"[0-9]+", path.stem) and path.is_file()]
+    return {int(path.stem): path for path in sorted(paths, key=lambda path: int(path.stem))}
+
+
+def earlier(path: Path) -> str:
+    """Advice for one whose checkpoint is damaged."""
+    before = [known for known in saved(path.parent).values() if known.name < path.name]
+    return f"go on from an earlier one with --resume {before[-1]}" if before else "start anew: --resume never"
 
 
 def resumed(resume: str, config: DictConfig, folder: Path) -> Path | None:
     """The checkpoint to go on from, made with the same settings; None to start anew."""
     if resume == "never":
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    elif resume != "latest" and not resume.endswith(".ckpt"):
-        raise UserError(f"--resume {resume}: choose latest, never, or a .ckpt file")
-    path = Path(resume) if resume.endswith(".ckpt") else newest(folder / "checkpoints")
+        return None
+    newest = [None, *saved(folder / "checkpoints").values()][-1]
+    path = Path(resume) if resume.endswith(".ckpt") else newest
     if path is None:
         return None
-    if not path.exists():
-        raise UserError(f"--resume {path}: no such file; choose latest, never, or a .ckpt file")
-    now, saved = decisive(config), folder / "project.yaml"
-    before = decisive(OmegaConf.load(saved)) if saved.exists() else now
+    now, kept = decisive(config), folder / "project.yaml"
+    before = decisive(OmegaConf.create(read_settings(kept))) if kept.exists() else now
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise UserError(
@@ -55,6 +62,12 @@ def resumed(resume: str, config: DictConfig, folder: Path) -> Path | None:
                 f"{now.get(key)}; give the same settings, or --resume never to start anew"
             )
     return path
+
+
+def forget(folder: Path) -> None:
+    """Removes the checkpoints of a training that is to start anew."""
+    for path in saved(folder / "checkpoints").values():
+        remove(path)
 
 
 def decisive(config: DictConfig) -> dict:

@@ -13,21 +13,90 @@ The YAML files of --base (`configs/`, or your own) are laid over one another, `k
 """
 
 import argparse
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_model_finetuning.compvis.config import check, instantiate, load
+from diffusion_model_finetuning.core.card import config_folder
+from diffusion_model_finetuning.core.settings import check_data
+from evaluation.core import flags
+from evaluation.core.errors import Finished, UserError, command, early
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags; `config` has the settings but for Lightning's."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--base", required=True, nargs="+", help="YAML files: sd, ip2p, mini_sd, mini_ip2p, or yours"
+    )
+    parser.add_argument("--name", type=folder_name, required=True, help="of the run's folder")
+    parser.add_argument(
+        "--model", help="diffusers folder or CompVis file to start from (model.params.ckpt_path)"
+    )
+    parser.add_argument(
+        "--config", help="folder with the tokenizer and sizes of a CompVis file (model.params.config_path)"
+    )
+    parser.add_argument("--data", help="folder {theme}/{object}/{number}.jpg (data.params.root)")
+    parser.add_argument(
+        "--logs", type=flags.new_path, default="runs", help="folder of the run's folder (default: runs)"
+    )
+    parser.add_argument(
+        "--resume", default="latest", metavar="latest|never|FILE.ckpt", help="default: latest, if any"
+    )
+    parser.add_argument(
+        "--log", choices=("csv", "tensorboard"), help="write the losses there; default: nowhere"
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
+    args = parser.parse_intermixed_args(argv)
+    # --base takes all words up to the next flag
+    args.overrides = [word for word in args.base if "=" in word] + args.overrides
+    args.base = [word for word in args.base if "=" not in word]
+    if args.resume.endswith(".ckpt") and not Path(args.resume).is_file():
+        raise UserError(f"--resume {args.resume}: no such file; choose latest, never, or a .ckpt file")
+    if args.resume not in ("latest", "never") and not args.resume.endswith(".ckpt"):
+        raise UserError(f"--resume {args.resume}: choose latest, never, or a .ckpt file")
+    params = with_flags(check(args.base, args.overrides), args)
+    config_folder(params.model.params.ckpt_path, params.model.params.config_path)
+    check_data(params.data.params.root)
+    return args
+
+
+def folder_name(text: str) -> str:
+    """For argparse: a name of one folder."""
+    if text == ".." or Path(flags.new_path(text)).name != text:
+        raise argparse.ArgumentTypeError(f"{text}: expected a name without folders; their place is --logs")
+    return text
+
+
+def with_flags(config: DictConfig, args: argparse.Namespace) -> DictConfig:
+    """The settings with what flags say of the model and the data."""
+    for flag, section, key in (
+        ("model", "model", "ckpt_path"), ("config", "model", "config_path"), ("data", "data", "root"),
+    ):  # fmt: skip
+        config[section].params[key] = getattr(args, flag) or config[section].params.get(key)
+        if config[section].params[key] is None and flag != "config":
+            raise UserError(f"--{flag} is missing; see --help")
+    return config
+
+
+early(__name__, parse)
+
+import contextlib
 import logging
 import sys
 import warnings
-from pathlib import Path
 
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
-from diffusion_model_finetuning.compvis.checkpoints import WholeFiles, resumed
-from diffusion_model_finetuning.compvis.config import instantiate, load
-from evaluation.core.errors import UserError, command
+from diffusion_model_finetuning.compvis.checkpoints import WholeFiles, forget, resumed
 from evaluation.core.files import atomic
+from evaluation.core.owner import alone
 
 QUIET = (  # warnings of Lightning's
     "in eval mode",  # the frozen networks
@@ -63,61 +132,40 @@ def make_trainer(config: DictConfig, folder: Path, log: str | None) -> pl.Traine
         raise UserError(f"lightning settings or --log: {str(error).splitlines()[0]}") from error
 
 
-def parse(argv) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--base", required=True, nargs="+", help="YAML files: sd, ip2p, mini_sd, mini_ip2p, or yours"
-    )
-    parser.add_argument("--name", required=True, help="of the run's folder")
-    parser.add_argument(
-        "--model", help="diffusers folder or CompVis file to start from (model.params.ckpt_path)"
-    )
-    parser.add_argument(
-        "--config", help="folder with the tokenizer and sizes of a CompVis file (model.params.config_path)"
-    )
-    parser.add_argument("--data", help="folder {theme}/{object}/{number}.jpg (data.params.root)")
-    parser.add_argument("--logs", default="runs", help="folder of the run's folder (default: runs)")
-    parser.add_argument(
-        "--resume", default="latest", metavar="latest|never|FILE.ckpt", help="default: latest, if any"
-    )
-    parser.add_argument("--log", choices=sorted(LOGGERS), help="write the losses there; default: nowhere")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
-    return parser.parse_intermixed_args(argv)
-
-
-@command
-def main(argv=None):
-    args = parse(argv)
-    swallowed = [word for word in args.base if "=" in word]  # --base takes all words up to the next flag
-    config = load([word for word in args.base if "=" not in word], swallowed + args.overrides)
-    for flag, section, key in (
-        ("model", "model", "ckpt_path"), ("config", "model", "config_path"), ("data", "data", "root"),
-    ):  # fmt: skip
-        config[section].params[key] = getattr(args, flag) or config[section].params.get(key)
-        if config[section].params[key] is None and flag != "config":
-            raise UserError(f"--{flag} is missing; see --help")
-    folder = Path(args.logs) / args.name
+def fit(trainer: pl.Trainer, config: DictConfig, folder: Path, args: argparse.Namespace) -> None:
+    """Trains, from the checkpoint to go on from, and writes the model."""
     if (folder / "model.ckpt").exists():
-        print(f"{folder / 'model.ckpt'}: already trained")
-        return
+        raise Finished(f"{folder / 'model.ckpt'}: already trained")
     checkpoint = resumed(args.resume, config, folder)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    for text in QUIET:
-        warnings.filterwarnings("ignore", message=f".*{text}")
-    trainer = make_trainer(config, folder, args.log)
     model = instantiate(config.model, "model", learning_rate=config.model.base_learning_rate)
     data = instantiate(config.data, "data")
     if trainer.is_global_zero:
+        if args.resume == "never":
+            forget(folder)
         with atomic(folder / "project.yaml") as temporary:
             OmegaConf.save(config, temporary)
-    trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    try:
+        trainer.fit(model, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:  # Lightning's answer to Ctrl-C and SIGTERM
+        raise end.__context__ or end from None
     if trainer.global_step < trainer.max_steps:  # by another limit, such as max_time
         raise UserError(f"{folder}: stopped early; run the same command again to go on")
     trainer.save_checkpoint(folder / "model.ckpt", weights_only=True)
     if trainer.is_global_zero and (loss := trainer.callback_metrics.get("val/loss")) is not None:
         print(f"{folder / 'model.ckpt'}: loss on held-out images {loss:.4f}")
+
+
+@command
+def main(argv=None):
+    args = parse(argv)
+    config = with_flags(load(args.base, args.overrides), args)
+    folder = Path(args.logs) / args.name
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for text in QUIET:
+        warnings.filterwarnings("ignore", message=f".*{text}")
+    trainer = make_trainer(config, folder, args.log)
+    with alone(folder, "--name") if trainer.is_global_zero else contextlib.nullcontext():
+        fit(trainer, config, folder, args)
 
 
 if __name__ == "__main__":

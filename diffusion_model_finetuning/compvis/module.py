@@ -18,7 +18,7 @@ from diffusion_model_finetuning.core.read import PARTS
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from diffusion_model_finetuning.train_ip2p import ip2p_loss
 from evaluation.core.config import check_choices
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, refused
 
 
 class LatentDiffusion(pl.LightningModule):
@@ -71,8 +71,12 @@ class LatentDiffusion(pl.LightningModule):
             return ip2p_loss(self.unet, x, batch["photo"], t, text, noise, abar_t, self.min_snr)
         return training.noise_loss(eps(self.unet, x, t, text), noise, abar_t, self.min_snr)
 
-    def training_step(self, batch: dict, _) -> torch.Tensor:
+    def training_step(self, batch: dict, number: int) -> torch.Tensor:
         loss = self.loss(batch)
+        if number % self.trainer.log_every_n_steps == 0 and not loss.isfinite():
+            raise UserError(
+                f"the loss is {loss.item()}; lower model.base_learning_rate, or use precision 32-true"
+            )
         self.log("train/loss", loss, prog_bar=True, sync_dist=True, batch_size=len(batch["t"]))
         self.log("lr", self.optimizers().param_groups[0]["lr"])
         return loss
@@ -107,11 +111,18 @@ class LatentDiffusion(pl.LightningModule):
         checkpoint["state_dict"] = formats.to_compvis(*parts, average)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        parts = formats.from_compvis(checkpoint["state_dict"])
-        average = parts.pop("ema")
-        for (name, _), tensor in zip(self.unet.named_parameters(), self.average.shadow_params, strict=True):
-            tensor.copy_(average[name])
-        self.average.optimization_step = int(average["num_updates"])
+        """Raises UserError for a checkpoint of another network."""
+        with refused("--resume: a damaged checkpoint; name an older one, or never", LookupError, ValueError):
+            parts = formats.from_compvis(checkpoint["state_dict"])
+            average = parts.pop("ema")
+            moments = checkpoint["optimizer_states"][0]["state"]
+            pairs = zip(self.unet.named_parameters(), self.average.shadow_params, strict=True)
+            for i, ((name, parameter), tensor) in enumerate(pairs):
+                kept = (parts["unet"][name], average[name], moments[i]["exp_avg"], moments[i]["exp_avg_sq"])
+                if any(other.shape != parameter.shape for other in kept):
+                    raise ValueError(f"its {name} is of another shape")
+                tensor.copy_(average[name])
+            self.average.optimization_step = int(average["num_updates"])
         checkpoint["state_dict"] = {
             f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()
         }

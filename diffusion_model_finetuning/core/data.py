@@ -3,13 +3,12 @@
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from evaluation import canvas
-from evaluation.core.files import atomic, digest
+from evaluation.core.files import digest
+from evaluation.core.tensors import cached
 from evaluation.data.images import CanvasImages
 
 
@@ -39,23 +38,17 @@ def cached_moments(
     They are kept in `folder` under a key of everything that changes them.
     """
     weights = [float(p.double().sum()) for p in sd.vae.parameters()]
-    path = (
-        Path(folder) / f"moments-{digest([images.root, images.size, images.rows, flip, weights])}.safetensors"
-    )
-    if path.exists():
-        try:
-            return load_file(path)["moments"]
-        except SafetensorError:
-            path.unlink()  # cut short by a full disk: made again below
-    parts, mirrored = [], []
-    for rows in tqdm(DataLoader(images, batch, num_workers=workers), "encode", disable=None):
-        parts.append(sd.moments(rows["image"]).half().cpu())
-        if flip:
-            mirrored.append(sd.moments(rows["image"].flip(-1)).half().cpu())
-    moments = torch.cat(parts + mirrored).contiguous()
-    with atomic(path) as temporary:
-        save_file({"moments": moments}, temporary)
-    return moments
+    key = digest([images.root, images.size, images.rows, flip, weights])
+
+    def encode() -> dict:
+        parts, mirrored = [], []
+        for rows in tqdm(DataLoader(images, batch, num_workers=workers), "encode", disable=None):
+            parts.append(sd.moments(rows["image"]).half().cpu())
+            if flip:
+                mirrored.append(sd.moments(rows["image"].flip(-1)).half().cpu())
+        return {"moments": torch.cat(parts + mirrored)}
+
+    return cached(Path(folder) / f"moments-{key}.safetensors", encode)["moments"]
 
 
 class Captions:

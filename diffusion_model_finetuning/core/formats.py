@@ -120,7 +120,8 @@ def to_compvis(unet: Tensors, vae: Tensors, text: Tensors, ema: Tensors | None =
 def from_compvis(state: Tensors, complete=None) -> dict[str, Tensors]:
     """-> those of unet, vae, text_encoder, ema that a CompVis `state_dict` has, as `to_compvis` takes them.
 
-    `complete`: see `unet_from_compvis`. KeyError for a key that is no part of such a network.
+    `complete`: see `unet_from_compvis`; for averages alone, by diffusers name. KeyError for a key that is no
+    part of such a network.
     """
 
     def under(prefix):
@@ -133,6 +134,7 @@ def from_compvis(state: Tensors, complete=None) -> dict[str, Tensors]:
         parts["vae"] = vae_from_compvis(vae)
     if averages := under(EMA):
         table = unet_table(complete or unet)
-        flat = {ema_name(UNET + key).removeprefix(EMA): rename(key, table) for key in unet}
+        raw = unet or unet_to_compvis(dict.fromkeys(complete or ()))  # a file may have averages alone
+        flat = {ema_name(UNET + key).removeprefix(EMA): rename(key, table) for key in raw}
         parts["ema"] = {flat.get(key, key): tensor for key, tensor in averages.items()}
     return {name: tensors for name, tensors in parts.items() if tensors}

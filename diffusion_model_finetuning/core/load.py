@@ -9,16 +9,16 @@ from pathlib import Path
 import torch
 from accelerate import init_empty_weights
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from diffusion_model_finetuning.core.card import SD15, config_folder
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
-from evaluation.core.errors import UserError
-
-RUN = "weights.safetensors"
+from evaluation.core.errors import UserError, refused
+from evaluation.core.record import WEIGHTS
+from evaluation.core.tensors import read_tensors
 
 
 def empty(folder: Path, part: str, **changes) -> torch.nn.Module:
@@ -53,15 +53,14 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
     for part in wanted:
         if not (folder / part).is_dir():
             raise UserError(f"{folder}: no folder {part}/, so not a diffusers Stable Diffusion folder")
-    try:
+    tokenizer = clip_tokenizer() if folder == SD15 else None
+    with refused(f"{folder}: cannot be loaded", Exception):  # the libraries fail in many ways
         modules = {part: empty(folder, part) for part in PARTS}
         scheduler = DDIMScheduler.from_pretrained(folder, subfolder="scheduler", local_files_only=True)
-        if folder == SD15:
-            tokenizer = clip_tokenizer()
-        else:
+        if not tokenizer:
             tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(f"{folder}: cannot be loaded ({str(error).splitlines()[0]})") from error
+    longest = modules["text_encoder"].config.max_position_embeddings
+    tokenizer.model_max_length = min(tokenizer.model_max_length, longest)  # it may not say any
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise UserError(f"{folder}/tokenizer: has no words; add tokenizer.json, or vocab.json and merges.txt")
     if path.is_dir():
@@ -73,7 +72,8 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
         tensors = read_file(path, folder, complete, weights, ignore_objects)
     if scheduler.config.prediction_type != "epsilon":
         raise UserError(f"{folder}: predicts {scheduler.config.prediction_type}; only epsilon is supported")
-    seen, latent = tensors["unet"]["conv_in.weight"].shape[1], modules["unet"].config.out_channels
+    first, latent = tensors["unet"].get("conv_in.weight"), modules["unet"].config.out_channels
+    seen = first.shape[1] if first is not None and first.ndim == 4 else None
     if seen == 2 * latent + 1:
         raise UserError(f"{path}: an inpainting model ({seen} input channels), which is not supported")
     if seen == 2 * latent:  # InstructPix2Pix, whose other sizes are those of the text-to-image model
@@ -84,20 +84,27 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
 
 def load_run(sd, folder: str | Path) -> None:
     """Puts a run's stored weights into its base model `sd`; a UserError if they belong to another."""
-    path = Path(folder) / RUN
+    path = Path(folder) / WEIGHTS
     if not path.exists():
-        raise UserError(f"--run {folder}: no {RUN}; run the method's train.py with --out {folder} first")
-    try:
-        with safe_open(path, "pt") as file:
-            base, tensors = file.metadata()["model"], {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: not weights stored by a run ({error}); remove the folder and run again"
-        ) from error
+        raise UserError(f"--run {folder}: no {WEIGHTS}; run the method's train.py with --out {folder} first")
+    tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        base = (file.metadata() or {}).get("model")
+    if base is None:
+        raise UserError(f"{path}: not weights stored by a run; remove the folder and run again")
     if base != sd.fingerprint():
         raise UserError(
             f"--run {folder}: made from another base model ({base}) than {sd.path} ({sd.fingerprint()})"
         )
-    unknown = sd.unet.load_state_dict(tensors, strict=False).unexpected_keys
-    if unknown:
-        raise UserError(f"--run {folder}: {len(unknown)} weights unknown to the UNet, first {unknown[0]}")
+    expected = sd.unet.state_dict()
+    wrong = {name: "unknown to the UNet" for name in tensors if name not in expected}
+    wrong = wrong or {
+        name: "of another size than the UNet's"
+        for name, tensor in tensors.items()
+        if tensor.shape != expected[name].shape
+    }
+    if wrong:
+        name = min(wrong)
+        raise UserError(f"--run {folder}: {len(wrong)} weights {wrong[name]}, first {name}")
+    for name, tensor in tensors.items():
+        expected[name].copy_(tensor)

@@ -11,8 +11,9 @@ batch trains, up to rounding.
 """
 
 import argparse
+import contextlib
 import importlib.util
-import json
+import math
 import os
 import shutil
 from datetime import timedelta
@@ -23,57 +24,92 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 from diffusers.training_utils import EMAModel
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from PIL import Image
 from tqdm import tqdm
 
-from diffusion_model_finetuning.core import training
+from diffusion_model_finetuning.core import states, training
+from diffusion_model_finetuning.core.card import MODEL
 from diffusion_model_finetuning.core.data import forever
-from evaluation.core.errors import UserError
-from evaluation.core.files import atomic, write_json
+from evaluation.core.environment import find_device
+from evaluation.core.errors import Finished, UserError
+from evaluation.core.files import (
+    append_json,
+    atomic,
+    keep_json_lines,
+    named_errors,
+    read_json,
+    remove,
+    write_json,
+)
+from evaluation.core.owner import alone
+from evaluation.core.tensors import check_finite, read_content
 
 FREE = {"save_every", "keep", "log_every", "validate", "workers", "gradient_checkpointing", "half", "card"}
+AVERAGE = "custom_checkpoint_0.pkl"  # accelerate's name for it
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    training.arguments(parser)
-    parser.add_argument(
-        "--resume",
-        default="latest",
-        metavar="latest|never|STEP",
-        help="latest (default): go on from the newest saved state, if any; never: start anew; a saved step",
-    )
-    parser.add_argument(
-        "--track", choices=["tensorboard", "wandb"], help="also log there (wandb: offline); default: neither"
-    )
+@contextlib.contextmanager
+def alone_in(args: argparse.Namespace, name: str):
+    """The Loop of a training, in whose folder no other is at work; Finished if the model is there."""
+    loop = Loop(name, args)
+    with alone(args.out) if loop.accelerator.is_main_process else contextlib.nullcontext():
+        loop.begin(args)
+        yield loop
+
+
+def unreadable(state: Path) -> Path:
+    """The file of a damaged state that cannot be read; the state itself, if all can."""
+    for path in (state / name for name in ("model.safetensors", "optimizer.bin", AVERAGE)):
+        try:
+            read_content(path)
+        except UserError:
+            return path
+    return state
 
 
 class Loop:
     """`settings` has seed, steps, batch (of one process), accumulate, lr, ema and the rest of `sd15.yaml`."""
 
-    def __init__(self, name: str, settings: DictConfig, args: argparse.Namespace):
-        self.settings, self.resume, self.losses = settings, args.resume, []
-        self.states = Path(args.out) / ".training" / name
+    def __init__(self, name: str, args: argparse.Namespace):
+        self.settings, self.resume, self.losses = args.settings, args.resume, []
+        self.states = states.folder(args.out, name)
         if args.track and not importlib.util.find_spec(args.track):
             raise UserError(f"--track {args.track}: is not installed; pip install {args.track}")
+        device = find_device(args.device)
+        if ":" in device and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            raise UserError(
+                f"--device {device}: every process of a launch has a device of its own; name its kind"
+            )
+        if device.startswith("cuda:"):
+            torch.cuda.set_device(device)  # accelerate takes the current one
         try:
             self.accelerator = Accelerator(
-                mixed_precision=settings.precision,
-                gradient_accumulation_steps=settings.accumulate,
-                cpu=args.device == "cpu",
+                mixed_precision=self.settings.precision,
+                gradient_accumulation_steps=self.settings.accumulate,
+                cpu=device == "cpu",
                 log_with=args.track,
                 project_dir=self.states.parent,
                 # the others wait while the first encodes the data set
                 kwargs_handlers=[InitProcessGroupKwargs(timeout=timedelta(hours=6))],
             )
         except ValueError as error:
-            raise UserError(f"precision={settings.precision}: {error}") from error
+            raise UserError(f"precision={self.settings.precision}: {error}") from error
+
+    def begin(self, args: argparse.Namespace) -> None:
+        """Finds the step to start at. Raises Finished if the model is there, UserError if it is another's."""
+        self.start = states.start(self.resume, self.states, self.settings.steps)
+        finished = (Path(args.out) / MODEL).exists()
+        self._check_settings(finished)
+        if finished:
+            self.forget()
+            raise Finished(f"{args.out}: already trained; a longer training starts from scratch, elsewhere")
         if args.track:
             os.environ.setdefault("WANDB_MODE", "offline")
             self.states.parent.mkdir(parents=True, exist_ok=True)
             self.accelerator.init_trackers(
-                f"{name}-track",
-                config={"settings": OmegaConf.to_yaml(settings)},
+                f"{self.states.name}-track",
+                config={"settings": OmegaConf.to_yaml(self.settings)},
                 init_kwargs={"wandb": {"dir": str(self.states.parent)}},
             )
 
@@ -83,11 +119,11 @@ class Loop:
         fused = self.accelerator.device.type == "cuda"
         optimizer = torch.optim.AdamW(model.parameters(), s.lr, weight_decay=s.weight_decay, fused=fused)
         average = EMAModel(model.parameters(), decay=s.ema)
-        average.to(self.accelerator.device)
         model, optimizer = self.accelerator.prepare(model, optimizer)
         self.accelerator.register_for_checkpointing(average)
         self.model, self.optimizer, self.average = model, optimizer, average
         self._load_state()
+        average.to(self.accelerator.device)
         return model, optimizer, average
 
     def steps(self, count: int):
@@ -130,8 +166,8 @@ class Loop:
         self.model.train()
         self.average.restore(self.model.parameters())
         folder = self.states.with_name(f"{self.states.name}-images")
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.concatenate(images, axis=1)).save(folder / f"step-{step + 1}.png")
+        with atomic(folder / f"step-{step + 1}.png") as temporary:
+            Image.fromarray(np.concatenate(images, axis=1)).save(temporary)
         for tracker in self.accelerator.trackers:
             form = {"dataformats": "NHWC"} if tracker.name == "tensorboard" else {}
             tracker.log_images({"validation": images}, step + 1, **form)
@@ -143,70 +179,117 @@ class Loop:
         self.accelerator.end_training()
         return self.accelerator.is_main_process
 
+    def forget(self) -> None:
+        """Removes the saved states, once the model is there; not what else lies beside them."""
+        if self.accelerator.is_main_process:
+            for folder in (self.states / "writing", *states.saved(self.states).values()):
+                remove(folder)
+            with contextlib.suppress(OSError):  # others' files
+                self.states.rmdir()
+
     def _end_step(self, step: int) -> None:
+        s = self.settings
         self.bar.update()
-        if step % self.settings.log_every == 0:
-            loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
+        if all(step % every for every in (s.log_every, s.save_every, s.steps)):
+            return
+        loss = self.accelerator.reduce(torch.stack(self.losses).mean(), "mean").item()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"{self.states}: the loss is {loss} at step {step}; lower lr, or set precision=no"
+            )
+        if step % s.log_every == 0:
             self.losses, lr = [], self.optimizer.param_groups[0]["lr"]
             self.bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
             self.accelerator.log({"loss": loss, "lr": lr}, step)
             if self.accelerator.is_main_process:
-                with open(self.states.with_suffix(".jsonl"), "a") as log:
-                    log.write(json.dumps({"step": step, "loss": round(loss, 6), "lr": lr}) + "\n")
-        if step % self.settings.save_every == 0:
+                append_json(
+                    self.states.with_suffix(".jsonl"), {"step": step, "loss": round(loss, 6), "lr": lr}
+                )
+        if step % s.save_every == 0:
             self._save_state(step)
-
-    def _saved(self) -> dict[int, Path]:
-        return {int(path.name.removeprefix("step-")): path for path in self.states.glob("step-*")}
 
     def _save_state(self, step: int) -> None:
         """A state takes its place when it is complete; then the oldest ones go."""
-        writing = self.states / "writing"
+        state, writing = self.states / f"step-{step}", self.states / "writing"
+        check_finite(dict(self.model.named_parameters()), state)
         if self.accelerator.is_main_process:
-            shutil.rmtree(writing, ignore_errors=True)
+            remove(writing)
         self.accelerator.wait_for_everyone()
-        self.accelerator.save_state(str(writing))
+        with named_errors(state, writing):
+            self.accelerator.save_state(str(writing))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            shutil.rmtree(self.states / f"step-{step}", ignore_errors=True)
-            os.replace(writing, self.states / f"step-{step}")
-            for old in sorted(self._saved())[: -self.settings.keep]:
-                shutil.rmtree(self.states / f"step-{old}")
+            remove(state)
+            os.replace(writing, state)
+            for old in [*states.saved(self.states).values()][: -self.settings.keep]:
+                shutil.rmtree(old)
 
     def _load_state(self) -> None:
-        """Finds the step to start at; what was saved or logged after it is forgotten."""
-        saved, log = self._saved(), self.states.with_suffix(".jsonl")
-        starts = {"latest": max(saved, default=0), "never": 0} | {str(step): step for step in saved}
-        if self.resume not in starts:
-            raise UserError(
-                f"--resume {self.resume}: no such state in {self.states}; choose {', '.join(starts)}"
-            )
-        self.start = starts[self.resume]
-        self._check_settings()
+        """What was saved or logged after the step to start at is forgotten."""
         if self.start:
-            self.accelerator.load_state(str(saved[self.start]))
+            state = states.saved(self.states)[self.start]
+            try:
+                self._check_average(read_content(state / AVERAGE))
+                self.accelerator.load_state(str(state))
+                self._check_shapes()
+            except (MemoryError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:  # a damaged file ends in any of many
+                reason = " ".join(str(error).split())[:160]
+                advice = states.earlier(self.states, self.start)
+                raise UserError(f"{unreadable(state)}: damaged ({reason}); {advice}") from error
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            for step, state in saved.items():
+            for step, state in states.saved(self.states).items():
                 if step > self.start:
                     shutil.rmtree(state)
-            lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-            kept = [line for line in lines if json.loads(line)["step"] <= self.start]
-            with atomic(log) as temporary:
-                temporary.write_text("".join(kept))
+            keep_json_lines(self.states.with_suffix(".jsonl"), self._is_kept)
+            write_json(self.states.with_suffix(".json"), self._decisive())
 
-    def _check_settings(self) -> None:
-        """Only the settings that a state was trained with go on from it, the FREE ones excepted."""
-        path, s = self.states.with_suffix(".json"), OmegaConf.to_container(self.settings)
-        now = {key: value for key, value in s.items() if key not in FREE}
-        now["batch"] = s["batch"] * self.accelerator.num_processes
-        before = json.loads(path.read_text()) if self.start and path.exists() else now
+    def _check_average(self, kept: dict) -> None:
+        """Read without running what a pickle may hold, as accelerate would. Raises ValueError."""
+        if "shadow_params" not in kept or kept.get("optimization_step") != self.start:
+            raise ValueError(f"its average is not that of {self.start} steps")
+
+    def _is_kept(self, line: dict) -> bool:
+        return isinstance(line.get("step"), int) and line["step"] <= self.start
+
+    def _check_shapes(self) -> None:
+        """ValueError unless averages and moments are finite, and of their parameters' shapes."""
+        moments = self.optimizer.state
+        if not moments:
+            raise ValueError("its optimizer has no moments")
+        pairs = zip(self.model.named_parameters(), self.average.shadow_params, strict=True)
+        for (name, parameter), average in pairs:
+            of_parameter = moments.get(parameter, {})
+            tensors = [average, *(of_parameter[key] for key in ("exp_avg", "exp_avg_sq") if of_parameter)]
+            if any(tensor.shape != parameter.shape for tensor in tensors):
+                raise ValueError(f"its average or moments of {name} are of another shape")
+            check_finite({name: parameter.detach(), **dict(zip("amv", tensors))}, "its tensors")
+
+    def _decisive(self) -> dict:
+        """The settings that change what is learned; `batch` that of all processes."""
+        s = OmegaConf.to_container(self.settings)
+        decisive = {key: value for key, value in s.items() if key not in FREE}
+        return decisive | {"batch": s["batch"] * self.accelerator.num_processes}
+
+    def _check_settings(self, finished: bool) -> None:
+        """Only the settings that a state was trained with go on from it, the FREE ones excepted; and more
+        steps, where the learning rate is constant."""
+        path, now = self.states.with_suffix(".json"), self._decisive()
+        known = (finished or self.start) and path.exists()
+        before = read_json(path) if known else now
         for key in now:
-            if before.get(key) != now[key]:
+            if before.get(key) == now[key] or (key == "steps" and not finished and not now["one_cycle"]):
+                continue
+            trained = f"was trained with {key}={before.get(key)}, not {now[key]}"
+            if finished:
+                out = path.parent.parent
                 raise UserError(
-                    f"--resume {self.resume}: {self.states} was trained with {key}={before.get(key)}, not "
-                    f"{now[key]}; give the same settings, or --resume never to start anew"
+                    f"--out {out}: {trained}, and is finished; it can be lengthened or changed from scratch "
+                    "only: name another folder"
                 )
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            write_json(path, now)
+            raise UserError(
+                f"--resume {self.resume}: {self.states} {trained}; give the same settings, or --resume never "
+                "to start anew"
+            )

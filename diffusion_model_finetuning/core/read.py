@@ -1,31 +1,32 @@
-"""Reads the tensors of checkpoint files, whatever their layout: what a file is, is told by its keys.
+"""Reads the tensors of checkpoints as people have them: what a file is, is told by its content and its keys.
 
-    CompVis file, whole or UNet alone    pickle (.ckpt, .pt, .pth), bare or under `state_dict`, or safetensors
-    diffusers UNet alone                 the same kinds of file
-    diffusers folder                     one file a network
+    CompVis file, whole or UNet alone    bare or under `state_dict`; raw weights, averages, or averages alone
+    diffusers UNet, whole or any part    bare, or nested: {"unet": {...}}, {module: state dict}
+    diffusers folder                     one file a network, of any variant, or shards with an index
 
-A UNet alone, or its cross-attention alone, is completed from its base model's folder. Nothing that a pickle
-holds is ever executed.
+A part of a UNet is completed from its base model's folder. Nothing that a pickle holds is ever executed.
 """
 
-import pickle
-import zipfile
+import logging
+import re
 from pathlib import Path
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core import formats
 from diffusion_model_finetuning.core.card import SD15
 from evaluation.core.errors import UserError
+from evaluation.core.files import read_json
+from evaluation.core.tensors import check_finite, flat, read_content, read_tensors
 
-PARTS = {
-    "unet": "diffusion_pytorch_model.safetensors",
-    "vae": "diffusion_pytorch_model.safetensors",
-    "text_encoder": "model.safetensors",
+LOG = logging.getLogger(__name__)
+PARTS = {  # how the names of their weight files begin, and of those before safetensors
+    "unet": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
+    "vae": ("diffusion_pytorch_model", "diffusion_pytorch_model"),
+    "text_encoder": ("model", "pytorch_model"),
 }
-BINARIES = {"text_encoder": "pytorch_model.bin"}  # what PARTS were before safetensors
+INDEX = re.compile(r".*\.index(\.\w+)?\.json")
+WRAPPED = re.compile(
+    r"^((module|_orig_mod|unet)\.|model\.(?!diffusion_model\.))+"
+)  # what keys may begin with
 FOREIGN = {  # beginnings of keys of files that look like ours
     "cond_stage_model.model.": "a Stable Diffusion 2 file",
     "conditioner.": "a Stable Diffusion XL file",
@@ -34,59 +35,51 @@ FOREIGN = {  # beginnings of keys of files that look like ours
 }
 
 
-class Ignored:
-    """Stands in for any class or function a pickle names: takes all arguments, does nothing."""
-
-    def __new__(cls, *_, **__):
-        return super().__new__(cls)
-
-    def __setstate__(self, state):
-        pass
-
-
-def read_tensors(path: Path, ignore_objects: bool = False) -> formats.Tensors:
-    """The tensors of a .safetensors file, or of a pickle's `state_dict` or the pickle itself.
-
-    Pickles are read with weights_only=True. One that holds other objects, such as a trainer's callbacks, is
-    refused, or with `ignore_objects` read with `Ignored` in their places.
-    """
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        zipped = zipfile.is_zipfile(path)  # not so before torch 1.6
-        objects = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
-        if objects and not ignore_objects:
-            raise UserError(
-                f"{path}: holds other objects than tensors ({min(objects)}); convert it once, without them: "
-                f"python -m diffusion_model_finetuning.convert {path} FOLDER --ignore-objects"
-            )
-        with torch.serialization.safe_globals([(Ignored, name) for name in objects]):
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    # torch's own message recommends to run the pickle; a text file ends in any of the others
-    except (pickle.UnpicklingError, LookupError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: cannot be loaded (a pickle that cannot be read safely)") from error
-    except (SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        reason = (str(error) or "empty").splitlines()[0]
-        raise UserError(f"{path}: cannot be loaded ({reason})") from error
-    content = content.get("state_dict", content) if isinstance(content, dict) else content
-    pairs = content.items() if isinstance(content, dict) else []
-    return {key: value for key, value in pairs if isinstance(key, str) and torch.is_tensor(value)}
+def weight_files(folder: Path, stem: str, old: str) -> list[Path]:
+    """The weight files that `save_pretrained` writes into a network's folder, single ones and indices of
+    shards, the best first: without a variant, then safetensors; non_ema is the last of variants."""
+    form = re.compile(
+        rf"{stem}(\.(?P<v>\w+))?\.safetensors|{old}(\.(?P<w>\w+))?\.bin"
+        rf"|({stem}\.safetensors|{old}\.bin)\.index(\.(?P<x>\w+))?\.json"
+    )
+    found = [(form.fullmatch(path.name), path) for path in sorted(folder.iterdir())]
+    ranked = []
+    for match, path in found:
+        if match:
+            variant = match["v"] or match["w"] or match["x"] or ""
+            ranked.append((variant == "non_ema", variant, ".bin" in path.name, path.suffix == ".json", path))
+    return [path for *_, path in sorted(ranked)]
 
 
 def read_part(folder: Path, part: str) -> formats.Tensors:
     """One network's tensors from a diffusers folder, as stored, under today's names."""
-    file = folder / part / PARTS[part]
-    if not file.exists():
-        file = folder / part / BINARIES.get(part, "diffusion_pytorch_model.bin")
-    if not file.exists():
-        raise UserError(f"{folder}: no weights {part}/{PARTS[part]}, so not a whole diffusers folder")
-    tensors = read_tensors(file)
+    files = weight_files(folder / part, *PARTS[part])
+    if not files:
+        there = ", ".join(sorted(path.name for path in (folder / part).iterdir() if path.suffix != ".json"))
+        raise UserError(
+            f"{folder}: no weights {part}/{PARTS[part][0]}.safetensors, so not a whole diffusers folder; "
+            f"in {part}/ lies {there or 'no file of weights'}"
+        )
+    tensors = read_shards(files[0]) if INDEX.fullmatch(files[0].name) else read_tensors(files[0])
     return {"vae": formats.modern_vae, "text_encoder": formats.plain_text}.get(part, dict)(tensors)
+
+
+def read_shards(index: Path) -> formats.Tensors:
+    """The tensors of the files that an index names, all of them beside it."""
+    tensors, places = {}, read_json(index, weight_map=dict)["weight_map"]
+    for name in sorted(set(map(str, places.values()))):
+        if Path(name).name != name:
+            raise UserError(f"{index}: damaged (it names {name!r:.60}, which is not beside it); get it again")
+        tensors |= read_tensors(index.parent / name)
+    if lacking := sorted(places.keys() - tensors.keys()):
+        raise UserError(f"{index}: {len(lacking)} tensors are in none of its files, first {lacking[0]}")
+    return tensors
 
 
 def read_file(path: Path, folder: Path, complete, weights: str, ignore_objects: bool) -> dict:
     """All three networks' tensors by diffusers names. `complete`: all keys of the UNet of `folder`."""
-    state = read_tensors(path, ignore_objects)
+    content = flat(read_content(path, ignore_objects))
+    state = {WRAPPED.sub("", key): tensor for key, tensor in content.items()}
     for beginning, what in FOREIGN.items():
         if any(key.startswith(beginning) for key in state):
             raise UserError(f"{path}: {what}; only Stable Diffusion 1 is supported")
@@ -101,20 +94,38 @@ def read_file(path: Path, folder: Path, complete, weights: str, ignore_objects: 
         raise UserError(
             f"{path}: has {error.args[0]}, unknown to a model like {folder}; name a folder with --config"
         ) from error
-    if "unet" not in parts:
+    parts["unet"] = chosen(path, parts, complete, weights)
+    if not parts["unet"]:
         keys = ", ".join(sorted(state)[:3]) or "none"
         raise UserError(f"{path}: no Stable Diffusion UNet in it; keys of its tensors: {keys}")
-    if weights == "ema":
-        averages = parts.get("ema", {})
-        if lacking := parts["unet"].keys() - averages.keys():
-            raise UserError(f"{path}: --weights ema: {len(lacking)} of the UNet's tensors have no average")
-        parts["unet"] = {key: averages[key] for key in parts["unet"]}
-    partial = all(".attn2." in key for key in parts["unet"])
-    lacking = [part for part in PARTS if part not in parts or (part == "unet" and partial)]
+    for part in PARTS:
+        check_finite(parts.get(part, {}), path)
+    rest = complete.keys() - parts["unet"].keys()
+    lacking = [part for part in PARTS if part not in parts or (part == "unet" and rest)]
     if lacking and folder == SD15:
         raise UserError(
             f"{path}: no whole {' and '.join(lacking)} in it; name its base model's folder with --config"
         )
+    if rest:
+        LOG.warning(
+            "%s: %d of the UNet's %d tensors are from this file, the others from %s",
+            path, len(parts["unet"]), len(complete), folder,
+        )  # fmt: skip
     return {
         part: (read_part(folder, part) if part in lacking else {}) | parts.get(part, {}) for part in PARTS
     }
+
+
+def chosen(path: Path, parts: dict, complete, weights: str) -> formats.Tensors:
+    """The UNet's raw or averaged weights; the averages if a file has no others."""
+    raw, averages = parts.get("unet", {}), dict(parts.get("ema", {}))
+    for number in ("decay", "num_updates"):
+        averages.pop(number, None)
+    if weights == "raw" and (raw or not averages):
+        return raw
+    if lacking := (raw or complete).keys() - averages.keys():
+        flag = "--weights ema: " * (weights == "ema")
+        raise UserError(f"{path}: {flag}{len(lacking)} of the UNet's tensors have no average")
+    if not raw:
+        LOG.warning("%s: has the averaged weights (model_ema.*) alone, so these are used", path)
+    return {key: averages[key] for key in raw} if raw else averages

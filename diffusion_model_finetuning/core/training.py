@@ -1,8 +1,7 @@
-"""What the training scripts share: settings files, losses, learning-rate curve, images, files written."""
+"""What the training scripts share: losses, learning-rate curve, images, files written."""
 
-import argparse
-import json
 import math
+import os
 import random
 from pathlib import Path
 
@@ -10,39 +9,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from diffusers import StableDiffusionPipeline
-from omegaconf import DictConfig, OmegaConf
 from tqdm import tqdm
 
-from diffusion_model_finetuning.core.card import CARD
+from diffusion_model_finetuning.core.card import CARD, MODEL
+from diffusion_model_finetuning.core.settings import numbers_to_train_on
 from evaluation import canvas
-from evaluation.core.config import override
-from evaluation.core.errors import UserError, closest
-from evaluation.core.files import atomic, write_json
+from evaluation.core.files import read_json, temporary, write_json
+from evaluation.core.tensors import check_finite
 from evaluation.data import parquet
 from evaluation.data.images import CanvasImages
 from evaluation.mini import dataset as mini
-
-SETTINGS = Path(__file__).parent.parent / "settings"
-
-
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--settings", required=True, help="mini, sd15, or a YAML file of that form")
-    parser.add_argument("--data", required=True, help="data set: folder, parquet shards, or mini")
-    parser.add_argument("--out", required=True, help="model folder to write")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings to change")
-
-
-def settings(name: str, section: str, overrides: list[str]) -> DictConfig:
-    """The `section` of a settings file with dot-list overrides; an unknown key is a UserError."""
-    path = Path(name) if name.endswith(".yaml") else SETTINGS / f"{name}.yaml"
-    if not path.exists():
-        shipped = [p.stem for p in SETTINGS.glob("*.yaml")]
-        raise UserError(f"--settings {name}: no such settings; {closest(name, shipped)}")
-    content = OmegaConf.load(path)
-    if section not in content:
-        raise UserError(f"--settings {name}: has no section {section!r}")
-    return override(content[section], overrides)
 
 
 def seed_everything(seed: int) -> None:
@@ -87,8 +63,7 @@ def cells_of(data: str) -> list[tuple[str, str]]:
 
 def images(data: str, per_object: int, size: int) -> CanvasImages:
     """Training images of all cells: numbers 1 to `per_object` without the test numbers."""
-    numbers = [i for i in range(1, per_object + 1) if i not in canvas.TEST]
-    return CanvasImages(data, cells_of(data), numbers, size)
+    return CanvasImages(data, cells_of(data), numbers_to_train_on(per_object), size)
 
 
 def load_pixels(data: CanvasImages) -> torch.Tensor:
@@ -100,52 +75,38 @@ def load_pixels(data: CanvasImages) -> torch.Tensor:
 
 
 def save_pipeline(sd, out: Path, half: bool, card: dict, pipeline=StableDiffusionPipeline) -> None:
-    """Writes a folder that diffusers' `pipeline.from_pretrained` loads, weights in safetensors."""
-    modules = {"unet": sd.unet, "vae": sd.vae, "text_encoder": sd.text_encoder}
-    if half:
-        modules = {name: module.half() for name, module in modules.items()}
-    pipeline(
-        **modules,
-        tokenizer=sd.tokenizer,
-        scheduler=sd.scheduler,
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    ).save_pretrained(out)
-    # transformers loads in the dtype named here, diffusers in float32
-    config = out / "text_encoder" / "config.json"
-    write_json(config, json.loads(config.read_text()) | {"dtype": "float32"})
-    if card:
-        write_json(out / CARD, card)
+    """Writes a folder that diffusers' `pipeline.from_pretrained` loads, weights in safetensors.
 
-
-class Checkpoint:
-    """A training state that survives a kill: written now and then, read when the same command runs again.
-
-    Everything given by name has `state_dict` and `load_state_dict`. Each save adds a line to `log.jsonl`.
+    `model_index.json` comes last: with it, the model is whole. Raises UserError for weights not finite.
     """
+    modules = {"unet": sd.unet, "vae": sd.vae, "text_encoder": sd.text_encoder}
+    for name, module in modules.items():
+        module = modules[name] = module.half() if half else module
+        check_finite(module.state_dict(), out / name)
+    with temporary(out / "model") as draft:
+        pipeline(
+            **modules,
+            tokenizer=sd.tokenizer,
+            scheduler=sd.scheduler,
+            safety_checker=None,
+            feature_extractor=None,
+            requires_safety_checker=False,
+        ).save_pretrained(draft)
+        # transformers loads in the dtype named here, diffusers in float32
+        config = draft / "text_encoder" / "config.json"
+        write_json(config, read_json(config) | {"dtype": "float32"})
+        if card:
+            write_json(draft / CARD, card)
+        put_in_place(draft, out, MODEL)
 
-    def __init__(self, path: Path, **parts):
-        self.path, self.parts, self.step = path, parts, 0
-        if path.exists():
-            state = torch.load(path, map_location="cpu", weights_only=True)
-            for name, part in parts.items():
-                part.load_state_dict(state[name])
-            self.step = state["step"]
 
-    def tick(self, step: int, every: int, **numbers) -> None:
-        """Call after each step (counted from 1)."""
-        if step % every:
-            return
-        with atomic(self.path) as temporary:
-            torch.save(
-                {name: part.state_dict() for name, part in self.parts.items()} | {"step": step}, temporary
-            )
-        line = {"step": step} | {
-            name: round(float(torch.as_tensor(value).detach()), 6) for name, value in numbers.items()
-        }
-        with open(self.path.with_suffix(".jsonl"), "a") as log:
-            log.write(json.dumps(line) + "\n")
+def put_in_place(draft: Path, out: Path, mark: str) -> None:
+    """Moves the files of the folder `draft` into `out`, over those there; the one named `mark` is the last.
 
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+    An autoencoder is the last but that: a training from nothing begins with it.
+    """
+    (out / mark).unlink(missing_ok=True)
+    paths = (path.relative_to(draft) for path in draft.rglob("*") if path.is_file())
+    for path in sorted(paths, key=lambda path: (str(path) == mark, path.parts[0] == "vae", path)):
+        (out / path).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(draft / path, out / path)

@@ -12,7 +12,7 @@ from evaluation.answers.claims import MANIFEST, agree, claimed
 from evaluation.core.errors import UserError
 from evaluation.core.files import read_json
 from evaluation.core.record import RECORD, read_record
-from evaluation.protocol import Protocol, from_manifest
+from evaluation.protocol import Protocol, from_manifest, load
 
 
 class Cell(NamedTuple):
@@ -61,6 +61,8 @@ class AnswerSet:
         `block` and `made_with`, of core.environment, are the first process's: a resumed set keeps them.
         """
         self.folder, self.protocol = Path(folder), protocol
+        if model and any(self.folder.glob("*_seed*.*")) and not (self.folder / MANIFEST).exists():
+            raise UserError(f"--out {folder}: holds images made elsewhere (no {MANIFEST}); choose another")
         wanted = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "model": model, "run": run}
         manifest = agree(self.folder, wanted, "an answer set", block=block, made_with=made_with)
         if (block := manifest["block"]) < 1:
@@ -91,6 +93,32 @@ class AnswerSet:
 def protocol_of(folder: str | Path) -> Protocol:
     """The protocol stored in an answer set's manifest."""
     return from_manifest(read_manifest(folder)["protocol"], f"{folder}/{MANIFEST}")
+
+
+def protocol_in(folder: Path, name: str | None) -> Protocol:
+    """The protocol of an answer set, or the one named of a folder without manifest. Raises UserError."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    named = load(name) if name else None
+    if not (folder / MANIFEST).exists():
+        if not named:
+            absent = f"{folder}: no {MANIFEST}"
+            raise UserError(f"{absent}; name what it was sampled with, such as --protocol canvas")
+        return named
+    sampled = protocol_of(folder)
+    if named and sampled.hash != named.hash:
+        raise UserError(f"--protocol {name}: {folder}/{MANIFEST} names protocol {sampled.name}; leave it out")
+    return sampled
+
+
+def open_folder(folder: Path, name: str | None) -> Protocol:
+    """The protocol of the complete answer set in a folder; one without manifest becomes a set of protocol
+    `name` and an unknown model. Raises UserError."""
+    sampled = protocol_in(folder, name)
+    image_paths(folder, sampled)
+    if not (folder / MANIFEST).exists():
+        AnswerSet(folder, sampled, model=None)
+    return sampled
 
 
 def target_of(folder: str | Path, asked: str | None = None) -> str | None:

@@ -16,16 +16,25 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
+from evaluation import canvas
 from evaluation.answers.answer_set import Cell, grid, protocol_of, read_manifest
 from evaluation.canvas import answer_name
 from evaluation.core.errors import UserError
-from evaluation.core.files import atomic, digest
+from evaluation.core.files import atomic, check_keys, digest
 from evaluation.protocol import Protocol
 
 PREDICTIONS = "predictions.csv.gz"
 DOMAINS = ("theme", "object")
+# labels of judges whose file does not state them
+KNOWN = {"theme": [*canvas.THEMES, *canvas.UNUSED_STYLES], "object": canvas.OBJECTS}
+SOURCE = {"protocol": dict, "model": str | None, "run": dict | None}
+SOURCE |= {"style_classifier": str, "object_classifier": str}
+UNREADABLE = (gzip.BadGzipFile, EOFError, zlib.error, ValueError, RecursionError, pa.ArrowException)
+UNREADABLE += (LookupError, TypeError)
+LARGEST = 1 << 26  # bytes of a file, unpacked: half a million rows
 
 
 class Prediction(NamedTuple):
@@ -95,33 +104,47 @@ def opened(folder: str | Path):
     try:
         with gzip.open(path) as file:
             yield file
-    except (OSError, EOFError, zlib.error, ValueError, pa.ArrowException) as error:
+    except UNREADABLE as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path}: damaged ({reason}); remove it and repeat evaluation.predict") from error
 
 
 def read_source(folder: str | Path) -> dict:
-    """The first line of the predictions: what was judged, and by whom."""
+    """The first line of the predictions: what was judged, and by whom; without the judges' labels."""
     with opened(folder) as file:
-        if not isinstance(source := json.loads(file.readline()[2:]), dict):
-            raise ValueError("its first line does not say what was judged")
+        source = source_in(file)
+    source.pop("labels", None)
+    return source
+
+
+def source_in(file) -> dict:
+    if not isinstance(source := json.loads(file.readline(LARGEST)[2:]), dict):
+        raise ValueError("its first line does not say what was judged")
     return source
 
 
 def read_table(folder: str | Path) -> pa.Table:
-    """All rows, a column for every field of `Prediction`; probabilities are float32 in [0,1]."""
+    """All rows, a column for every field of `Prediction`; probabilities are float32 in [0,1], labels those of
+    the judges."""
     kinds = {str: pa.dictionary(pa.int32(), pa.string()), int: pa.int64(), float: pa.float32()}
     types = {name: kinds[kind] for name, kind in Prediction.__annotations__.items()} | {"sha256": pa.string()}
     how = arrow_csv.ReadOptions(use_threads=False)
     what = arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=False)
     with opened(folder) as file:
-        _, _, rows = file.read().partition(b"\n")
+        labels = source_in(file).get("labels", KNOWN)
+        if len(rows := file.read(LARGEST)) == LARGEST:
+            raise ValueError("longer than the predictions of any answer set")
         table = arrow_csv.read_csv(pa.py_buffer(rows), how, convert_options=what)
         if table.column_names != list(types) or any(column.null_count for column in table.columns):
             raise ValueError("not the columns of a file of predictions, or empty cells in them")
         for name in (name for name, kind in Prediction.__annotations__.items() if kind is float):
             if not ((probs := table[name].to_numpy()) >= 0).all() or (probs > 1).any():
                 raise ValueError(f"{name} is no probability in [0,1]")
+        for domain in DOMAINS:
+            if odd := {*table[f"{domain}_seen"].unique().to_pylist()} - {*labels[domain]}:
+                raise ValueError(f"{min(odd)!r:.60} is no label of the judges")
+        if not pc.all(pc.match_substring_regex(table["sha256"], "^[0-9a-f]{16}$")).as_py():
+            raise ValueError("sha256 is not of 16 digits")
     return table
 
 
@@ -200,10 +223,11 @@ class JudgedAnswers:
     def __init__(self, folder: str | Path):
         self.folder, self.manifest, self.source = Path(folder), read_manifest(folder), read_source(folder)
         self.protocol = protocol_of(folder)
+        check_keys(self.folder / PREDICTIONS, self.source, SOURCE)
         for key in ("protocol", "model", "run"):
-            judged, stated = (content.get(key) for content in (self.source, self.manifest))
+            judged, stated = (content[key] for content in (self.source, self.manifest))
             if key == "protocol":
-                judged, stated = (content and content["hash"] for content in (judged, stated))
+                judged, stated = judged.get("hash"), self.protocol.hash
             if judged != stated:
                 raise UserError(
                     f"{folder}: its predictions are of another {key} than its manifest.json states; "
@@ -213,7 +237,7 @@ class JudgedAnswers:
     @property
     def origin(self) -> Origin:
         judges = f"{self.source['style_classifier']}+{self.source['object_classifier']}"
-        return Origin(self.manifest["protocol"]["hash"], self.manifest["model"], judges)
+        return Origin(self.protocol.hash, self.manifest["model"], judges)
 
     @cached_property
     def predictions(self) -> Predictions:

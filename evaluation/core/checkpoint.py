@@ -31,7 +31,7 @@ class Checkpoint:
             raise UserError(f"{self.path}: not a saved state of this training; remove it to start anew")
         if kept["identity"] != self.identity:
             raise UserError(f"{self.path}: of other settings or data than these; remove it to start anew")
-        with refused(damaged, AttributeError, LookupError, RuntimeError, TypeError, ValueError):
+        with refused(damaged, RuntimeError, ValueError, LookupError, TypeError, AttributeError):
             for name, part in self.parts.items():
                 part.load_state_dict(kept[name])
         return kept

@@ -73,8 +73,8 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
     Raises UserError for a malformed text, an unknown key, or a value of another kind than the default.
     """
     for text in overrides:
-        key, equals, _ = text.partition("=")
-        if not equals:
+        key, equals, value = text.partition("=")
+        if not (key and equals) or value.strip() == "???":  # OmegaConf's word for no value
             raise UserError(f"{text}: settings are given as key=value")
         if OmegaConf.select(config, key, default=KeyError) is KeyError:
             raise UserError(f"{text}: no setting is called {key!r}; {closest(key, list(config))}")
@@ -90,12 +90,12 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
             OmegaConf.update(merged, key, value)
         elif type(before) is str and isinstance(after, ListConfig):
             pass  # names in place of a word for them, such as mini
-        elif before is not None and not _fits(before, after):
+        elif before is not None and not fits(before, after):
             raise UserError(f"{text}: {key} is {before!r} by default, so {value!r} does not fit")
     return merged
 
 
-def _fits(default, value) -> bool:
+def fits(default, value) -> bool:
     """Whether a value is of the default's kind: a whole number for one, any number for a fraction, a text or
     nothing for a text or nothing."""
     kinds = {type(None): str}
@@ -152,14 +152,15 @@ def check_ranges(settings: Mapping, ranges: dict[str, tuple]) -> None:
 
 
 def check_lists(settings: Mapping, empty=()) -> None:
-    """UserError for a list with a name or whole number twice, or without any value where its setting is not
-    named in `empty`."""
+    """UserError for a list with a name or whole number twice (fractions may repeat), or without any value
+    where its setting is not named in `empty`."""
     for key, values in settings.items():
         if not isinstance(values, list | tuple):
             continue
         if not values and key not in empty:
             raise UserError(f"{key} is empty; name one at least")
-        names = [value for value in values if isinstance(value, str | int)]
+        fractions = any(isinstance(value, float) for value in values)
+        names = [value for value in values if isinstance(value, str | int) and not fractions]
         if twice := [value for i, value in enumerate(names) if value in names[:i]]:
             raise UserError(f"{key}: {twice[0]} is listed twice; name it once")
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 from evaluation.core import owner
@@ -136,6 +137,12 @@ def read_json(path: str | Path, **kinds) -> dict:
         raise UserError(f"{path}: damaged ({str(error)[:100]}); remove it and make it again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: damaged (holds no JSON object); remove it and make it again")
+    check_keys(path, content, kinds)
+    return content
+
+
+def check_keys(where, content: Mapping, kinds: Mapping) -> None:
+    """UserError, which the file's name `where` begins, unless `content` has all `kinds` (name -> type)."""
     for name, kind in kinds.items():
         value = content.get(name)
         if (
@@ -144,8 +151,7 @@ def read_json(path: str | Path, **kinds) -> dict:
             or (isinstance(value, bool) and kind is not bool)
         ):
             fault = f"its {name!r} is {value!r:.60}" if name in content else f"it lacks {name!r}"
-            raise UserError(f"{path}: damaged ({fault}); remove it and make it again")
-    return content
+            raise UserError(f"{where}: damaged ({fault}); remove it and make it again")
 
 
 def append_json(path: str | Path, line: dict) -> None:

@@ -73,7 +73,7 @@ def _space() -> str:
 
 
 @contextlib.contextmanager
-def alone(folder: str | Path, flag: str = "--out"):
+def alone(folder: str | Path, flag: str = "--out", who: str = "process"):
     """Within, no other process is within the same; UserError if another is. The folder is made.
 
     The lock is the kernel's: it goes with the process, however that ends. Its file goes too, if it can.
@@ -82,7 +82,7 @@ def alone(folder: str | Path, flag: str = "--out"):
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _open_locked(path)
     if lock is None:
-        raise UserError(f"{flag} {folder}: another process is at work here; wait for it or stop it")
+        raise UserError(f"{flag} {folder}: another {who} is at work here; wait for it or stop it")
     try:
         yield
     finally:

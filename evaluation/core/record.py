@@ -8,6 +8,7 @@ from evaluation.core.errors import UserError
 from evaluation.core.files import read_json, write_json
 
 RECORD = "record.json"
+WEIGHTS = "weights.safetensors"  # beside it: the tensors that differ from the base model's
 FIELDS = {
     "method": str,
     "target": str,

@@ -62,7 +62,7 @@ class Run:
         if not self.finished:
             self.locks = contextlib.ExitStack()
             self.locks.enter_context(alone(self.out))
-            (self.out / LOG).unlink(missing_ok=True)
+            (self.out / LOG).write_bytes(b"")
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         self.started, self.began = time.perf_counter(), None

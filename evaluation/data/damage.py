@@ -17,6 +17,8 @@ TAIL = 1024  # where the marker is looked for: some programs write on after it
 
 def damage(file, decode: bool = False) -> str | None:
     """What is wrong with an image, a path or its bytes; None if nothing is."""
+    if not isinstance(file, bytes) and not file.is_file():
+        return "no file"
     with io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as stream:
         head, length = stream.read(16), stream.seek(0, os.SEEK_END)
         stream.seek(max(0, length - TAIL))

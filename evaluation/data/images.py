@@ -1,6 +1,5 @@
 """The data set as rows: style, object, index, image, and the photo of the same object and index."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,25 +9,14 @@ from PIL import Image
 from evaluation import canvas
 from evaluation.core.errors import UserError
 from evaluation.data import parquet
+from evaluation.data.folder import check_data, images_in, prepared_size
 from evaluation.data.pictures import read_picture, square
 from evaluation.mini import dataset as mini
-
-PREPARED = "prepared.json"  # what evaluation.prepare says of a folder that it wrote
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:
     """PIL RGB -> float32 [3,H,W] in [0,1]."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div(255)
-
-
-def prepared_size(root: str | Path, size: int) -> int | None:
-    """Pixels of the copies in `root`, if evaluation.prepare made them; UserError if they are below `size`."""
-    card = Path(root) / PREPARED
-    prepared = json.loads(card.read_text())["size"] if card.exists() else None
-    if prepared and prepared < size:
-        wrong = f"was prepared with {prepared} pixels and {size} are asked for"
-        raise UserError(f"--data {root}: {wrong}; prepare another with --size {size}")
-    return prepared
 
 
 class CanvasImages(torch.utils.data.Dataset):
@@ -45,40 +33,49 @@ class CanvasImages(torch.utils.data.Dataset):
 
     def __init__(self, root: str | Path, cells, indices=canvas.TRAIN, size: int = 512):
         self.root, self.size = str(root), size
-        world, _, self.seed = self.root.partition(":")
-        self.drawn = world == "mini"
+        check_data(root)
+        self.seed = mini.drawn_seed(root)
+        self.drawn = self.seed is not None
         self.rows = [(theme, obj, index) for theme, obj in cells for index in indices]
         if not self.rows:
             raise UserError(f"--data {root}: no images asked for")
         files = [] if self.drawn else parquet.shard_files(root)
         self.shards = parquet.Shards(files) if files else None
         self.prepared = prepared_size(root, size)
+        self.numbers = {}  # (theme, object) -> images by number
         if absent := [row for row in self.rows if not self.has(row)]:
             raise UserError(
                 f"--data {root}: {len(absent)} of {len(self.rows)} images are missing, first "
-                f"{canvas.image_path(root, *absent[0])}; expected {{style}}/{{object}}/{{number}}.jpg, or "
+                f"{self.path(absent[0])}; expected {{style}}/{{object}}/{{number}}.jpg, or "
                 f"'mini' for the miniature; see python -m evaluation.check {root}"
             )
 
     @property
     def files(self) -> list[Path]:
         """The files that the rows are read from, unless they are drawn."""
-        return self.shards.files if self.shards else [canvas.image_path(self.root, *row) for row in self.rows]
+        return self.shards.files if self.shards else list(map(self.path, self.rows))
+
+    def path(self, row) -> Path:
+        """Where a row lies in a folder, or would be expected."""
+        cell = row[:2]
+        if cell not in self.numbers:
+            self.numbers[cell] = images_in(Path(self.root, *cell))
+        return self.numbers[cell].get(row[2]) or canvas.image_path(self.root, *row)
 
     def file(self, row) -> Path | bytes:
         """The file of a row that is not drawn, or the bytes of it that a shard holds."""
-        return self.shards.open(row).read() if self.shards else canvas.image_path(self.root, *row)
+        return self.shards.open(row).read() if self.shards else self.path(row)
 
     def has(self, row) -> bool:
         if self.shards:
             return row in self.shards.place
-        return self.drawn or canvas.image_path(self.root, *row).exists()
+        return self.drawn or self.path(row).exists()
 
     def original(self, row) -> Image.Image:
         """The PIL RGB image of a row (theme, object, index) in its own size."""
         if self.drawn:
-            return mini.image(*row, seed=int(self.seed or 0))
-        return read_picture(self.file(row), canvas.image_path(self.root, *row))
+            return mini.image(*row, seed=self.seed)
+        return read_picture(self.file(row), self.path(row))
 
     def picture(self, row) -> Image.Image:
         """The same, cropped to its central square and resized."""

@@ -25,7 +25,7 @@ KNOWN = (*canvas.THEMES, *canvas.UNUSED_STYLES)
 
 def shard_files(root: str | Path) -> list[Path]:
     """The shards in `root` or its folder `data`, in order; none if it is of another form."""
-    files = sorted(Path(root).glob("*.parquet")) or sorted(Path(root, "data").glob("*.parquet"))
+    files = sorted(Path(root).glob("[!.]*.parquet")) or sorted(Path(root, "data").glob("[!.]*.parquet"))
     count = re.search(r"-of-(\d+)\.parquet$", files[0].name) if files else None
     if count and len(files) != (count := int(count[1])):
         stems = {file.name.partition("-of-")[0][-5:] for file in files}
@@ -93,6 +93,12 @@ def read(file: Path, columns: list[str], batch: int = 64):
         raise UserError(f"{file}: not a readable parquet file ({reason}); download it again") from error
 
 
+def images_of(shard: Path):
+    """Yields the encoded image of every row, b"" where there is none."""
+    for row in read(shard, ["image.bytes"], batch=8):
+        yield (row.get("image") or {}).get("bytes") or b""
+
+
 def rows_by_shard(files: list[Path]) -> dict[Path, list]:
     """The rows of `read_rows`, those of each shard."""
     rows = iter(read_rows(files))
@@ -104,8 +110,8 @@ def open_rows(shards: dict[Path, list], wanted: list) -> list[io.BytesIO]:
     files = {}
     for shard, rows in shards.items():
         if not set(wanted).isdisjoint(rows):
-            contents = zip(rows, read(shard, ["image.bytes"], batch=8), strict=True)
-            files |= {row: io.BytesIO(line["image"]["bytes"]) for row, line in contents if row in wanted}
+            contents = zip(rows, images_of(shard), strict=True)
+            files |= {row: io.BytesIO(content) for row, content in contents if row in wanted}
     return [files[row] for row in wanted]
 
 

@@ -2,19 +2,16 @@
 
     logits = head(pool(ViT((image - mean) / std)))        image in [0,1], resized to a square, ratio not kept
 
-Files are ours (safetensors, whose metadata says task, labels and architecture) or the published `.pth`, whose
-labels follow from the number of outputs. Nothing is ever downloaded.
+Files are ours (safetensors, whose metadata says task, labels and architecture) or others', such as the
+published `.pth`: weights of a timm network, whose labels follow from their number. Nothing is downloaded.
 """
 
 import itertools
 import json
 import math
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-import safetensors
-import safetensors.torch
 import timm
 import torch
 from PIL import Image
@@ -22,12 +19,14 @@ from timm.layers import PatchEmbed
 from torch import nn
 
 from evaluation import canvas
+from evaluation.canvas import TASKS
 from evaluation.core.errors import UserError, refused
-from evaluation.core.files import atomic
+from evaluation.core.files import check_keys
+from evaluation.core.tensors import is_safetensors, read_metadata, read_tensors, save_tensors
 
-TASKS = ("style", "object")
-
-FIELDS = ("task", "labels", "model", "arguments", "mean", "std")  # what a file says of its classifier
+NUMBER = int | float
+FIELDS = {"task": str, "labels": list, "model": str, "arguments": dict, "mean": NUMBER, "std": NUMBER}
+UNNAMED = (LookupError, ValueError, TypeError, ZeroDivisionError)  # where weights lack a name or a shape
 UNFIT = (AssertionError, RuntimeError, TypeError, ValueError)  # what timm raises for arguments or weights
 
 ALL_THEMES = sorted([*canvas.THEMES, *canvas.UNUSED_STYLES])
@@ -62,6 +61,8 @@ class Classifier(nn.Module):
         self.task, self.labels = task, list(labels)
         self.model, self.arguments = model, dict(arguments)
         self.mean, self.std = mean, std
+        if not timm.is_model(str(model)):  # timm would look for other names on the network
+            raise ValueError(f"no model is called {model}")
         built = {k: ConvStem if (k, v) == ("embed_layer", "conv") else v for k, v in arguments.items()}
         self.vit = timm.create_model(model, pretrained=False, num_classes=len(labels), **built)
 
@@ -89,8 +90,7 @@ class Classifier(nn.Module):
         weights = self.vit.state_dict()
         if half:
             weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
-        with atomic(path) as temporary:
-            temporary.write_bytes(safetensors.torch.save(weights, {"classifier": json.dumps(about)}))
+        save_tensors(path, weights, {"classifier": json.dumps(about)})
 
 
 def preprocess(image: Image.Image, size: int) -> torch.Tensor:
@@ -101,16 +101,14 @@ def preprocess(image: Image.Image, size: int) -> torch.Tensor:
 
 
 def load_classifier(path: str | Path, task: str, labels=None, device="cpu", arguments=None) -> Classifier:
-    """The classifier of `task` ("style" or "object") in a file of ours or in a published `.pth`.
+    """The classifier of `task` ("style" or "object") in a file of ours or of others.
 
-    `labels`, if given, must be those of a file of ours, and name the outputs of a `.pth` (default: the
-    benchmark's). `arguments` are timm's, for what shapes in a `.pth` do not tell: `num_heads` is width / 64
-    unless given. Raises UserError if the file cannot be read or was made for something else.
+    `labels`, if given, must be those of a file of ours, and name the outputs of another (default: the
+    benchmark's). `arguments` are timm's, for what shapes in such a file do not tell: `num_heads` is width /
+    64 unless given. Raises UserError if the file cannot be read or was made for something else.
     """
-    if not Path(path).exists():
-        raise UserError(f"{path}: no such file; a classifier of the {task} task was expected")
-    read = partial(_read_published, arguments=arguments or {}) if is_pickle(path) else _read_ours
-    about, weights = read(path, task, labels)
+    weights = read_tensors(path)
+    about = _stated(path, task, labels) or _published(path, weights, task, labels, arguments or {})
     with refused(f"{path}: its weights do not fit the network that it names", *UNFIT):
         classifier = Classifier(**about)
         classifier.vit.load_state_dict(weights)
@@ -118,51 +116,52 @@ def load_classifier(path: str | Path, task: str, labels=None, device="cpu", argu
 
 
 def load_backbone(classifier: Classifier, path: str) -> None:
-    """Fills all but the head from a file with timm's names, safetensors or `.pth`; raises UserError."""
-    weights = torch.load(path, weights_only=True) if is_pickle(path) else safetensors.torch.load_file(path)
-    weights, fresh = weights.get("model_state_dict", weights), classifier.vit.state_dict()
+    """Fills all but the head from a file with timm's names; raises UserError."""
+    weights, fresh = read_tensors(path), classifier.vit.state_dict()
     weights |= {name: value for name, value in fresh.items() if name.startswith("head.")}
     if odd := sorted(fresh.keys() ^ weights.keys()):
         count = f"{len(odd)} weights do not match, first {odd[0]}"
         raise UserError(f"init={path}: not a {classifier.model}; {count}")
-    classifier.vit.load_state_dict(weights)
-
-
-def is_pickle(path: str | Path) -> bool:
-    return str(path).endswith((".pth", ".pt"))
+    with refused(f"init={path}: not a {classifier.model}", *UNFIT):
+        classifier.vit.load_state_dict(weights)
 
 
 def metadata(path: str | Path) -> dict:
-    """What a file of ours says of itself: task, labels, architecture, the `extra` of `Classifier.save`."""
-    wanted = "a safetensors file made by evaluation.train_classifier was expected, or a published .pth"
-    kinds = (safetensors.SafetensorError, KeyError, TypeError, OSError)
-    with refused(f"{path}: not a classifier; {wanted}", *kinds), safetensors.safe_open(path, "pt") as file:
-        return json.loads(file.metadata()["classifier"])
+    """What a file of ours says of itself: task, labels, architecture, the `extra` of `Classifier.save`.
+
+    {} for a file of others; UserError for a damaged one.
+    """
+    if not is_safetensors(path) or not (about := read_metadata(path, "classifier")):
+        return {}
+    check_keys(path, about, FIELDS)
+    named = about["task"] in TASKS and all(isinstance(label, str) for label in about["labels"])
+    if not (named and math.isfinite(about["mean"]) and 0 < about["std"] < math.inf):
+        raise UserError(f"{path}: damaged (its task, labels, mean or std are none); get it again")
+    return about
 
 
-def _read_ours(path, task, labels):
+def _stated(path, task: str, labels) -> dict:
+    """The arguments of `Classifier` in a file of ours."""
     about = metadata(path)
-    if about["task"] != task:
+    if about and about["task"] != task:
         made = f"a classifier of the {about['task']} task"
         raise UserError(f"{path}: {made}; one of the {task} task was expected")
-    if labels is not None and list(labels) != about["labels"]:
+    if about and labels is not None and list(labels) != about["labels"]:
         has, wanted = (f"{len(names)} ({', '.join(names[:3])} ...)" for names in (about["labels"], labels))
         raise UserError(f"{path}: a classifier of other labels; it has {has}, expected {wanted}")
-    return {key: about[key] for key in FIELDS}, safetensors.torch.load_file(path)
+    return {key: about[key] for key in FIELDS if about}
 
 
-def _read_published(path, task, labels, arguments):
-    wanted = "expected a dictionary with a ViT's 'model_state_dict', readable without running code"
-    with refused(f"{path}: not a published classifier; {wanted}", Exception):  # foreign files fail in any way
-        weights = torch.load(path, map_location="cpu", weights_only=True)["model_state_dict"]
+def _published(path, weights: dict, task: str, labels, arguments: dict) -> dict:
+    """The arguments of `Classifier` for a file of others."""
+    with refused(f"{path}: not a classifier; expected the weights of a ViT, under timm's names", *UNNAMED):
         arguments = _architecture(weights) | arguments
         outputs = len(weights["head.weight"])
     known = {len(names): names for names in ([labels] if labels else PUBLISHED_LABELS[task])}
     if outputs not in known:
         wanted = " or ".join(map(str, known))
         raise UserError(f"{path}: has {outputs} classes; one of the {task} task with {wanted} was expected")
-    about = {"task": task, "labels": known[outputs], "model": "vit_base_patch16_224", "arguments": arguments}
-    return about, weights
+    return {"task": task, "labels": known[outputs], "model": "vit_base_patch16_224", "arguments": arguments}
 
 
 def _architecture(weights: dict) -> dict:

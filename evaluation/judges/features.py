@@ -7,11 +7,11 @@
 Each is a function from PIL RGB images to features [B,width]. Weights are local files, read safely.
 """
 
+import contextlib
 import io
-import pickle
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
 from functools import partial
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,11 +26,15 @@ from tqdm import tqdm
 
 from evaluation import mini
 from evaluation.answers.answer_set import image_paths
-from evaluation.core.errors import UserError, refused
+from evaluation.canvas import TASKS
+from evaluation.core.environment import find_device
+from evaluation.core.errors import refused
 from evaluation.core.files import atomic, digest, file_digest
+from evaluation.core.pools import threads
+from evaluation.core.tensors import read_tensors
 from evaluation.data.images import CanvasImages
 from evaluation.data.pictures import read_picture, square
-from evaluation.judges.classifier import TASKS, load_classifier
+from evaluation.judges.classifier import load_classifier
 from evaluation.protocol import Protocol
 
 BATCH = 32
@@ -42,7 +46,7 @@ def load_extractor(name: str, files: list[Path], device: str | None = None):
     `device` None takes a GPU if there is one.
     """
     loaders = {"inception": inception, "torchvision": torchvision, "classifier": classifier}
-    extract = loaders[name](*files, device=device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    extract = loaders[name](*files, device=find_device(device))
 
     def features(pictures) -> np.ndarray:
         with torch.inference_mode():
@@ -56,29 +60,31 @@ def pixels(pictures) -> torch.Tensor:
     return torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures])
 
 
-def read_weights(path: Path) -> dict:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        kind = "not a file of PyTorch weights, or damaged"
-        raise UserError(f"--weights {path}: {kind}; download it again") from error
-
-
 def inception(path: Path, device: str):
     """torch-fidelity's 2,048 features. It unpickles the file it is given, so it is given a clean copy."""
-    torch.save(read_weights(path), copy := io.BytesIO())
+    torch.save(read_tensors(path), copy := io.BytesIO())
     copy.seek(0)
     with refused(f"--weights {path}: not the weights of torch-fidelity's Inception", RuntimeError):
         model = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=copy)
     model.to(device)
-    return lambda pictures: model(pixels(pictures).to(device))[0]
+
+    def extract(pictures):
+        """Pictures of one size at a time: the network brings them to its own."""
+        rows = defaultdict(list)
+        for row, picture in enumerate(pictures):
+            rows[picture.size].append(row)
+        made = [model(pixels([pictures[row] for row in alike]).to(device))[0] for alike in rows.values()]
+        order = torch.tensor([*chain(*rows.values())]).argsort()
+        return torch.cat(made)[order.to(device)]
+
+    return extract
 
 
 def torchvision(path: Path, device: str):
     """Global average of the last mixed block. `transform_input` normalises a second time after x * 2 - 1."""
     model = inception_v3(weights=None, transform_input=True, init_weights=False)
     with refused(f"--weights {path}: not the weights of torchvision's Inception v3", RuntimeError):
-        model.load_state_dict(read_weights(path))
+        model.load_state_dict(read_tensors(path))
     model.fc = nn.Identity()
     model.eval().requires_grad_(False).to(device)
     return lambda pictures: model(twice_resized(pictures).to(device) * 2 - 1)
@@ -148,14 +154,22 @@ def stamps(paths) -> list:
     return [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
 
 
+def kept(path: Path, key: str, count: int) -> Features | None:
+    """What was written for this key and so many images; None if that was for another, or is damaged."""
+    damaged = (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError)
+    with contextlib.suppress(*damaged), safetensors.safe_open(path, "np") as file:
+        about, array = file.metadata(), file.get_tensor("features")
+        if about["key"] == key and len(array) == count and np.isfinite(array).all():
+            return Features(array, about["digest"])
+    return None
+
+
 def cached(path: Path, key: str, items: list, load, extractor) -> Features:
     """Of what `load(item)` returns, pictures and digests; read from `path` if written for this `key`."""
-    if path.exists():
-        with safetensors.safe_open(path, "np") as file:
-            if (about := file.metadata())["key"] == key:
-                return Features(file.get_tensor("features"), about["digest"])
+    if known := kept(path, key, len(items)):
+        return known
     extract, parts, digests = extractor(), [], []
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         for start in tqdm(range(0, len(items), BATCH), desc=path.stem, disable=None):
             pictures, contents = zip(*pool.map(load, items[start : start + BATCH]))
             parts.append(extract(pictures))

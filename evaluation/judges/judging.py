@@ -1,20 +1,20 @@
 """What both classifiers see in every image of an answer set, and whether they have looked already"""
 
 import functools
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
 from evaluation import canvas, protocol
-from evaluation.answers.answer_set import AnswerSet, Cell, grid, image_paths, protocol_of
-from evaluation.answers.claims import MANIFEST
+from evaluation.answers.answer_set import Cell, grid, image_paths
 from evaluation.answers.predictions import PREDICTIONS, Prediction, read_predictions
+from evaluation.canvas import TASKS
 from evaluation.core.errors import UserError
 from evaluation.core.files import file_digest
+from evaluation.core.pools import threads
 from evaluation.data.pictures import read_picture
-from evaluation.judges.classifier import TASKS, Classifier, load_classifier, preprocess
+from evaluation.judges.classifier import Classifier, load_classifier, preprocess
 from evaluation.mini import dataset
 from evaluation.mini.objects import SIZE as MINI_SIZE
 
@@ -33,7 +33,7 @@ def judge(
     """
     rows, paths = [], [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
     load = functools.partial(load_image, sides={classifier.size for classifier in classifiers})
-    with ThreadPoolExecutor(workers) as pool, torch.inference_mode():
+    with threads(workers) as pool, torch.inference_mode():
         ahead = pool.map(load, paths[:batch])
         for start in tqdm(range(0, len(cells), batch), desc=str(folder), disable=None):
             loaded, hashes = zip(*ahead)
@@ -71,29 +71,17 @@ def load_image(path: Path, sides: set[int]) -> tuple[dict, str]:
     return {side: preprocess(image, side) for side in sides}, file_digest(content)
 
 
-def open_folder(folder: Path, name: str | None) -> protocol.Protocol:
-    """The protocol of the complete answer set in a folder; one without manifest becomes a set of protocol
-    `name` and an unknown model. Raises UserError."""
-    bare = not (folder / MANIFEST).exists()
-    if bare and not name:
-        raise UserError(f"{folder}: no {MANIFEST}; name what it was sampled with, such as --protocol canvas")
-    sampled = protocol.load(name) if bare else protocol_of(folder)
-    if name and sampled.hash != protocol.load(name).hash:
-        raise UserError(f"--protocol {name}: {folder}/{MANIFEST} names protocol {sampled.name}; leave it out")
-    image_paths(folder, sampled)
-    if bare:
-        AnswerSet(folder, sampled, model=None)
-    return sampled
-
-
 def judged(folder: Path, sampled: protocol.Protocol, source: dict) -> bool:
     """Whether the predictions are of these very images and classifiers. By what they were made may differ."""
     if not (folder / PREDICTIONS).exists():
         return False
-    rows, before = read_predictions(folder)
+    try:
+        rows, before = read_predictions(folder)
+    except UserError:  # damaged: judged anew
+        return False
     if before | {"made_with": source["made_with"]} != source or [row[:3] for row in rows] != grid(sampled):
         return False
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         return [row.sha256 for row in rows] == list(pool.map(file_digest, image_paths(folder, sampled)))
 
 
@@ -107,8 +95,7 @@ def find_files(sampled: protocol.Protocol, given) -> list[str]:
     files = [path or default for path, default in zip(given, defaults)]
     for task, file in zip(TASKS, files):
         if not Path(file).exists():
-            hint = "" if file in given else f"; {hint}"
-            raise UserError(f"--{task}-classifier {file}: no such file{hint}")
+            raise UserError(f"--{task}-classifier {file}: no such file; {hint}")
     return files
 
 

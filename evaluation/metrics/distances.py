@@ -9,13 +9,14 @@ as many of each cell (two sets of one distribution, 55 cells of two images: -0.0
 averaged over the pairs of any two cells first, those of two different images within a cell.
 """
 
-import json
+import math
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from evaluation.core.errors import UserError
+from evaluation.core.files import check_keys, read_json
 from evaluation.metrics.frechet import frechet, moments
 
 FID = "fid.json"  # what evaluation.fid leaves in an answer set
@@ -36,12 +37,16 @@ def read_distances(folder: str | Path, images: str | None = None) -> dict | None
     """
     if not (path := Path(folder) / FID).exists():
         return None
+    damaged = "damaged, or of an earlier form"
     try:
-        content = json.loads(path.read_text())
-        content = {key: content[key] for key in ("origin", "values", "made_with")}
-        fault = images not in (None, content["origin"]["images"]) and "of earlier images"
-    except (ValueError, KeyError, TypeError):
-        fault = "damaged, or of an earlier form"
+        content = read_json(path, origin=dict, values=dict, made_with=dict | None)
+        check_keys(path, content["origin"], {"images": str})
+        numbers = [number for value in content["values"].values() for number in value.values()]
+        fault = damaged if any(not math.isfinite(number) for number in numbers) else None
+        if images not in (None, content["origin"]["images"]):
+            fault = "of earlier images"
+    except (UserError, AttributeError, TypeError):
+        fault = damaged
     if fault:
         raise UserError(f"{path}: {fault}; run python -m evaluation.fid {folder} again")
     return content

@@ -8,7 +8,6 @@ Image n of a style repaints photograph n of the same object. Every image has its
 
 import hashlib
 import os
-from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 
 import numpy as np
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from evaluation.canvas import PHOTO, image_path
 from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
+from evaluation.core.pools import processes
 from evaluation.mini.objects import DRAWINGS, SIZE, draw
 from evaluation.mini.styles import OPERATORS, stylise
 
@@ -38,9 +38,19 @@ def image(theme, obj, index, seed=0):
     return photo if theme == PHOTO else stylise(photo, theme, stream(seed, theme, obj, index))
 
 
+def drawn_seed(data, flag="--data"):
+    """The seed of `mini` or `mini:SEED`, None for any other source. Raises UserError if it is no number."""
+    world, colon, seed = str(data).partition(":")
+    if world != "mini":
+        return None
+    if colon and not (seed.isdecimal() and len(seed) < 10):
+        raise UserError(f"{flag} {data}: expected mini, or mini:SEED with a whole number, such as mini:1")
+    return int(seed or 0)
+
+
 def check_drawn(data, protocol):
     """UserError if `data` is `mini` and a protocol wants real images that the miniature cannot draw."""
-    if data.partition(":")[0] != "mini":
+    if drawn_seed(data) is None:
         return
     unknown = [name for name in (*protocol.themes, *protocol.objects) if name not in (*THEMES, *OBJECTS)]
     if unknown:
@@ -64,7 +74,7 @@ def write_cell(root, theme, obj, per_object, seed):
 
 def write(root, per_object=20, seed=0):
     """Writes the whole dataset under `root`, in several processes."""
-    with ProcessPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with processes(min(8, os.cpu_count() or 1)) as pool:
         jobs = [pool.submit(write_cell, root, *cell, per_object, seed) for cell in product(THEMES, OBJECTS)]
         for job in tqdm(jobs, desc="drawing", disable=None):
             job.result()

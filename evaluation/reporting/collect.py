@@ -6,7 +6,7 @@
 Manifests and records are read at once, predictions when a figure is first asked for.
 """
 
-from concurrent.futures import ThreadPoolExecutor
+import shlex
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,16 @@ import numpy as np
 from evaluation import canvas
 from evaluation.answers.predictions import PREDICTIONS, JudgedAnswers, Origin, Predictions
 from evaluation.core.errors import UserError
+from evaluation.core.files import check_keys
+from evaluation.core.pools import threads
 from evaluation.core.record import RECORD, read_record
-from evaluation.metrics.distances import read_distances
+from evaluation.metrics.distances import FID, read_distances
 from evaluation.metrics.figures import FIGURES, by_seed, check_targets
 from evaluation.protocol import Protocol
 
 BASE = "base"  # the folder, and the method's name in tables, of the model that nothing was unlearned from
 FOREIGN = "foreign"  # the variant of what no training of ours made
-REFERENCE = ("extractor", "weights", "data_digest")  # what FIDs must have in common to be compared
+REFERENCE = {"extractor": str, "weights": list, "data_digest": str}  # that FIDs must share to be compared
 ONE_RUN = ("method", "target", "settings", "seed")  # what a record and its answers' manifest must agree in
 
 
@@ -37,9 +39,7 @@ class Result:
     targets: tuple[canvas.Target, ...]  # forgotten at once
     answers: JudgedAnswers
     origin: Origin
-    settings: dict[str, str] = field(
-        default_factory=dict
-    )  # what else sets a run apart from others of its variant
+    settings: dict[str, str] = field(default_factory=dict)  # that set a run apart from others of its variant
     seed: int | None = None  # of the training
     costs: dict[str, float] = field(default_factory=dict)  # FID, KID, seconds, memory_GB, storage_MB
     reference: dict | None = None  # the origin of FID and KID: with what, against what
@@ -73,9 +73,8 @@ class Result:
         """Figure -> [seeds] in [0,1], a mean over targets forgotten at once; absent if not applicable."""
         values = {}
         for name in FIGURES:
-            of_target = [
-                by_seed(name, t, self.targets, self.predictions, self.protocol) for t in self.targets
-            ]
+            shared = self.targets, self.predictions, self.protocol
+            of_target = [by_seed(name, target, *shared) for target in self.targets]
             if of_target := [seeds for seeds in of_target if seeds is not None]:
                 values[name] = np.mean(of_target, 0)
         return values
@@ -139,6 +138,7 @@ def with_distances(result: Result) -> Result:
     distances = read_distances(result.answers.folder)
     values = distances and distances["values"].get(result.target)
     if values:
+        check_keys(result.answers.folder / FID, distances["origin"], REFERENCE | {"data": str})
         names = {"fid": "FID", "kid": "KID"}
         result.costs |= {names[key]: values[key] for key in names if values.get(key) is not None}
         result.reference = distances["origin"]
@@ -152,7 +152,7 @@ def read_all(results: list[Result]) -> None:
     def read(folder: Path) -> None:
         read_distances(folder, answers[folder].predictions.images)
 
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         list(pool.map(read, answers))
 
 
@@ -177,6 +177,7 @@ def next_command(path: Path) -> str:
     """What makes the predictions that a run lacks."""
     answers = path / "answers"
     if (answers / "manifest.json").exists():
-        return f"python -m evaluation.predict {answers}"
-    model = read_record(path)["model_path"]
-    return f"python -m machine_unlearning.sample --model {model} --run {path} --protocol NAME --out {answers}"
+        return shlex.join(["python", "-m", "evaluation.predict", str(answers)])
+    model = read_record(path).get("model_path")
+    words = ["--model", model, "--run", path, "--protocol", "NAME", "--out", answers]
+    return shlex.join(["python", "-m", "machine_unlearning.sample", *map(str, words)])

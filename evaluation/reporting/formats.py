@@ -1,27 +1,24 @@
-"""Rows of `evaluation.tables` as Markdown, as LaTeX with booktabs, or as CSV"""
+"""Rows of `evaluation.tables` as Markdown, as LaTeX with booktabs, or as CSV
+
+Texts come from records and settings that anyone may have written: none of them becomes markup or a formula.
+"""
 
 import csv
 import itertools
+import re
 import sys
 
 from tabulate import tabulate
 
+from evaluation.core.errors import printable
 from evaluation.metrics.figures import FIGURES
 
 INK, GREY, MARK, EDGE = "#1a2233", "#6b7280", "#d6336c", "#d9dde3"  # of sheets, plots and the report
 KINDS = ("style", "object", "pair", "several")  # of targets: their figures are different things
-COSTS = {
-    "FID": 2,
-    "KID": 4,
-    "seconds": 1,
-    "memory_GB": 2,
-    "storage_MB": 1,
-}  # decimals; GB, MB: powers of 1000
+# decimals; GB, MB: powers of 1000
+COSTS = {"FID": 2, "KID": 4, "seconds": 1, "memory_GB": 2, "storage_MB": 1}
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
-TEXTS = (  # set left
-    *("method", "target", "image", "asked", "seen", "counts_as", "figure", "worst", "grid"),
-    *("answers", "protocol"),
-)
+TEXTS = "method target image asked seen counts_as figure worst grid answers protocol".split()  # set left
 
 
 def columns(rows: list[dict], statistics: bool = True) -> list[str]:
@@ -52,16 +49,31 @@ def cell(row: dict, name: str, intervals: bool = False) -> str:
     return f"{value:.{COSTS.get(name, 2)}f}{spread}"
 
 
+def plain(text: str) -> str:
+    """On one line, without control characters."""
+    return " ".join(printable(text).split())
+
+
+def csv_cell(value):
+    """What a spreadsheet would take for a formula begins with an apostrophe."""
+    if isinstance(value, list):
+        value = "; ".join(value)
+    if not isinstance(value, str):
+        return value
+    return "'" * bool(re.match(r"[=+@-](?!\d*\.?\d+$)", text := plain(value))) + text
+
+
 def markdown(rows: list[dict], names: list[str], intervals: bool = False) -> str:
     """A table that also reads well as plain text."""
-    return drawn(rows, names, [name.replace("_", " ") for name in names], intervals, "pipe")
+    titles = [name.replace("_", " ") for name in names]
+    return drawn(rows, names, titles, intervals, "pipe", lambda text: re.sub(r"[\\|`<]", r"\\\g<0>", text))
 
 
 def latex(rows: list[dict], names: list[str], intervals: bool = False) -> str:
     """A tabular for booktabs; figures of one kind of target stand below its name."""
     kinds = [next((kind for kind in KINDS if name.startswith(kind + "_")), "") for name in names]
     titles = [name.removeprefix(kind + "_").replace("_", " ") for name, kind in zip(names, kinds)]
-    text = drawn(rows, names, titles, intervals, "latex_booktabs")
+    text = drawn(rows, names, titles, intervals, "latex_booktabs")  # which escapes
     lines = text.replace("±", "$\\pm$\\,").replace(" - ", " -- ").splitlines()
     top, rules, start = [], [], 1
     for kind, own in itertools.groupby(enumerate(kinds), lambda pair: pair[1] or pair):
@@ -75,14 +87,19 @@ def latex(rows: list[dict], names: list[str], intervals: bool = False) -> str:
     return "\n".join(["% needs \\usepackage{booktabs}", *lines])
 
 
-def drawn(rows: list[dict], names: list[str], titles: list[str], intervals: bool, style: str) -> str:
-    texts = [[cell(row, name, intervals) for name in names] for row in rows]
+def drawn(rows, names: list[str], titles: list[str], intervals: bool, style: str, escape=str) -> str:
+    texts = [[escape(plain(cell(row, name, intervals))) for name in names] for row in rows]
+    titles = [escape(plain(title)) for title in titles]
     sides = ["left" if name in TEXTS else "right" for name in names]
     return tabulate(texts, titles, style, colalign=sides if rows else None, disable_numparse=True)
 
 
 def print_csv(rows: list[dict], names: list[str]) -> None:
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({k: "; ".join(v) if isinstance(v, list) else v for k, v in row.items()})
+    write_csv(sys.stdout, names, rows)
+
+
+def write_csv(file, names: list[str], rows) -> None:
+    """`rows`: dicts, what `names` lack in them is left out."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(csv_cell, names))
+    writer.writerows([csv_cell(row.get(name, "")) for name in names] for row in rows)

@@ -10,7 +10,7 @@ import base64
 import contextlib
 import io
 import math
-from concurrent.futures import ThreadPoolExecutor
+import shlex
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from PIL import Image
 from evaluation import canvas
 from evaluation.answers.answer_set import Cell, grid
 from evaluation.core.files import atomic, digest
+from evaluation.core.pools import threads
 from evaluation.core.record import read_record
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.metrics.figures import shows
@@ -30,11 +31,7 @@ from evaluation.reporting.rows import labels
 SPRITE = "sprite.webp"
 SIDE, ACROSS = 64, 20  # pixels of a thumbnail; thumbnails in a row, at least
 WHOLE = 250  # images of a grid that is shown whole
-TARGET, COLLATERAL, CLASSES = (
-    40,
-    20,
-    5,
-)  # images of a larger one: of the target, and of what lost most beside it
+TARGET, COLLATERAL, CLASSES = 40, 20, 5  # of a larger one: images of the target, of what lost most beside it
 QUALITIES, BYTES = (50, 35, 20, 10), 700  # WebP: the first that needs at most so many bytes a thumbnail
 DESCRIPTION = 0x010E  # Exif's ImageDescription
 
@@ -63,7 +60,7 @@ def gallery(results: list[Result]) -> dict:
     places of its images in the grid and what is seen in each; `grids` of cells. `sprites`: WebP, base64.
     """
     made, sheets_of = {}, sheets(results)
-    with ThreadPoolExecutor() as pool:
+    with threads() as pool:
         for sheet, content in zip(sheets_of, pool.map(sprite, sheets_of)):
             if content:
                 made[sheet.path] = sheet, content
@@ -146,10 +143,11 @@ def across(count: int) -> int:
 
 def sprite(sheet: Sheet) -> bytes | None:
     """The one that is kept, or made of the images and kept; None without either."""
-    if sheet.path.exists():
-        with Image.open(sheet.path) as page:
-            if page.getexif().get(DESCRIPTION) == sheet.key:
-                return sheet.path.read_bytes()
+    with contextlib.suppress(Exception), Image.open(sheet.path) as page:  # none, or a damaged one: made again
+        content = sheet.path.read_bytes()
+        whole = len(content) == 8 + int.from_bytes(content[4:8], "little")
+        if whole and page.getexif().get(DESCRIPTION) == sheet.key:
+            return content
     suffix = "." + sheet.result.protocol.format
     paths = [sheet.path.with_name(canvas.answer_name(*cell, suffix=suffix)) for cell in sheet.cells]
     if not all(map(Path.exists, paths)):
@@ -189,9 +187,7 @@ def described(sheet: Sheet) -> dict:
 def sampling(result: Result, results: list[Result]) -> str:
     """The command that draws an answer set's images; its base model is that of any run of the same origin."""
     run = next(other for other in results if other.origin == result.origin and other.method != BASE)
-    model = read_record(run.path)["model_path"]
-    unlearned = "" if result.method == BASE else f"--run {result.path} "
-    return (
-        f"python -m machine_unlearning.sample --model {model} {unlearned}--protocol {result.protocol.name} "
-        f"--out {result.answers.folder}"
-    )
+    words = ["--model", read_record(run.path).get("model_path")]
+    words += [] if result.method == BASE else ["--run", result.path]
+    words += ["--protocol", result.protocol.name, "--out", result.answers.folder]
+    return shlex.join(["python", "-m", "machine_unlearning.sample", *map(str, words)])

@@ -4,7 +4,6 @@ Same input, same bytes: no date in the files, and the identifiers inside an SVG 
 """
 
 import os
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import matplotlib as mpl
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 
 from evaluation.canvas import PHOTO, spoken
 from evaluation.core.files import atomic
+from evaluation.core.pools import processes
 from evaluation.reporting.formats import EDGE, GREY, INK
 
 COLOURS = (  # Paul Tol's muted scheme and black: https://personal.sron.nl/~pault
@@ -23,6 +23,7 @@ STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
     "font.size": 9,
     "text.color": INK,
+    "text.parse_math": False,  # a setting's $ is no formula
     "axes.edgecolor": GREY,
     "axes.labelcolor": INK,
     "axes.titlecolor": INK,
@@ -64,7 +65,7 @@ def styled():
 
 def save_all(figures: dict[Path, Figure]) -> list[Path]:
     """Writes PATH.svg and PATH.png of every figure, in several processes; -> the files."""
-    with ProcessPoolExecutor(min(len(figures) or 1, os.cpu_count() or 1)) as pool:
+    with processes(min(len(figures) or 1, os.cpu_count() or 1)) as pool:
         return [path for paths in pool.map(save, figures.values(), figures) for path in paths]
 
 

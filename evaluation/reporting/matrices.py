@@ -9,7 +9,6 @@ All in percent. The accuracy of an object leaves out themes that do not count, a
 cell is marked.
 """
 
-import csv
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ import numpy as np
 from evaluation.core.files import atomic
 from evaluation.metrics.figures import OTHER, class_accuracies, counted, shows
 from evaluation.metrics.published import spelled
+from evaluation.reporting import formats
 from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.rows import grouped
 
@@ -82,9 +82,9 @@ def write_csv(path: Path, matrices: dict[str, Matrix]) -> None:
     """One line for every method and target; the base model's comes once for each method."""
     names = list(dict.fromkeys(name for matrix in matrices.values() for name in matrix.columns))
     with atomic(path) as temporary, open(temporary, "w", newline="") as file:
-        writer = csv.DictWriter(file, ["method", "target", *names], lineterminator="\n")
-        writer.writeheader()
-        for label, matrix in matrices.items():
-            for target, values in zip(matrix.rows, matrix.values):
-                cells = {name: f"{value:.2f}" for name, value in zip(matrix.columns, values)}
-                writer.writerow({"method": label, "target": target} | cells)
+        rows = [
+            {"method": label, "target": target} | {n: f"{v:.2f}" for n, v in zip(matrix.columns, values)}
+            for label, matrix in matrices.items()
+            for target, values in zip(matrix.rows, matrix.values)
+        ]
+        formats.write_csv(file, ["method", "target", *names], rows)

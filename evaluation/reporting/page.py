@@ -7,10 +7,11 @@ import json
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, refused
+from evaluation.core.files import check_keys, read_json
 from evaluation.core.record import read_record
+from evaluation.data.pictures import read_picture
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
 from evaluation.reporting.collect import BASE, Result
@@ -85,12 +86,16 @@ def style_transfer(root: Path | None) -> dict:
         return {}
     if not (root / "table.json").exists():
         raise UserError(f"--style-transfer {root}: no table.json; run python -m style_transfer.table on it")
-    picture = ""
+    content = read_json(root / "table.json", tables=list, notes=list) | {"picture": ""}
+    check_keys(root / "table.json", dict(enumerate(content["tables"])), {0: dict, 1: dict})
+    with refused(f"{root}/table.json: damaged; make it again", TypeError, ValueError, LookupError):
+        for drawn in content["tables"]:
+            drawn["rows"] = [[(str(text), value) for text, value in row] for row in drawn["rows"]]
+            drawn |= {key: list(drawn[key]) for key in ("names", "texts")}
     if (root / "sheet.png").exists():
-        content = io.BytesIO()
-        Image.open(root / "sheet.png").save(content, "WEBP", quality=80)
-        picture = base64.b64encode(content.getvalue()).decode()
-    return json.loads((root / "table.json").read_text()) | {"picture": picture}
+        read_picture(root / "sheet.png").save(picture := io.BytesIO(), "WEBP", quality=80)
+        content["picture"] = base64.b64encode(picture.getvalue()).decode()
+    return content
 
 
 def render(results: list[Result], idle: list[Path], transfer: Path | None = None) -> str:

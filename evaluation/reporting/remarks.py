@@ -9,12 +9,9 @@ from evaluation.metrics.suspicions import suspicions
 from evaluation.reporting.collect import BASE, FOREIGN, Result, next_command
 from evaluation.reporting.rows import labels, unequal_targets
 
-STATISTICS = (
-    f"[low, high]: {LEVEL} % bootstrap interval over targets and seeds; difference: ours - published."
-)
-PAIRED = (
-    f"[low, high]: {LEVEL} % bootstrap interval of the difference over targets and seeds, the same for both."
-)
+INTERVAL = f"[low, high]: {LEVEL} % bootstrap interval"
+STATISTICS = f"{INTERVAL} over targets and seeds; difference: ours - published."
+PAIRED = f"{INTERVAL} of the difference over targets and seeds, the same for both."
 
 
 def remarks(results: list[Result], idle: list[Path], table: list[dict]) -> list[str]:

@@ -13,7 +13,7 @@ from evaluation.metrics import published
 from evaluation.metrics.bootstrap import interval
 from evaluation.metrics.figures import FIGURES, select
 from evaluation.reporting.collect import BASE, Result
-from evaluation.reporting.formats import COSTS, KINDS, STATISTICS, columns
+from evaluation.reporting.formats import COSTS, KINDS, STATISTICS, columns, plain
 
 WORST = 5  # targets named by `method_rows`
 DEFAULTS = ("published", "canvas", "mini")  # variants whose row the paper's stands below, the first there is
@@ -49,7 +49,7 @@ def labels(results: list[Result]) -> list[str]:
         marks += [f"{key}={result.settings.get(key)}" for key in sorted(differing)]
         comparable = result.comparable.items()
         marks += [f"{what} {value[:6]}" for what, value in comparable if len(values[what]) > 1]
-        return f"{result.method} ({', '.join(marks)})" if marks else result.method
+        return plain(f"{result.method} ({', '.join(marks)})" if marks else result.method)
 
     return [label(result) for result in results]
 

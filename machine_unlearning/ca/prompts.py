@@ -6,7 +6,7 @@ style and, but for {object}, no object of the benchmark.
 
 from evaluation.core.errors import UserError
 from machine_unlearning.core import concepts
-from machine_unlearning.core.generated import spread
+from machine_unlearning.core.concepts import spread
 
 PAINTED = (
     "a painting of {}; an oil painting of {}; an acrylic painting of {}; {} painted on canvas; "

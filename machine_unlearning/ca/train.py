@@ -8,6 +8,19 @@ something else in the target's place. x_t is noise on images that the model made
 m: a mask of one channel. The noise-based objective has y = eps, the noise in x_t.
 """
 
+from evaluation.core.errors import command, early
+from machine_unlearning.ca.prompts import caption_rows
+from machine_unlearning.core import cli
+
+
+def parse(argv=None):
+    """-> flags and settings; rows of captions."""
+    args = cli.parse(__doc__, __file__, argv)
+    return args, caption_rows(args)
+
+
+early(__name__, parse)  # before the slow imports
+
 from itertools import chain
 
 import torch
@@ -15,10 +28,8 @@ from torch import nn
 
 from diffusion_model_finetuning.core.data import forever
 from diffusion_model_finetuning.core.sd import eps
-from evaluation.core.errors import command
 from evaluation.core.run import Run
-from machine_unlearning.ca.prompts import caption_rows
-from machine_unlearning.core import cli, params, weights
+from machine_unlearning.core import params, weights
 from machine_unlearning.core.forget import autocast
 from machine_unlearning.core.generated import generated_moments
 
@@ -52,8 +63,8 @@ def embedded(sd, rows):
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
-    s, rows = args.settings, caption_rows(args)
+    args, rows = parse(argv)
+    s = args.settings
     with Run(args, method="ca") as run:
         sd = weights.load_base(args, run)
         mixed = autocast(sd, s.precision)
@@ -70,8 +81,8 @@ def main(argv=None):
             said = torch.randint(1, number.shape[1], (s.batch,), generator=run.generator)
             target, anchor = text[number[row, said]], text[number[row, 0]]
             x0 = sd.sample_moments(moments[row + len(rows) * mirrored], run.generator)
-            t = torch.randint(len(sd.abar), (s.batch,), generator=run.generator).to(args.device)
-            noise = torch.randn(x0.shape, generator=run.generator).to(args.device)
+            t = torch.randint(len(sd.abar), (s.batch,), generator=run.generator).to(run.device)
+            noise = torch.randn(x0.shape, generator=run.generator).to(run.device)
             x, mask = sd.add_noise(x0, noise, t), torch.ones_like(x0[:, :1])
             with mixed:
                 with torch.no_grad():

@@ -5,10 +5,12 @@
 `config.yaml` beside `train.py` has three variants: `canvas` (the paper's algorithm), `published` (what the
 official code effectively did) and `mini` (the miniature, chosen by itself for that model). Each may have
 sections `all`, `style`, `object` and `pair`; the later variants state only what differs from `canvas`.
-`limits` says between what numbers, or of what words, a setting of the method's own may be.
+`limits` says between what numbers, or of what words, a setting of the method's own may be, `prompts` what a
+text may name in braces. All that a command line says is checked here, before anything slow is imported.
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +20,10 @@ from evaluation import canvas, protocol
 from evaluation.core import flags
 from evaluation.core.config import check_settings, override
 from evaluation.core.errors import UserError, closest
+from evaluation.core.record import RECORD, WEIGHTS, read_record
+from machine_unlearning.core import concepts
 
+METHODS = Path(__file__).parents[1]
 VARIANTS = ("canvas", "published", "mini")
 
 
@@ -35,10 +40,12 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     parser.add_argument(
         "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
     )
-    parser.add_argument("--out", type=flags.new_path, required=True, help="run folder to write")
+    parser.add_argument("--out", type=flags.new_folder, required=True, help="run folder to write")
     parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
     parser.add_argument(
-        "--data", help="data set, for methods that read images: folder {theme}/{object}/{n}.jpg, or mini"
+        "--data",
+        type=flags.data_set,
+        help="data set, for methods that read images: folder {theme}/{object}/{n}.jpg, or mini",
     )
     parser.add_argument("--variant", choices=VARIANTS, help="default: canvas, or mini for the miniature")
     flags.add_seed(parser)
@@ -47,6 +54,8 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     args = parser.parse_intermixed_args(argv)
     card = read_card(args.model, args.config)
     args.variant = args.variant or card.get("variant", "canvas")
+    if args.variant not in VARIANTS:
+        raise UserError(f"--model {args.model}: its card names an unknown variant {args.variant!r:.60}")
     args.data = args.data or card.get("data")
     args.world = protocol.load(
         "canvas-published" if args.variant == "published" else card.get("protocol", "canvas")
@@ -63,8 +72,68 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
             "unlearn one kind, then the other with --from"
         )
     args.settings = override(chosen, args.overrides)
-    check_settings(OmegaConf.to_container(args.settings), config.get("limits", {}))
+    settings = OmegaConf.to_container(args.settings)
+    check_settings(settings, config.get("limits", {}))
+    check_prompts(settings, config.get("prompts", {}), args.targets)
+    if args.start:
+        check_start(args.start, Path(train_file).parent.name)
     return args
+
+
+def check_prompts(settings: dict, names: DictConfig, targets: list[canvas.Target]) -> None:
+    """UserError for a prompt, or one of a list, with braces other than the `names` that its setting may have.
+
+    Where {style} is one, they stand for the targets: what one of them has not cannot be named, either.
+    """
+    for key, value in settings.items():
+        if key not in names or value is None:
+            continue
+        known = names[key].split()
+        if "{style}" in known:
+            known = [name for name in known if all(getattr(target, name[1:-1]) for target in targets)]
+        for text in value if isinstance(value, list) else [value]:
+            if not isinstance(text, str) or set("{}") & set(re.sub("|".join(known), "", text)):
+                braces = f"{' or '.join(known)} and no other braces" if known else "no braces"
+                raise UserError(f"{key}={text}: expected a text with {braces}")
+
+
+def parse_with_images(doc: str, train_file: str, argv=None) -> argparse.Namespace:
+    """`parse` for a method that reads images of the data set."""
+    args = parse(doc, train_file, argv)
+    if not args.data:
+        raise UserError(
+            "--data is missing: this method reads images; name the data set's folder, "
+            "{theme}/{object}/{number}.jpg, or mini for the miniature's"
+        )
+    return args
+
+
+def parse_with_substitutes(doc: str, train_file: str, argv=None) -> argparse.Namespace:
+    """`parse_with_images` for a method that puts other images in the place of those to forget."""
+    args = parse_with_images(doc, train_file, argv)
+    for cell in concepts.forget_cells(args.world, args.targets):
+        concepts.substitute(args.world, args.targets, *cell)
+    return args
+
+
+def intervenes(method: str) -> bool:
+    """Whether a method acts while images are sampled, so that weights alone do not hold its result.
+
+    Its name may be read from a record, and becomes part of a module's: so it is a plain word.
+    """
+    return method.isidentifier() and (METHODS / method / "intervene.py").exists()
+
+
+def check_start(folder: str, method: str) -> None:
+    """UserError unless `method` can go on from the run in a folder."""
+    earlier = read_record(folder)
+    if earlier.get("foreign"):
+        raise UserError(f"--from {folder}: was made elsewhere, so there are no weights to go on from")
+    if intervenes(earlier["method"]) and earlier["method"] != method:
+        acts = f"{earlier['method']} acts while sampling"
+        raise UserError(f"--from {folder}: {acts}; no other method can go on from its run")
+    if not (Path(folder) / WEIGHTS).exists():
+        raise UserError(f"--from {folder}: no {WEIGHTS}; remove the folder and run {earlier['method']} again")
 
 
 def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:
@@ -82,3 +151,17 @@ def _choose(config: DictConfig, variant: str, kind: str, train_file: str) -> Dic
         raise UserError(f"--target: {method} has no settings for a {kind} (variant {variant})")
     parts = [section[part] for section in sections for part in ("all", kind) if section.get(part)]
     return OmegaConf.merge(*parts)
+
+
+def recorded_settings(run: str | Path, record: dict) -> dict:
+    """Of a run whose method acts while sampling. UserError if the record was changed to what it cannot be."""
+    config, settings = OmegaConf.load(METHODS / record["method"] / "config.yaml"), record["settings"]
+    try:
+        if lacking := [key for key in config.canvas.all if key not in settings]:
+            raise UserError(f"{lacking[0]} is missing")
+        check_settings(settings, config.get("limits", {}))
+        targets = canvas.parse_targets(record["target"], "target")
+        check_prompts(settings, config.get("prompts", {}), targets)
+    except UserError as error:
+        raise UserError(f"{Path(run) / RECORD}: {error}; remove the run and make it again") from error
+    return settings

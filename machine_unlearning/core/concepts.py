@@ -9,9 +9,15 @@ Cell = tuple[str, str]  # theme, object
 
 
 def say(template: str, target: Target, underscores: bool = False) -> str:
-    """A method's wording of a target, e.g. `{style} Style`; names have spaces unless `underscores`."""
+    """A method's wording of a target, e.g. `{style} Style`; names have spaces unless `underscores`.
+
+    Raises UserError if no word is left.
+    """
     names = {"style": target.style or "", "object": target.object or ""}
-    return template.format(**(names if underscores else {k: canvas.spoken(v) for k, v in names.items()}))
+    text = template.format(**(names if underscores else {k: canvas.spoken(v) for k, v in names.items()}))
+    if not text.strip():
+        raise UserError(f"{template!r}: a prompt that says nothing of {target}; name it")
+    return text
 
 
 def kept_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
@@ -41,3 +47,8 @@ def cell_prompt(template: str, theme: str, obj: str, underscores: bool = False) 
     """A prompt with {object} and {theme} for one cell; the photo theme is called Photo, as in training."""
     name = "Photo" if theme == canvas.PHOTO else theme
     return template.format(object=obj, theme=name if underscores else canvas.spoken(name))
+
+
+def spread(items: list, count: int) -> list:
+    """`count` of the items, in order and as evenly as can be: a subset, or each of them several times."""
+    return [items[i * len(items) // count] for i in range(count)]

@@ -14,7 +14,6 @@ from diffusion_model_finetuning.core.data import cached_moments, forever
 from diffusion_model_finetuning.core.sd import StableDiffusion, eps
 from evaluation import canvas
 from evaluation.canvas import Target
-from evaluation.core.errors import UserError
 from evaluation.data.images import CanvasImages
 from evaluation.protocol import Protocol
 from machine_unlearning.core import concepts, embeddings
@@ -33,8 +32,6 @@ class Batch(NamedTuple):
 
 def autocast(sd: StableDiffusion, precision: str):
     """The context to compute losses in: `float32`, or `bfloat16` around weights that stay float32."""
-    if precision not in ("float32", "bfloat16"):
-        raise UserError(f"precision={precision}: choose from float32, bfloat16")
     # no cache: weights cast while gradients are off would give none later
     return torch.autocast(
         sd.device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
@@ -104,11 +101,6 @@ def streams(sd: StableDiffusion, args, generator: torch.Generator):
     forget, `retain_images` of a cell to keep, and those of `stream`.
     """
     s, world, targets = args.settings, args.world, args.targets
-    if not args.data:
-        raise UserError(
-            "--data is missing: this method reads images; name the data set's folder, "
-            "{theme}/{object}/{number}.jpg, or mini for the miniature's"
-        )
     forget = concepts.forget_cells(world, targets)
     substitutes = [concepts.substitute(world, targets, *cell) for cell in forget]
     retain = balanced_cells(world, targets) if s.retain_all else substitutes

@@ -71,8 +71,3 @@ def generated_moments(sd: StableDiffusion, prompts: list[str], s, flip: bool = F
     """
     images = draw(sd, prompts, s)
     return cached_moments(sd, images, embeddings.CACHE, flip, per_batch(s.size)).to(sd.device)
-
-
-def spread(items: list, count: int) -> list:
-    """`count` of the items, in order and as evenly as can be: a subset, or each of them several times."""
-    return [items[i * len(items) // count] for i in range(count)]

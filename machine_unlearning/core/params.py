@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from evaluation.core.errors import UserError, closest
+from evaluation.core.errors import UserError
 
 ENDS = ("conv_out.", "conv_norm_out.", "time_embedding.")  # the UNet's outer parts that `no...` scopes leave
 XLAYER = ("up_blocks.2.attentions.0.", "up_blocks.2.attentions.2.")
@@ -22,8 +22,6 @@ SCOPES = {  # name -> rule on a parameter's name
 
 def trainable(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
     """Name -> parameter of a scope, with gradients on for these alone. An empty scope is a UserError."""
-    if scope not in SCOPES:
-        raise UserError(f"scope={scope}: no scope is called that; {closest(scope, SCOPES)}")
     weights = {name: weight for name, weight in unet.named_parameters() if SCOPES[scope](name)}
     if not weights:
         raise UserError(f"scope={scope}: selects no weight of this UNet; choose from {', '.join(SCOPES)}")

@@ -4,18 +4,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from diffusion_model_finetuning.core.load import RUN, load_run
+from diffusion_model_finetuning.core.load import load_run
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
-from evaluation.core.errors import UserError
-from evaluation.core.record import read_record
+from evaluation.core.record import WEIGHTS
 from evaluation.core.tensors import save_tensors
 
-__all__ = ["intervenes", "load_base", "load_run", "save_delta"]
-
-
-def intervenes(method: str) -> bool:
-    """Whether a method acts while images are sampled, so that weights alone do not hold its result."""
-    return (Path(__file__).parent.parent / method / "intervene.py").exists()
+__all__ = ["load_base", "load_run", "save_delta"]
 
 
 def load_base(args, run) -> StableDiffusion:
@@ -24,11 +18,6 @@ def load_base(args, run) -> StableDiffusion:
     sd = load_sd(args.model, run.device, config=args.config)
     run.starts_from(sd.fingerprint())
     if args.start:
-        earlier = read_record(args.start)["method"]
-        if intervenes(earlier) and earlier != run.method:
-            raise UserError(
-                f"--from {args.start}: {earlier} acts while sampling; no other method can go on from its run"
-            )
         load_run(sd, args.start)
     return sd
 
@@ -36,8 +25,9 @@ def load_base(args, run) -> StableDiffusion:
 def save_delta(run, sd: StableDiffusion, names) -> None:
     """Writes UNet tensors `names`, and those of the run this one started from, as they are now."""
     if run.args.start:
-        with safe_open(Path(run.args.start) / RUN, "pt") as earlier:
+        with safe_open(Path(run.args.start) / WEIGHTS, "pt") as earlier:
             names = {*names, *earlier.keys()}
     state = sd.unet.state_dict()
     tensors = {name: state[name] for name in sorted(names)}
-    save_tensors(run.out / RUN, tensors, {"model": run.model})  # a second entry would stand in random order
+    about = {"model": run.model}  # a second entry would stand in random order
+    save_tensors(run.out / WEIGHTS, tensors, about)

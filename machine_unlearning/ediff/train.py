@@ -10,21 +10,25 @@ prompt c'. The gradient followed is
 so that its inner product with q is eta |q|^2 at least: g falls. The benchmark's lambda is a constant.
 """
 
+from evaluation.core.errors import command, early
+from machine_unlearning.core import cli
+
+early(__name__, cli.parse_with_substitutes, __doc__, __file__)  # before the slow imports
+
 from itertools import islice
 
 import torch
 
-from evaluation.core.config import check_choices
-from evaluation.core.errors import command
 from evaluation.core.run import Run
-from machine_unlearning.core import cli, params, weights
+from machine_unlearning.core import params, weights
 from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
-
-MULTIPLIERS = ("bome", "cosine", "constant")  # the paper's, the original's other scripts', the benchmark's
 
 
 def multiplier(kind: str, dot: float, r: float, q: float, eta: float, alpha: float) -> float:
-    """lambda, from dot = <r,q> and the norms r = |r|, q = |q|; `alpha` is the constant one."""
+    """lambda, from dot = <r,q> and the norms r = |r|, q = |q|; `alpha` is the constant one.
+
+    Kinds: `bome` is the paper's, `cosine` the original's other scripts', `constant` the benchmark's.
+    """
     if kind == "constant":
         return alpha
     if q == 0:
@@ -56,9 +60,8 @@ def restore(trained, start) -> None:
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
+    args = cli.parse_with_substitutes(__doc__, __file__, argv)
     s = args.settings
-    check_choices(s, {"multiplier": MULTIPLIERS})
     with Run(args, method="ediff") as run:
         sd = weights.load_base(args, run)
         if s.checkpointing:

@@ -9,7 +9,7 @@ frozen model (eq. 8). There are no images: x_t is what the student itself makes 
 from evaluation.core.errors import command, early
 from machine_unlearning.core import cli
 
-early(__name__, cli.parse, __doc__, __file__)  # wrong words are answered before torch is imported
+early(__name__, cli.parse, __doc__, __file__)  # before the slow imports
 
 import torch
 import torch.nn.functional as F

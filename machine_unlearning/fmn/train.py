@@ -9,23 +9,29 @@ The tokens are learned from the images first (`invert.py`). The predicted noise 
 retained or replaced, and no gradient is stopped: a layer also learns through the layers after it.
 """
 
+from evaluation.core.errors import UserError, command, early
+from machine_unlearning.core import cli
+
+
+def parse(argv=None):
+    args = cli.parse_with_images(__doc__, __file__, argv)
+    for key in ("invert_prompt", "prompt"):
+        if args.settings[key].count("{tokens}") != 1:
+            raise UserError(f"{key}={args.settings[key]}: expected a text with {{tokens}}, once")
+    return args
+
+
+early(__name__, parse)  # before the slow imports
+
 import torch
 
 from diffusion_model_finetuning.core.data import cached_moments, forever
 from diffusion_model_finetuning.core.sd import eps
 from evaluation import canvas
-from evaluation.core.config import check_choices
-from evaluation.core.errors import UserError, command
 from evaluation.core.run import Run
 from evaluation.data.images import CanvasImages
-from machine_unlearning.core import attention, cli, embeddings, params, weights
+from machine_unlearning.core import attention, embeddings, params, weights
 from machine_unlearning.fmn.invert import encode, invert, spell
-
-CHOICES = {
-    "pooler": ("none", "first_eot", "all_eot"),
-    "order": ("natural", "lexicographic"),
-    "start": ("words", "port"),
-}
 
 
 def fmn_loss(maps, positions: list[int]) -> torch.Tensor:
@@ -59,19 +65,13 @@ def concept_images(args, target: canvas.Target) -> CanvasImages:
     return CanvasImages(args.data, cells, canvas.TRAIN[: s.images], s.size)
 
 
-def check(args) -> None:
-    if not args.data:
-        raise UserError("--data is missing: fmn reads images of what it unlearns; name the data set's folder")
-    check_choices(args.settings, CHOICES)
-
-
 def learn_concepts(sd, images: list[CanvasImages], prompt, args, run):
     """Inverts each target. -> moments of all images [N,2C,h,w], their prompts' embeddings [N,L,D]."""
     s, order = args.settings, assigned(args.settings.tokens, args.settings.order)
     moments, texts = [], []
     for target, shown in zip(args.targets, images, strict=True):
         both = cached_moments(sd, shown, embeddings.CACHE, flip=True, batch=max(1, 2048 // s.size)).to(
-            args.device
+            run.device
         )
         learned = invert(sd, target, both, s, run)
         moments.append(both[: len(shown)])
@@ -81,8 +81,7 @@ def learn_concepts(sd, images: list[CanvasImages], prompt, args, run):
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
-    check(args)
+    args = parse(argv)
     s, images = args.settings, [concept_images(args, target) for target in args.targets]
     with Run(args, method="fmn") as run:
         sd = weights.load_base(args, run)
@@ -99,8 +98,8 @@ def main(argv=None):
             for _ in run.steps(s.steps):
                 rows = next(batches)
                 x0 = sd.sample_moments(moments[rows], run.generator)
-                t = torch.randint(len(sd.abar), (len(rows),), generator=run.generator).to(args.device)
-                noise = torch.randn(x0.shape, generator=run.generator).to(args.device)
+                t = torch.randint(len(sd.abar), (len(rows),), generator=run.generator).to(run.device)
+                noise = torch.randn(x0.shape, generator=run.generator).to(run.device)
                 eps(sd.unet, sd.add_noise(x0, noise, t), t, text[rows])
                 loss = fmn_loss(maps.values(), positions)
                 loss.backward()

@@ -8,14 +8,17 @@ gives noise a larger share. F is computed once per model and settings and kept i
 a run that is stopped goes on.
 """
 
+import contextlib
+import json
+
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.sd import eps
-from evaluation.core.files import atomic, digest
+from evaluation.core.errors import UserError
+from evaluation.core.files import digest
+from evaluation.core.tensors import cached, read_metadata, read_tensors, save_tensors
 from machine_unlearning.core import embeddings
 from machine_unlearning.core.forget import autocast
 
@@ -46,11 +49,11 @@ def timesteps(count: int, total: int) -> torch.Tensor:
 
 
 def begun(path, weights) -> tuple[dict, int]:
-    """-> F summed so far, float32, and how many images are in it."""
-    if path.exists():
-        with safe_open(path, "pt") as file:
-            done = int(file.metadata()["done"])
-            return {name: file.get_tensor(name).to(weight.device) for name, weight in weights.items()}, done
+    """-> F summed so far, float32, and how many images are in it; from the start if its file is damaged."""
+    with contextlib.suppress(UserError):
+        tensors, done = read_tensors(path), read_metadata(path, "fisher").get("done")
+        if tensors.keys() == weights.keys() and isinstance(done, int):
+            return {name: tensors[name].to(weight.device) for name, weight in weights.items()}, done
     return {name: torch.zeros_like(weight) for name, weight in weights.items()}, 0
 
 
@@ -67,8 +70,7 @@ def fisher_information(sd, weights: dict, moments, text, s, path) -> dict[str, t
             sum_gradients(sd, x0, text[n : n + 1], t, noise, s.chunk)
         add_squares(fisher, weights, factor)
         if (n + 1) % EVERY == 0:
-            with atomic(path) as temporary:
-                save_file({k: v.cpu() for k, v in fisher.items()}, temporary, {"done": str(n + 1)})
+            save_tensors(path, fisher, {"fisher": json.dumps({"done": n + 1})})
     return fisher
 
 
@@ -77,14 +79,12 @@ def cached_fisher(sd, weights: dict, moments, text, prompts: list[str], s) -> di
     settings = "walk guidance image_seed size precision times chunk scope".split()
     key = digest([sd.fingerprint(), prompts, {name: s[name] for name in settings}])
     path = embeddings.CACHE / f"fisher-{key}.safetensors"
-    if path.exists():
-        try:
-            return load_file(path, str(sd.device))
-        except SafetensorError:
-            path.unlink()  # a damaged file is made again
     unfinished = path.with_name(f"fisher-{key}-unfinished.safetensors")
-    fisher = fisher_information(sd, weights, moments, text, s, unfinished)
-    with atomic(path) as temporary:
-        save_file({name: value.bfloat16().cpu() for name, value in fisher.items()}, temporary)
+
+    def make():
+        fisher = fisher_information(sd, weights, moments, text, s, unfinished)
+        return {name: value.bfloat16() for name, value in fisher.items()}
+
+    fisher = cached(path, make)
     unfinished.unlink(missing_ok=True)
-    return load_file(path, str(sd.device))
+    return {name: value.to(sd.device) for name, value in fisher.items()}

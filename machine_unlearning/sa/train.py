@@ -8,16 +8,28 @@ the rest is rehearsed on images the model made itself, and weights stay near the
 L_den: mean squared error of the predicted noise. x_q: surrogate images. F: Fisher information, `fisher.py`.
 """
 
+from evaluation.core.errors import command, early
+from machine_unlearning.core import cli
+from machine_unlearning.sa.prompts import replayed, surrogates
+
+
+def parse(argv=None):
+    """-> flags and settings; prompts to draw, numbers of those to rehearse; captions, and substitutes."""
+    args = cli.parse(__doc__, __file__, argv)
+    return args, replayed(args), surrogates(args)
+
+
+early(__name__, parse)  # before the slow imports
+
 import torch
 
 from diffusion_model_finetuning.core.data import forever
 from diffusion_model_finetuning.core.sd import diffusion_loss
-from evaluation.core.errors import UserError, command
 from evaluation.core.run import Run
-from machine_unlearning.core import cli, concepts, params, weights
+from machine_unlearning.core import params, weights
 from machine_unlearning.core.embeddings import cached_embeddings
 from machine_unlearning.core.forget import autocast
-from machine_unlearning.core.generated import generated_moments, spread
+from machine_unlearning.core.generated import generated_moments
 from machine_unlearning.sa.fisher import cached_fisher
 
 
@@ -35,31 +47,10 @@ def add_ewc(student, reference, fisher, lamb: float):
     return lamb * total
 
 
-def replayed(args) -> tuple[list[str], torch.Tensor]:
-    """-> prompts of `images` cells, evenly from the model's world, and the numbers of those to rehearse."""
-    s = args.settings
-    cells = spread(concepts.kept_cells(args.world, []), s.images)
-    keep = cells if s.replay_target else concepts.kept_cells(args.world, args.targets)
-    kept = [i for i, cell in enumerate(cells) if cell in keep]
-    if not kept:
-        raise UserError(f"images={s.images}: all of them show {args.target}, so nothing is left to rehearse")
-    return [concepts.cell_prompt(s.replay, *cell) for cell in cells], torch.tensor(kept)
-
-
-def surrogates(args) -> tuple[list[str], list[str]]:
-    """-> captions that show a target, and prompts of the images that take its place; `surrogates` of each."""
-    s = args.settings
-    cells = spread(concepts.forget_cells(args.world, args.targets), s.surrogates)
-    captions = [concepts.cell_prompt(s.forget, *cell, s.underscores) for cell in cells]
-    instead = [concepts.substitute(args.world, args.targets, *cell) for cell in cells]
-    return captions, [concepts.cell_prompt(s.surrogate, *cell) for cell in instead]
-
-
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
-    s = args.settings
-    (prompts, kept), (captions, instead) = replayed(args), surrogates(args)
+    args, (prompts, kept), (captions, instead) = parse(argv)
+    s, kept = args.settings, torch.tensor(kept)
     with Run(args, method="sa") as run:
         sd = weights.load_base(args, run)
         mixed = autocast(sd, s.precision)

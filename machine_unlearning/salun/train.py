@@ -6,14 +6,18 @@ keep keep their denoising loss. Only salient weights move: gradients are multipl
     L = || eps_theta(x_t,t,c) - sg eps_theta(x_t,t,c') ||^2 + alpha L_den(retain)        g <- M * grad L
 """
 
+from evaluation.core.errors import command, early
+from machine_unlearning.core import cli
+
+early(__name__, cli.parse_with_substitutes, __doc__, __file__)  # before the slow imports
+
 from itertools import islice
 
 import torch
 from tqdm import tqdm
 
-from evaluation.core.errors import command
 from evaluation.core.run import Run
-from machine_unlearning.core import cli, params, weights
+from machine_unlearning.core import params, weights
 from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
 from machine_unlearning.salun.mask import saliency_mask
 
@@ -24,7 +28,7 @@ def salun_loss(forgetting, retaining, alpha: float):
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
+    args = cli.parse_with_substitutes(__doc__, __file__, argv)
     s = args.settings
     with Run(args, method="salun") as run:
         sd = weights.load_base(args, run)

@@ -22,6 +22,7 @@ from evaluation import canvas
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
 from machine_unlearning.core.attention import recorded
+from machine_unlearning.core.cli import recorded_settings
 from machine_unlearning.seot.suppress import ito_loss, ito_terms, swr, word_masks
 from machine_unlearning.seot.words import target_tokens, token_count
 
@@ -29,7 +30,8 @@ from machine_unlearning.seot.words import target_tokens, token_count
 def sampler(sd, run):
     """What draws the images of a run: `draw` without its first three arguments."""
     record = read_record(run)
-    return partial(draw, sd, canvas.parse_targets(record["target"]), OmegaConf.create(record["settings"]))
+    settings = OmegaConf.create(recorded_settings(run, record))
+    return partial(draw, sd, canvas.parse_targets(record["target"]), settings)
 
 
 class Reached(Exception):

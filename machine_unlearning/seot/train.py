@@ -15,24 +15,39 @@ retain and large for words to erase: of the words' maps, and of the image's atte
 shows. Here the run is only written; `intervene.py` acts when `machine_unlearning.sample` draws its images.
 """
 
-from evaluation.core.errors import command
+from evaluation import canvas
+from evaluation.core.errors import UserError, command, early
 from evaluation.core.record import read_record
-from evaluation.core.run import Run
-from machine_unlearning.core import cli, weights
+from machine_unlearning.core import cli
 
 
-def add_up(args) -> None:
+def parse(argv=None):
     """To go on from a SEOT run, which changed no weight, is to start where it did, with its targets too."""
+    args = cli.parse(__doc__, __file__, argv)
+    s = args.settings
+    if s.begin > s.end:
+        raise UserError(f"begin={s.begin}: expected no more than end={s.end}, when the optimisation ends")
+    if len(s.lambdas) != 4:
+        raise UserError(f"lambdas={s.lambdas}: expected four numbers, of L_ret, L_era, L_sret, L_sera")
     if args.start and (earlier := read_record(args.start))["method"] == "seot":
-        args.target, args.start = f"{earlier['target']},{args.target}", earlier["from"]
+        args.target, args.start = f"{earlier['target']},{args.target}", earlier.get("from")
+        args.targets = canvas.parse_targets(args.target, "--from")
+    return args
+
+
+early(__name__, parse)  # before the slow imports
+
+from evaluation.core.run import Run
+from machine_unlearning.core import weights
+from machine_unlearning.seot.intervene import level_of
 
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
-    add_up(args)
+    args = parse(argv)
     with Run(args, method="seot") as run:
         sd = weights.load_base(args, run)
+        level_of(sd.unet, sd.size // sd.downscale, args.settings.map_size)
         run.begin()
         weights.save_delta(run, sd, {})
 

@@ -11,15 +11,19 @@ trimmed model, and if any <g, G_k> < 0, g becomes g + G'v, where v minimises (Gr
     v'(GG' + 0.001 I)v / 2 + (Gg)'v        over v >= 0.5
 """
 
+from evaluation.core.errors import UserError, command, early
+from machine_unlearning.core import cli
+
+early(__name__, cli.parse_with_substitutes, __doc__, __file__)  # before the slow imports
+
 from functools import partial
 from itertools import islice
 
 import torch
 from tqdm import tqdm
 
-from evaluation.core.errors import UserError, command
 from evaluation.core.run import Run
-from machine_unlearning.core import cli, params, weights
+from machine_unlearning.core import params, weights
 from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
 from machine_unlearning.shs.trim import fresh, sensitivity, threshold, trim
 
@@ -69,18 +73,19 @@ def project_gradients(weights, G) -> bool:
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
+    args = cli.parse_with_substitutes(__doc__, __file__, argv)
     s = args.settings
     with Run(args, method="shs") as run:
         sd = weights.load_base(args, run)
+        trimmed, trained = (params.trainable(sd.unet, scope) for scope in (s.trim_scope, s.scope))
+        if not trimmed.keys() <= trained.keys():
+            raise UserError(f"trim_scope={s.trim_scope}: has weights that scope={s.scope} does not train")
         if s.checkpointing:
             sd.unet.enable_gradient_checkpointing()
         pairs = zip(*streams(sd, args, run.generator))
         batches = tqdm(islice(pairs, s.score_steps), "score", s.score_steps, disable=None)
         scores = sensitivity(sd.unet, (forget for forget, _ in batches))
         trimmed, trained = (params.trainable(sd.unet, scope) for scope in (s.trim_scope, s.scope))
-        if not trimmed.keys() <= trained.keys():
-            raise UserError(f"trim_scope={s.trim_scope}: has weights that scope={s.scope} does not train")
         count = trim(trimmed, scores, threshold(scores, s.keep), partial(fresh, generator=run.generator))
         del scores
         run.note(trimmed=count)

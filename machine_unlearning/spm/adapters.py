@@ -17,12 +17,10 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from evaluation.core.errors import UserError
-from evaluation.core.files import atomic
+from evaluation.core.tensors import read_metadata, read_tensors, save_tensors
 
 FILE = "adapters.safetensors"
 
@@ -124,12 +122,11 @@ def save(folder: str | Path, adapters: Adapters) -> None:
     """Writes them as one LoRA; its alpha is K times an adapter's, as readers divide by its rank K r."""
     tensors = {}
     for name, (down, up) in adapters.factors.items():
-        tensors[f"{key(name)}.lora_down.weight"] = down.detach().cpu().contiguous()
-        tensors[f"{key(name)}.lora_up.weight"] = up.detach().cpu().contiguous()
+        tensors[f"{key(name)}.lora_down.weight"], tensors[f"{key(name)}.lora_up.weight"] = down, up
         tensors[f"{key(name)}.alpha"] = torch.tensor(adapters.alpha * len(adapters.prompts))
     about = {"prompts": adapters.prompts, "rank": adapters.rank, "alpha": adapters.alpha}
-    with atomic(Path(folder) / FILE) as temporary:
-        save_file(tensors, temporary, {"spm": json.dumps(about)})  # two entries would stand in random order
+    # two entries of metadata would stand in random order
+    save_tensors(Path(folder) / FILE, tensors, {"spm": json.dumps(about)})
 
 
 def load(folder: str | Path, unet: nn.Module) -> Adapters:
@@ -137,15 +134,28 @@ def load(folder: str | Path, unet: nn.Module) -> Adapters:
     path = Path(folder) / FILE
     if not path.exists():
         raise UserError(f"{path}: no such file; remove {folder} and run SPM's train.py with --out {folder}")
-    try:
-        with safe_open(path, "pt", str(unet.device)) as file:
-            about = json.loads(file.metadata()["spm"])
-            factors = {
-                name: tuple(file.get_tensor(f"{key(name)}.lora_{part}.weight") for part in ("down", "up"))
-                for name in layers(unet)
-            }
-    except (SafetensorError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: not adapters of this model ({error}); remove the folder and run again"
-        ) from error
-    return Adapters(about["prompts"], about["rank"], about["alpha"], factors)
+    tensors, about = read_tensors(path), read_metadata(path, "spm")
+    factors = {
+        name: tuple(tensors.get(f"{key(name)}.lora_{part}.weight") for part in ("down", "up"))
+        for name in layers(unet)
+    }
+    adapters = Adapters(about.get("prompts"), about.get("rank"), about.get("alpha"), factors)
+    if fault := misfit(adapters, layers(unet)):
+        raise UserError(f"{path}: not adapters of this model ({fault}); remove the folder and run again")
+    on_device = {name: tuple(factor.to(unet.device) for factor in pair) for name, pair in factors.items()}
+    return adapters._replace(factors=on_device)
+
+
+def misfit(adapters: Adapters, network: dict[str, nn.Module]) -> str | None:
+    """Why adapters read from a file are none of a network's layers; None if they are."""
+    prompts, rank, alpha = adapters.prompts, adapters.rank, adapters.alpha
+    listed = isinstance(prompts, list) and prompts and all(isinstance(prompt, str) for prompt in prompts)
+    if not listed or type(rank) is not int or type(alpha) not in (int, float):
+        return "its metadata says nothing of them"
+    for name, layer in network.items():
+        out, inner, *kernel = layer.weight.shape
+        r = len(prompts) * min(rank, inner, out)
+        shapes = [(r, inner, *kernel), (out, r, *[1] * len(kernel))]
+        if [None if factor is None else tuple(factor.shape) for factor in adapters.factors[name]] != shapes:
+            return f"the size of {key(name)}"
+    return None

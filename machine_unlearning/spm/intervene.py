@@ -16,10 +16,8 @@ from diffusion_model_finetuning.core.sd import (
     to_pixels,
 )
 from evaluation.core.record import read_record
+from machine_unlearning.core.cli import recorded_settings
 from machine_unlearning.spm import adapters
-
-SCALINGS = ("linear", "product")
-MEASURES = ("max", "cosine", "tokens")
 
 
 def cosine(text, erased):
@@ -56,7 +54,7 @@ def sampler(sd: StableDiffusion, run: str):
     It is that function with the adapters applied and, where the run's settings say so, another guidance and a
     negative prompt.
     """
-    s, trained = read_record(run)["settings"], adapters.load(run, sd.unet)
+    s, trained = recorded_settings(run, read_record(run)), adapters.load(run, sd.unet)
 
     @torch.no_grad()
     def draw(prompts, seeds, steps=50, guidance=7.5, size=None, precision="float32"):

@@ -9,20 +9,33 @@ the concept c it predicts what guidance away from c gives; random pseudo-prompts
 While images are sampled the adapter is scaled by the likeness of prompt and concept: see intervene.py.
 """
 
+from evaluation.core.errors import UserError, command, early
+from evaluation.core.record import read_record
+from machine_unlearning.core import cli, concepts
+
+
+def parse(argv=None):
+    """-> flags and settings; the targets' prompts."""
+    args = cli.parse(__doc__, __file__, argv)
+    s = args.settings
+    if s.empty >= s.anchors:
+        raise UserError(f"empty={s.empty}: expected fewer than anchors={s.anchors}; some are random")
+    if min(s.sides) * s.size < 8:
+        raise UserError(f"sides={s.sides}: expected shares that leave 8 of size={s.size} pixels")
+    return args, [concepts.say(s.prompt, target, s.underscores) for target in args.targets]
+
+
+early(__name__, parse)  # before the slow imports
+
 import math
 
 import torch
 import torch.nn.functional as F
 
 from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps
-from evaluation.core.config import check_choices
-from evaluation.core.errors import UserError, command
-from evaluation.core.record import read_record
 from evaluation.core.run import Run
-from machine_unlearning.core import cli, concepts, weights
-from machine_unlearning.spm import adapters, intervene
-
-CHOICES = {"timestep": ("exact", "shifted"), "gamma": intervene.MEASURES, "scaling": intervene.SCALINGS}
+from machine_unlearning.core import weights
+from machine_unlearning.spm import adapters
 
 
 def erase_loss(eps_concept, frozen_null, frozen_concept, eta: float):
@@ -97,21 +110,18 @@ def carried(args, unet, prompts: list[str]) -> list[adapters.Adapters]:
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
+    args, prompts = parse(argv)
     s = args.settings
-    # two of them are used when images are sampled, too late to be told
-    check_choices(s, CHOICES)
     with Run(args, method="spm") as run:
         sd = weights.load_base(args, run)
-        prompts = [concepts.say(s.prompt, target, s.underscores) for target in args.targets]
         earlier = carried(args, sd.unet, prompts)
         embedded, null = sd.embed(prompts), sd.embed([""])
         new = [adapters.create(sd.unet, prompt, s.rank, s.alpha, run.generator) for prompt in prompts]
         trained = [factor for part in new for pair in part.factors.values() for factor in pair]
         optimizer = torch.optim.AdamW(trained, s.lr, fused=True)
-        on = torch.ones(1, 1, 1, device=args.device)
+        on = torch.ones(1, 1, 1, device=run.device)
         # rows: the empty prompt, which may serve as an anchor too, random anchors, the concept
-        shares = torch.tensor([s.empty] + [1] * (s.anchors - s.empty), device=args.device) / s.anchors
+        shares = torch.tensor([s.empty] + [1] * (s.anchors - s.empty), device=run.device) / s.anchors
         first = 0 if s.empty else 1
 
         for step in run.steps(s.steps * len(new)):
@@ -119,8 +129,8 @@ def main(argv=None):
             optimizer.param_groups[0]["lr"] = s.lr * rate(turn, s.steps, s.warmup, s.cycles)
             k = torch.randint(1, s.walk, (s.batch,), generator=run.generator)
             grid, t = times(k, s.walk, s.timestep)
-            noise, t = draw_noise(sd, s, run.generator).to(args.device), t.to(args.device)
-            anchors = draw_anchors(s.anchors - s.empty, embedded[n].cpu(), run.generator).to(args.device)
+            noise, t = draw_noise(sd, s, run.generator).to(run.device), t.to(run.device)
+            anchors = draw_anchors(s.anchors - s.empty, embedded[n].cpu(), run.generator).to(run.device)
             concept = embedded[n : n + 1]
             rows = torch.cat([null, anchors, concept])
             with adapters.applied(sd.unet, new[n], on):

@@ -9,15 +9,27 @@ v = W g (technique `replace`), or the part of W g orthogonal to W c (`tensor`). 
 a sum |W' c - v|^2 + b sum |W' p - W p|^2 + lamb |W' - W|^2.
 """
 
+from evaluation.core.errors import command, early, refused
+from machine_unlearning.core import cli
+from machine_unlearning.uce.prompts import edit_prompts, world_prompts
+
+
+def parse(argv=None):
+    """-> flags and settings; prompts to erase and their guides."""
+    args = cli.parse(__doc__, __file__, argv)
+    return args, edit_prompts(args)
+
+
+early(__name__, parse)  # before the slow imports
+
 from typing import NamedTuple
 
 import torch
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.sd import StableDiffusion
-from evaluation.core.errors import command
 from evaluation.core.run import Run
-from machine_unlearning.core import cli, concepts, params, weights
+from machine_unlearning.core import params, weights
 from machine_unlearning.core.embeddings import cached_embeddings
 
 
@@ -60,7 +72,8 @@ def uce_solve(W, pairs: list[Pair], keep, lamb: float, erase: float, preserve: f
     V = torch.cat([values(W, pair, technique) for pair in pairs])
     A = lamb * torch.eye(W.shape[1], dtype=W.dtype, device=W.device) + erase * C.T @ C + preserve * keep
     B = lamb * W + erase * V.T @ C + preserve * W @ keep
-    return torch.linalg.solve(A, B.T).T  # A is symmetric
+    with refused(f"lamb={lamb}: leaves more than one solution; make it larger", torch.linalg.LinAlgError):
+        return torch.linalg.solve(A, B.T).T  # A is symmetric
 
 
 def last_content(sd: StableDiffusion, prompts: list[str]) -> list[int]:
@@ -68,38 +81,17 @@ def last_content(sd: StableDiffusion, prompts: list[str]) -> list[int]:
     return [len(sd.tokenizer(prompt, truncation=True)["input_ids"]) - 2 for prompt in prompts]
 
 
-def edit_prompts(args) -> dict[str, str]:
-    """Every wording of every cell that shows a target -> its guide: the guide's wording (without one, the
-    same wording) of the cell that takes its place."""
-    s, guides = args.settings, {}
-    for template in s.edit:
-        for cell in concepts.forget_cells(args.world, args.targets):
-            said = concepts.cell_prompt(template, *cell, s.underscores)
-            guide = template if s.guide is None else s.guide
-            instead = concepts.substitute(args.world, args.targets, *cell)
-            guides[said] = concepts.cell_prompt(guide, *instead) or " "
-    return guides
-
-
-def edit_pairs(sd: StableDiffusion, args) -> list[Pair]:
+def edit_pairs(sd: StableDiffusion, guides: dict[str, str], tokens: str) -> list[Pair]:
     """The prompts to erase and their guides as aligned token rows."""
-    prompts = [text for pair in edit_prompts(args).items() for text in pair]
+    prompts = [text for pair in guides.items() for text in pair]
     rows, ends = sd.embed(prompts).double(), last_content(sd, prompts)
     pairs = zip(rows[::2], rows[1::2], ends[::2], ends[1::2])
-    return [align(*pair, args.settings.tokens) for pair in pairs]
-
-
-def world_prompts(args) -> tuple[list[str], list[bool]]:
-    """The empty prompt and that of every cell of the world, and which of them show no target."""
-    s, everything = args.settings, concepts.kept_cells(args.world, [])
-    prompts = ["", *(concepts.cell_prompt(s.preserve_prompt, *cell, s.underscores) for cell in everything)]
-    kept = set(concepts.kept_cells(args.world, args.targets))
-    return prompts, [True, *(cell in kept for cell in everything)]
+    return [align(*pair, tokens) for pair in pairs]
 
 
 @command
 def main(argv=None):
-    args = cli.parse(__doc__, __file__, argv)
+    args, guides = parse(argv)
     s = args.settings
     with Run(args, method="uce") as run, torch.no_grad():
         sd = weights.load_base(args, run)
@@ -110,7 +102,7 @@ def main(argv=None):
             rows = rows[torch.arange(len(rows)), last_content(sd, prompts)]
         rows = rows[kept]
         run.begin()
-        keep, pairs = gram(rows.flatten(0, -2)), edit_pairs(sd, args)
+        keep, pairs = gram(rows.flatten(0, -2)), edit_pairs(sd, guides, s.tokens)
         edited = params.trainable(sd.unet, "xattn_kv")
         for weight in tqdm(edited.values(), f"uce {args.target}", disable=None):
             scale = max(s.preserve_scale, 1 / len(rows))

@@ -10,32 +10,37 @@ process that begins with the training, so the peak memory in its record is that 
 """
 
 import argparse
-import contextlib
-import fcntl
 import os
+import shlex
+from itertools import groupby
 from pathlib import Path
 
+from diffusion_model_finetuning.core.card import read_card
 from evaluation import accuracy, canvas, protocol
 from evaluation.answers.claims import agree
 from evaluation.answers.predictions import JudgedAnswers
+from evaluation.core import flags
 from evaluation.core.errors import UserError, closest, command
 from evaluation.core.files import write_json
+from evaluation.core.owner import alone
 from evaluation.metrics.distances import FID
 from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
+from machine_unlearning.core import cli
 from scripts.sweep import jobs
 from scripts.sweep.experiments import BASE, SCORES, TRANSFER, Experiment, commands, job_stages
 from scripts.sweep.plan import HERE, PROBED, Costs, describe, probe
+from style_transfer import protocol as transfer_protocol
 
 UNLEARNING = sorted(path.parent.name for path in HERE.glob("machine_unlearning/*/train.py"))
 TRANSFERRING = sorted(path.parent.name for path in HERE.glob("style_transfer/*/transfer.py"))
 
 
-def flags() -> argparse.ArgumentParser:
+def flag_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("runs"), help="holds {method}/{target} (runs)")
+    parser.add_argument("--out", type=flags.new_folder, default="runs", help="holds {method}/{target} (runs)")
     parser.add_argument("--methods", nargs="*", default=["all"], help="of machine unlearning; all (default)")
     parser.add_argument(
         "--targets", nargs="*", default=["targets"], help="names, the protocol's targets (default), or all"
@@ -48,7 +53,9 @@ def flags() -> argparse.ArgumentParser:
     parser.add_argument("--model", default="checkpoints/mini", help="base model: folder or CompVis file")
     parser.add_argument("--config", help="for a file: folder with its sizes and tokenizer")
     parser.add_argument(
-        "--data", help="data set: folder {theme}/{object}/{n}.jpg, or mini (default: the model's)"
+        "--data",
+        type=flags.data_set,
+        help="data set: folder {theme}/{object}/{n}.jpg, or mini (default: the model's)",
     )
     parser.add_argument(
         "--protocol", help="canvas, canvas-lite, mini, ..., or a YAML file (default: the model's)"
@@ -61,35 +68,81 @@ def flags() -> argparse.ArgumentParser:
         "--probe", action="store_true", help="measure a minute of what nothing has finished yet"
     )
     parser.add_argument("--executor", choices=list(jobs.EXECUTORS), default="local")
-    parser.add_argument("--workers", type=int, help="local: jobs at once (default: one a GPU)")
-    parser.add_argument("--max-concurrent", type=int, default=8, help="slurm: jobs at once (8)")
     parser.add_argument(
-        "--hours", type=float, default=24, help="slurm: time limit; goes on in a second job (24)"
+        "--workers", type=flags.whole(1, 1024), help="local: jobs at once (default: one a GPU)"
     )
-    parser.add_argument("--gpus-per-job", type=int, default=1, help="slurm (1)")
-    parser.add_argument("--cpus-per-job", type=int, default=8, help="slurm (8)")
+    parser.add_argument("--max-concurrent", type=flags.whole(1), default=8, help="slurm: jobs at once (8)")
     parser.add_argument(
-        "--sbatch", nargs="*", default=[], metavar="KEY=VALUE", help="slurm: partition=..., ..."
+        "--hours",
+        type=flags.decimal(0.1, 10_000),
+        default=24,
+        help="slurm: time limit; goes on in a second job (24)",
+    )
+    parser.add_argument("--gpus-per-job", type=flags.whole(0, 1024), default=1, help="slurm (1)")
+    parser.add_argument("--cpus-per-job", type=flags.whole(1, 1024), default=8, help="slurm (8)")
+    parser.add_argument(
+        "--sbatch",
+        type=key_value,
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="slurm: partition=..., ...",
     )
     return parser
 
 
+def key_value(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not (key and equals and value):
+        raise argparse.ArgumentTypeError(f"{text}: expected KEY=VALUE, such as partition=gpu")
+    return key, value
+
+
 def parse(argv=None) -> argparse.Namespace:
-    """The flags, or what the model's card says, and `world`, the protocol; raises UserError."""
-    args = flags().parse_args(argv)
+    """The flags, or what the model's card says, and `world`, the protocol; raises UserError.
+
+    What the commands of all experiments would refuse is refused before the first one is started.
+    """
+    args = flag_parser().parse_args(argv)
     args.methods = chosen("--methods", args.methods, UNLEARNING)
     args.transfer = chosen("--transfer", args.transfer, TRANSFERRING)
-    if not args.protocol or not args.data:
-        from diffusion_model_finetuning.core.card import read_card  # seconds, which a plan can do without
-
-        card = read_card(args.model, args.config)
-        args.protocol = args.protocol or card.get("protocol", "canvas")
-        args.data = args.data or card.get("data")
+    args.out, card = Path(args.out), read_card(args.model, args.config)
+    args.protocol = args.protocol or card.get("protocol", "canvas")
+    args.data = args.data or card.get("data")
     args.world = protocol.load(args.protocol)
     if not args.data:
         raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
     check_drawn(args.data, args.world)
+    if args.transfer_protocol:
+        transfer_protocol.load(args.transfer_protocol)
+    if not listed(args):
+        raise UserError("nothing to do: name --methods and --targets, or --transfer")
+    check_trainings(args)
+    for method in args.transfer:
+        unpainted = Experiment(args.out, TRANSFER, method).missing(args.world)
+        if unpainted and not (Path(args.weights) / method).exists():
+            raise UserError(f"--weights {args.weights}: no {method} in it; name the folder that holds it")
     return args
+
+
+def check_trainings(args) -> None:
+    """UserError for what train.py of a method would refuse: once for each kind of target."""
+    try:
+        more = shlex.split(args.flags)
+    except ValueError as error:
+        raise UserError(f"--flags {args.flags}: {error}; close the quote") from error
+    kind = lambda target: canvas.parse_targets(target, "--targets")[0].kind  # noqa: E731
+    for method in args.methods:
+        for _, targets in groupby(sorted(chosen_targets(args), key=kind), kind):
+            given = {"target": ",".join(targets), "model": args.model, "config": args.config}
+            given |= {"data": args.data, "out": str(args.out)}
+            words = [word for key, value in given.items() if value for word in (f"--{key}", value)]
+            try:
+                train = cli.parse("", str(HERE / "machine_unlearning" / method / "train.py"), words + more)
+            except UserError as error:
+                raise UserError(f"{method}: {error}") from error
+            if own := [key for key, value in given.items() if getattr(train, key) != value]:
+                raise UserError(f"--flags {args.flags}: --{own[0]} is for the sweep itself to say")
 
 
 def chosen(flag: str, names: list[str], known: list[str]) -> list[str]:
@@ -132,7 +185,6 @@ def executor(args, gpus: list[str]) -> jobs.Local | jobs.Slurm:
     if args.executor == "local":
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // args.workers)))
         return jobs.Local(logs, args.workers, gpus)
-    more = dict(text.split("=", 1) for text in args.sbatch)
     gpu = {"gpus_per_node": args.gpus_per_job} if args.gpus_per_job else {}
     return jobs.Slurm(
         logs,
@@ -141,7 +193,7 @@ def executor(args, gpus: list[str]) -> jobs.Local | jobs.Slurm:
         cpus_per_task=args.cpus_per_job,
         array_parallelism=args.workers,
         **gpu,
-        additional_parameters=more,
+        additional_parameters=dict(args.sbatch),
     )
 
 
@@ -152,17 +204,6 @@ def visible_gpus() -> list[str]:
     import torch
 
     return [str(number) for number in range(torch.cuda.device_count())]
-
-
-@contextlib.contextmanager
-def alone(out: Path):
-    """Two sweeps of one folder would start an experiment twice."""
-    with open(out / ".sweep" / "lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go of when this process ends, however
-        except BlockingIOError as error:
-            raise UserError(f"--out {out}: another sweep is at work here; wait for it or stop it") from error
-        yield
 
 
 def run(experiments: list[Experiment], args, executor: jobs.Local | jobs.Slurm, running: set[Path]) -> None:
@@ -186,7 +227,8 @@ def run(experiments: list[Experiment], args, executor: jobs.Local | jobs.Slurm, 
                 failed.append(f"{by_folder[folder]}: failed, log {jobs.latest_job(folder)['log']}")
             print(failed[-1] if unfinished else f"{by_folder[folder]}: finished", flush=True)
     except KeyboardInterrupt as stop:
-        raise UserError("stopped; what was submitted to SLURM goes on. Run this again to follow it") from stop
+        left = executor.stop([*running, *(job.folder for job in todo)])
+        raise type(stop)(f"stopped; {left}. Run the same command again to go on") from stop
     if failed:
         raise UserError("\n  ".join([f"{len(failed)} experiments failed; run this again to retry", *failed]))
 
@@ -200,14 +242,14 @@ def main(argv=None):
         probe(experiments, args)
     running = jobs.alive(experiment.job_folder for experiment in experiments)
     about = f"{args.out}: protocol {args.world.name}, model {args.model}"
-    costs = Costs(experiments, jobs.read_json(args.out / PROBED))
+    costs = Costs(experiments, jobs.read_seconds(args.out / PROBED))
     print(about, *describe(experiments, args.world, costs, running, args.workers), sep="\n", flush=True)
     if args.dry_run:
         return
     made_with = {"protocol": args.world.__dict__ | {"hash": args.world.hash}}
     made_with |= {key: getattr(args, key) for key in ("model", "config", "data", "flags")}
     agree(args.out / ".sweep", made_with, "a sweep")
-    with alone(args.out):
+    with alone(args.out / ".sweep", who="sweep"):
         run(experiments, args, executor(args, gpus), running)
 
 

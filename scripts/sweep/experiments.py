@@ -14,11 +14,12 @@ from typing import NamedTuple
 from evaluation.answers.answer_set import grid
 from evaluation.answers.predictions import PREDICTIONS
 from evaluation.canvas import answer_name
+from evaluation.core.errors import refused
+from evaluation.core.files import read_json
 from evaluation.core.record import RECORD
 from evaluation.metrics.distances import FID, WEIGHTS
 from evaluation.protocol import Protocol
 from evaluation.reporting.collect import BASE
-from scripts.sweep.jobs import read_json
 
 TRANSFER, SCORES = "style_transfer", "accuracy.json"
 
@@ -85,11 +86,15 @@ class Experiment(NamedTuple):
 
     def _unpainted(self) -> float:
         """The fraction of the outputs of style transfer that are neither there nor judged."""
-        if not (protocol := read_json(self.folder / "manifest.json").get("protocol")):
+        path, judged = self.folder / "manifest.json", self.folder / "losses.json"
+        if not path.exists():
             return 1.0
-        wanted = prod(len(protocol[key]) for key in ("styles", "objects", "contents", "references"))
-        painted = sum(1 for _ in self.folder.glob(f"*/[!.]*_test*_ref*.{protocol['format']}"))
-        return 1 - max(painted, read_json(self.folder / "losses.json").get("outputs", 0)) / wanted
+        protocol = read_json(path, protocol=dict)["protocol"]
+        with refused(f"{path}: damaged; remove it", LookupError, TypeError):
+            wanted = prod(len(protocol[key]) for key in ("styles", "objects", "contents", "references"))
+            painted = sum(1 for _ in self.folder.glob(f"*/[!.]*_test*_ref*.{protocol['format']}"))
+        counted = read_json(judged, outputs=int)["outputs"] if judged.exists() else 0
+        return 1 - max(painted, counted) / wanted
 
 
 @cache

@@ -6,8 +6,9 @@ A job is judged by the files its commands leave. It is at work while `squeue` or
 SLURM's accounting, which submitit asks, may be switched off, and does not know of jobs that were killed.
 """
 
+import contextlib
+import functools
 import importlib
-import json
 import os
 import signal
 import subprocess
@@ -20,9 +21,10 @@ from submitit import LocalExecutor, SlurmExecutor
 from submitit.helpers import DelayedSubmission
 
 from evaluation.core.errors import UserError
-from evaluation.core.files import write_json
+from evaluation.core.files import read_json, write_json
 
 JOB, SECONDS, LOGS = "job.json", "seconds.json", "logs"
+STOPPING = (signal.SIGINT, signal.SIGTERM)
 A_YEAR = 365 * 24 * 60  # minutes: jobs on this machine have no time limit
 AT_ONCE = 1000  # clusters limit the size of an array, usually to 1001
 
@@ -31,18 +33,20 @@ class Job:
     """Commands of this project that run one after another in one process; each skips what is done.
 
     `folder` is the job's own: who works on it (`job.json`) and what each stage took (`seconds.json`).
-    `commands`: (stage, module, arguments of its main). `clear`: claims here are of an attempt that is over.
+    `commands`: (stage, module, arguments of its main). `clear`: claims in this folder are of an attempt that
+    is over. SLURM may requeue a job on another machine, where its own claims would be waited for in vain.
     """
 
     def __init__(self, folder: Path, commands: list[tuple[str, str, list[str]]], clear: Path):
         self.folder, self.commands, self.clear, self.gpu = folder, commands, clear, None
 
     def __call__(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # before torch is imported, by the first command
         for claim in self.clear.glob(".claim-*"):
             claim.unlink(missing_ok=True)
-        seconds = read_json(self.folder / SECONDS)  # of stages that an earlier job did
+        seconds = read_seconds(self.folder / SECONDS)  # of stages that an earlier job did
         for stage, module, arguments in self.commands:
             began = time.perf_counter()
             importlib.import_module(module).main(arguments)
@@ -71,16 +75,32 @@ class Local:
 
     @staticmethod
     def alive(ids: set[str]) -> set[str]:
-        return {pid for pid in ids if Local._runs(int(pid))}
+        return {pid for pid in ids if Local._process(pid)}
 
     @staticmethod
-    def _runs(pid: int) -> bool:
-        try:
-            process = psutil.Process(pid)
-            # a number may have passed to another process since
-            return process.status() != psutil.STATUS_ZOMBIE and "submitit" in " ".join(process.cmdline())
-        except psutil.Error:
-            return False
+    def _process(pid: str) -> psutil.Process | None:
+        """Of a living job: its number may have passed to another process since."""
+        with contextlib.suppress(psutil.Error, ValueError):
+            process = psutil.Process(int(pid))
+            if process.status() != psutil.STATUS_ZOMBIE and "submitit" in " ".join(process.cmdline()):
+                return process
+        return None
+
+    @staticmethod
+    def stop(folders: list[Path]) -> str:
+        """Ends their jobs as Ctrl-C would, and tells the user of them."""
+        jobs = [Local._process(job["id"]) for job in map(latest_job, folders) if job]
+        at_work = []
+        for job in filter(None, jobs):
+            with contextlib.suppress(psutil.Error):
+                at_work += job.children(recursive=True)
+        for process in at_work:
+            with contextlib.suppress(psutil.Error):
+                process.send_signal(signal.SIGINT)
+        for process in psutil.wait_procs(at_work, 1.5)[1]:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        return "so are its jobs on this machine"
 
 
 class Slurm:
@@ -102,6 +122,11 @@ class Slurm:
         return [submitted.job_id for part in parts for submitted in self.submitit.submit_array(part)]
 
     @staticmethod
+    def stop(folders: list[Path]) -> str:
+        """Leaves them to the cluster, and tells the user so."""
+        return "what was submitted to SLURM goes on"
+
+    @staticmethod
     def alive(ids: set[str]) -> set[str]:
         """All of them while the controller does not answer."""
         listing = subprocess.run(["squeue", "--me", "-h", "-r", "-o", "%i"], capture_output=True, text=True)
@@ -111,14 +136,29 @@ class Slurm:
 EXECUTORS = {executor.name: executor for executor in (Local, Slurm)}
 
 
-def read_json(path: Path) -> dict:
-    """{} without such a file."""
-    return json.loads(path.read_text()) if path.exists() else {}
+def read_note(path: Path, **kinds) -> dict:
+    """What a file notes; {} if there is none, or, after a line that says so, if it is damaged."""
+    try:
+        return read_json(path, **kinds) if path.exists() else {}
+    except UserError as error:
+        say(f"note: {error}")
+        return {}
+
+
+@functools.cache
+def say(text: str) -> None:
+    """Once, however often a file is read."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_seconds(path: Path) -> dict[str, float]:
+    """What a file of seconds notes, by stage."""
+    return {key: value for key, value in read_note(path).items() if type(value) in (int, float)}
 
 
 def latest_job(folder: Path) -> dict:
     """What `job.json` says of the folder's latest job: executor, id, slot, log; {} if there was none."""
-    return read_json(folder / JOB)
+    return read_note(folder / JOB, executor=str, id=str, slot=int, log=str)
 
 
 def alive(folders) -> set[Path]:
@@ -131,6 +171,20 @@ def alive(folders) -> set[Path]:
     return {folder for folder, job in jobs.items() if (job["executor"], job["id"]) in living}
 
 
+def submit(batch: list[Job], executor: Local | Slurm, slot: int) -> set[Path]:
+    """Submits jobs, and notes each in its folder -> the folders."""
+    # whoever stops the sweep meanwhile finds all that was submitted; and what waits for a job on this
+    # machine, a child that inherits this, leaves Ctrl-C to the job
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        for job, number in zip(batch, executor.submit(batch, slot), strict=True):
+            log = str(executor.submitit.folder / f"{number}_0_log.err")
+            write_json(job.folder / JOB, {"executor": executor.name, "id": number, "slot": slot, "log": log})
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    return {job.folder for job in batch}
+
+
 def run(jobs: list[Job], executor: Local | Slurm, running: set[Path]):
     """Runs the jobs and waits for the `running` ones too; yields the folder of each when it has ended."""
     waiting, running = list(jobs), set(running)
@@ -140,14 +194,8 @@ def run(jobs: list[Job], executor: Local | Slurm, running: set[Path]):
             busy = sum((job["executor"], job["slot"]) == (executor.name, slot) for job in at_work)
             batch = waiting[: max(0, executor.capacity - busy)]
             del waiting[: len(batch)]
-            if not batch:
-                continue
-            for job, number in zip(batch, executor.submit(batch, slot), strict=True):
-                log = str(executor.submitit.folder / f"{number}_0_log.err")
-                write_json(
-                    job.folder / JOB, {"executor": executor.name, "id": number, "slot": slot, "log": log}
-                )
-                running.add(job.folder)
+            if batch:
+                running |= submit(batch, executor, slot)
         time.sleep(executor.pause)
         for folder in sorted(running - alive(running)):
             running.remove(folder)

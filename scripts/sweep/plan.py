@@ -6,12 +6,13 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
-from evaluation.core.files import write_json
+from evaluation.core.files import read_json, write_json
 from evaluation.core.record import RECORD
 from evaluation.protocol import Protocol
+from machine_unlearning.core import cli
 from scripts.sweep import jobs
 from scripts.sweep.experiments import BASE, TRANSFER, Experiment, answer_names, commands, job_stages
-from scripts.sweep.jobs import SECONDS, latest_job, read_json
+from scripts.sweep.jobs import SECONDS, latest_job, read_seconds
 
 PROBED = ".sweep/probe.json"
 HERE = Path(__file__).parents[2]
@@ -24,11 +25,12 @@ class Costs:
         """`probed`: "method/stage" -> seconds, for what no experiment has finished."""
         seconds, stored, sizes = defaultdict(list), defaultdict(list), []
         for experiment in experiments:
-            record = read_json(experiment.folder / RECORD)
+            path = experiment.folder / RECORD
+            record = read_json(path, seconds=dict, stored_bytes=int | None) if path.exists() else {}
             if record and not record.get("foreign"):
                 seconds[experiment.method, "train"].append(sum(record["seconds"].values()))
-                stored[experiment.method].append(record["stored_bytes"])
-            for stage, value in read_json(experiment.job_folder / SECONDS).items():
+                stored[experiment.method].append(record["stored_bytes"] or 0)
+            for stage, value in read_seconds(experiment.job_folder / SECONDS).items():
                 if stage != "train":  # the record has it, whoever trained
                     seconds[experiment.method, stage].append(value)
                     seconds["", stage].append(value)
@@ -94,7 +96,7 @@ def describe(
 
 def probe(experiments: list[Experiment], args) -> None:
     """A minute of drawing, into the base model's answers, and of each training that nothing has finished."""
-    seconds = read_json(args.out / PROBED)
+    seconds = read_seconds(args.out / PROBED)
     known = Costs(experiments, seconds).seconds
     last = {e.method: e for e in experiments if e.method not in (BASE, TRANSFER)}
     if last and ("", "sample") not in known:
@@ -104,8 +106,6 @@ def probe(experiments: list[Experiment], args) -> None:
     for method, experiment in last.items():
         if (method, "train") in known:
             continue
-        from machine_unlearning.core import cli  # seconds, which a plan can do without
-
         scratch = experiment._replace(root=args.out / ".sweep" / "probe" / "run")
         _, module, flags = commands(scratch, args)[0]
         settings = cli.parse("", str(HERE / "machine_unlearning" / method / "train.py"), flags).settings

@@ -14,6 +14,7 @@ from diffusion_model_finetuning.core import formats, ip2p
 from diffusion_model_finetuning.core.load import load_run
 from diffusion_model_finetuning.core.sd import load_sd, noise_of, sample
 from evaluation import protocol
+from evaluation.core.tensors import save_tensors
 from machine_unlearning import sample as sampler
 from machine_unlearning.esd import train as esd
 from machine_unlearning.seot import train as seot
@@ -162,7 +163,7 @@ def test_instruct_pix2pix(tiny_sd, tmp_path):
     ip2p.inflate(sd)
     sd.unet.conv_in.weight[:, 4:] = torch.randn(16, 4, 3, 3)
     state = formats.to_compvis(*(m.state_dict() for m in (sd.unet, sd.vae, sd.text_encoder)))
-    convert.write_compvis(state, tmp_path / "edit.ckpt")
+    save_tensors(tmp_path / "edit.ckpt", state, wrapped=True)
     run_convert(tmp_path / "edit.ckpt", tmp_path / "edit", "--config", tiny_sd)
     got = load_sd(tmp_path / "edit")
     assert ip2p.edits(got) and got.fingerprint() == sd.fingerprint()

@@ -19,9 +19,9 @@ from diffusion_model_finetuning.core import formats
 from diffusion_model_finetuning.core.card import SD15, read_card
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.load import empty
-from diffusion_model_finetuning.core.read import read_tensors
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.core.errors import UserError
+from evaluation.core.tensors import read_tensors
 from tests import tiny
 
 
@@ -178,7 +178,7 @@ def test_doubled_input_channels(sd, state, load):
         (lambda s: {}, "no Stable Diffusion"),
         (lambda s: [1, 2], "keys of its tensors: none"),
         (lambda s: {"state_dict": [s]}, "keys of its tensors: none"),
-        (lambda s: {5: torch.zeros(1)}, "keys of its tensors: none"),
+        (lambda s: {5: torch.zeros(1)}, "keys of its tensors: 5"),
         (lambda s: s | {f"{formats.UNET}label_emb.0.weight": torch.zeros(1)}, r"has label_emb\.0"),
         (lambda s: s | {f"{formats.UNET}out.2.bias": torch.zeros(5)}, "1 tensors of its UNet2D"),
         (lambda s: {k: s[k] for k in s if "quant" not in k}, r"4 .*AutoencoderKL .*first post_q"),
@@ -197,10 +197,10 @@ def test_cut_files(state, load, tmp_path, tiny_sd):
         path = tmp_path / name
         for length in (0, 100, path.stat().st_size // 2):
             path.write_bytes(path.read_bytes()[:length])
-            with pytest.raises(UserError, match="cannot be loaded"):
+            with pytest.raises(UserError, match=r"cannot be loaded|damaged"):
                 load_sd(path, config=tiny_sd)
         path.write_bytes(b"an error page\n")
-        with pytest.raises(UserError, match="cannot be loaded"):
+        with pytest.raises(UserError, match=r"cannot be loaded|damaged"):
             load_sd(path, config=tiny_sd)
     for path, config in ((tmp_path / "none.ckpt", None), (tmp_path / "model.ckpt", tmp_path / "none")):
         with pytest.raises(UserError, match=r"none.*: no such"):

@@ -115,7 +115,7 @@ def test_edited_answer_set(editor, protocol_file, tmp_path, monkeypatch):
     assert np.abs(found - expected).max() <= 1  # drawn in a batch of three there, alone here
 
     monkeypatch.setattr(ip2p, "edit", tiny.interrupt(ip2p.edit, 1))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         run(*words, "--out", tmp_path / "parts")
     monkeypatch.undo()
     assert len(pictures(tmp_path / "parts")) == 3

@@ -165,7 +165,7 @@ def test_errors_are_one_sentence(tiny_sd, tmp_path):
         load_sd(copy)
     weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(UserError, match="cannot be loaded") as damaged:
+    with pytest.raises(UserError, match="damaged") as damaged:
         load_sd(copy)
     shutil.rmtree(copy / "text_encoder")
     with pytest.raises(UserError, match="no folder text_encoder/") as missing:

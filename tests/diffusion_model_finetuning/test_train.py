@@ -11,12 +11,13 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
 from diffusers.training_utils import compute_snr
+from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning import train_sd, train_vae
 from diffusion_model_finetuning.core import training
-from diffusion_model_finetuning.scratch import sd_scheduler
+from diffusion_model_finetuning.scratch import new_sd, sd_scheduler
 from tests import tiny
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -67,7 +68,7 @@ def test_every_image_of_every_step_gets_noise_of_its_own(tmp_path, monkeypatch):
 
 def test_resumed_sd_training_changes_nothing(uninterrupted, tmp_path, monkeypatch):
     monkeypatch.setattr(train_sd, "noise_loss", tiny.interrupt(train_sd.noise_loss, 3))
-    with pytest.raises(KeyboardInterrupt):  # after three steps, one more than was saved
+    with pytest.raises(SystemExit, match="130"):  # after three steps, one more than was saved
         run_sd(tmp_path / "sd")
     assert (tmp_path / "sd/.training/sd/step-2").is_dir() and not (tmp_path / "sd/model_index.json").exists()
     monkeypatch.undo()
@@ -86,7 +87,7 @@ def test_resumed_sd_training_changes_nothing(uninterrupted, tmp_path, monkeypatc
 
 def stopped(folder, monkeypatch, steps, *overrides):
     """A run that was interrupted after `steps` steps."""
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):
         patch.setattr(train_sd, "noise_loss", tiny.interrupt(train_sd.noise_loss, steps))
         run_sd(folder, *overrides)
     return folder / ".training/sd"
@@ -213,7 +214,11 @@ def test_min_snr_agrees_with_diffusers_snr():
 
 
 def test_sd_training_trains_unet_and_text_but_not_the_vae(uninterrupted, tmp_path):
-    untrained = run_sd(tmp_path / "sd", "steps=0")
+    untrained = tmp_path / "untrained"
+    tiny.save_vae(untrained)
+    training.seed_everything(0)
+    sd = new_sd(untrained, OmegaConf.create(tiny.SCRATCH), tiny.WORDINGS, "cpu")
+    training.save_pipeline(sd, untrained, True, {})
     moved = tiny.changed(weights(untrained), weights(uninterrupted))
     assert {name.partition(".")[0] for name in moved} == {"unet", "text_encoder"}
     frozen = run_sd(tmp_path / "frozen", "text_encoder=frozen")
@@ -247,7 +252,7 @@ def test_vae_training_and_its_resumption(tmp_path, monkeypatch):
 
     whole = run("whole")
     monkeypatch.setattr(train_vae, "vae_loss", tiny.interrupt(train_vae.vae_loss, 3))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit, match="130"):
         run("resumed")
     monkeypatch.undo()
     assert tiny.changed(whole, run("resumed")) == set()

@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import timm
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
+from safetensors.torch import save_file
 from torchvision import transforms
 
 from evaluation import canvas, train_classifier
 from evaluation.core.errors import UserError
 from evaluation.judges import training_data
-from evaluation.judges.classifier import ALL_THEMES, Classifier, load_classifier, metadata
+from evaluation.judges.classifier import ALL_THEMES, FIELDS, Classifier, load_classifier, metadata
 
 TINY = {"img_size": 16, "patch_size": 8, "embed_dim": 32, "depth": 1, "num_heads": 2}
 
@@ -98,20 +100,20 @@ def test_unfit_files_are_refused_in_one_sentence(tmp_path, capsys):
     cut.write_bytes(ours.read_bytes()[:2000])
     text.write_text("no weights")
     published(tmp_path / "style.pth", 51)
-    published(tmp_path / "bare.pth", 51, wrapper="weights")
+    published(tmp_path / "nested.pth", 51, wrapper="weights")
     (tmp_path / "evil.pth").write_bytes(pickle.dumps({"model_state_dict": Malice()}, protocol=2))
     torch.save({"model_state_dict": {"head.weight": torch.zeros(51, 4)}}, tmp_path / "other.pth")
     for name, task, labels, reason in (
         ("ours.safetensors", "style", None, "object task; one of the style task was expected"),
         ("ours.safetensors", "object", ["Cats", "Sea"], "Cats, Sea"),
-        ("cut.safetensors", "object", None, "not a classifier"),
-        ("text.safetensors", "object", None, "not a classifier"),
+        ("cut.safetensors", "object", None, "damaged, or not a file of weights"),
+        ("text.safetensors", "object", None, "damaged, or not a file of weights"),
         ("none.safetensors", "object", None, "no such file"),
         ("style.pth", "object", None, "has 51 classes; one of the object task with 20 was expected"),
         ("style.pth", "style", ["Sketch"], "has 51 classes; one of the style task with 1 was expected"),
-        ("bare.pth", "style", None, "not a published classifier"),
-        ("evil.pth", "style", None, "not a published classifier"),
-        ("other.pth", "style", None, "not a published classifier"),
+        ("nested.pth", "style", None, "not a classifier"),
+        ("evil.pth", "style", None, "a pickle that cannot be read safely"),
+        ("other.pth", "style", None, "not a classifier"),
     ):
         with pytest.raises(UserError) as error:
             load_classifier(tmp_path / name, task, labels)
@@ -221,7 +223,7 @@ def test_a_stopped_command_continues(command, tmp_path, monkeypatch):
         return rate(step, *rest)
 
     monkeypatch.setattr(train_classifier, "rate", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit):
         command("halves.safetensors", "half=false")
     assert not (tmp_path / "halves.safetensors").exists()
     monkeypatch.setattr(train_classifier, "rate", rate)
@@ -265,3 +267,105 @@ def test_shipped_settings(name, task):
     assert len(settings["themes"]) == {"mini": 11, "vit_large": 51}[name]
     with pytest.raises(UserError, match="did you mean steps"):
         train_classifier.read_settings(name, task, ["step=3"])
+
+
+def test_files_of_parallel_training_and_bare_ones(tmp_path, images):
+    vit = published(tmp_path / "a.pth", 51)
+    state = vit.state_dict()
+    parallel = {f"module.{name}": value for name, value in state.items()}
+    for name, content in (("bare", state), ("parallel", {"model_state_dict": parallel}), ("state", parallel)):
+        torch.save(content, tmp_path / f"{name}.bin")
+        torch.testing.assert_close(
+            load_classifier(tmp_path / f"{name}.bin", "style")(images), vit(images * 2 - 1)
+        )
+    tiny().save(tmp_path / "ours.safetensors")
+    (tmp_path / "ours.safetensors").rename(tmp_path / "renamed.pth")  # told by what it is
+    assert load_classifier(tmp_path / "renamed.pth", "object").labels == ["Cats", "Dogs"]
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("labels", None),
+        ("labels", [1, 2]),
+        ("labels", ["Cats"]),
+        ("labels", "Cats"),
+        ("task", "colour"),
+        ("arguments", []),
+        ("arguments", {"img_size": -8}),
+        ("mean", "x"),
+        ("std", 0),
+        ("std", float("nan")),
+        ("model", "hf-hub:somebody/something"),  # timm would download it
+    ],
+)
+def test_what_a_file_says_of_itself_is_checked(tmp_path, key, value):
+    model = tiny()
+    about = {name: getattr(model, name) for name in FIELDS} | {key: value}
+    path = tmp_path / "a.safetensors"
+    save_file(model.vit.state_dict(), path, {"classifier": json.dumps(about)})
+    with pytest.raises(UserError, match=str(path)):
+        load_classifier(path, "object")
+
+
+def test_a_judge_with_nan_is_refused_by_its_tensors_name(tmp_path):
+    model = tiny()
+    model.vit.head.bias.data[1] = float("nan")
+    with pytest.raises(UserError, match=r"head\.bias holds NaN"):
+        model.save(tmp_path / "a.safetensors")
+    torch.save(model.vit.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: its tensor head\.bias holds NaN"):
+        load_classifier(tmp_path / "a.pth", "object", ["Cats", "Dogs"])
+
+
+REFUSED = """
+    steps=0 steps=2.5 batch=0 lr=-1 lr=nan warmup=-1 ema=2 label_smoothing=2 shift=-1 blur=nan std=0 clip=0
+    flip=maybe checkpoint_every=0 workers=-1 seed=-1 precision=foo themes=[Foo] objects=[Cats,Cats] themes=[]
+    cache_gb=-1 arguments=3
+"""
+
+
+@pytest.mark.parametrize("text", REFUSED.split())
+def test_a_setting_out_of_its_limits(text):
+    with pytest.raises(UserError, match=text.partition("=")[0]):
+        train_classifier.read_settings("mini", "style", [text])
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        ({"mean": None}, "mean"),
+        ({"lr": "fast"}, "lr"),
+        ({"batch": 2.5}, "batch"),
+        ({"stpes": 1}, "did you mean steps"),
+    ],
+)
+def test_a_file_of_settings_is_checked(tmp_path, change, named):
+    settings = (
+        OmegaConf.to_container(OmegaConf.load(train_classifier.FOLDER / "classifier_mini.yaml")) | change
+    )
+    OmegaConf.save(settings, tmp_path / "own.yaml")
+    with pytest.raises(UserError, match=rf"own\.yaml: .*{named}"):
+        train_classifier.read_settings(str(tmp_path / "own.yaml"), "style")
+    (tmp_path / "own.yaml").write_text("a: [b")
+    with pytest.raises(UserError, match=r"own\.yaml: not a readable YAML file"):
+        train_classifier.read_settings(str(tmp_path / "own.yaml"), "style")
+
+
+def test_a_cut_checkpoint_is_named_and_one_that_is_left_is_removed(command, tmp_path, capsys):
+    (tmp_path / "a.checkpoint").write_bytes(b"PK\3\4damaged")
+    with pytest.raises(SystemExit):
+        command("a.safetensors", "steps=2")
+    assert "a.checkpoint: damaged" in capsys.readouterr().err
+    (tmp_path / "a.checkpoint").unlink()
+    command("a.safetensors", "steps=2")
+    (tmp_path / "a.checkpoint").write_bytes(b"of a command that was killed at its end")
+    command("a.safetensors", "steps=2")
+    assert not (tmp_path / "a.checkpoint").exists()
+
+
+def test_a_loss_that_is_no_number_ends_it(command, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        command("a.safetensors", "lr=100", "weight_decay=100", "warmup=0")
+    assert "is nan" in (said := capsys.readouterr().err) or "holds NaN" in said
+    assert not (tmp_path / "a.safetensors").exists()

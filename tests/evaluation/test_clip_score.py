@@ -148,3 +148,21 @@ def test_the_table_of_models(tmp_path, capsys):
         "0.7500",
         "0.1250",
     )
+
+
+def test_images_of_several_sizes_and_names(clip_folder, answers):
+    clip = Clip(clip_folder, "cpu")
+    before = clip_score.scores(answers, clip, None)["mean"]["text"]
+    first, second, *_ = sorted(answers.glob("*_seed*.png"))
+    Image.open(first).resize((100, 50)).save(first)
+    assert abs(clip_score.scores(answers, clip, None)["mean"]["text"] - before) < 0.1
+    second.rename(second.with_suffix(".PNG"))
+    (answers / "Thumbs.db").write_bytes(b"?")
+    assert clip_score.scores(answers, clip, None)["images"] == 8
+    Image.open(first).save(first.with_suffix(".jpg"))
+    with pytest.raises(UserError, match=f"{first}: of the same theme"):
+        clip_score.answers_in(answers)
+    first.with_suffix(".jpg").unlink()
+    first.write_bytes(b"")
+    with pytest.raises(UserError, match=f"{first}: not a readable image"):
+        clip_score.scores(answers, clip, None)

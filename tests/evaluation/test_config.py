@@ -1,7 +1,12 @@
+import math
+import re
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from evaluation.core.config import check_choices, override
+from evaluation.core.config import check_choices, check_settings, override
 from evaluation.core.errors import UserError
 
 DEFAULTS = {"precision": "fp16", "flip": True, "steps": 4, "min_snr": None, "edit": ["a"], "guide": "b"}
@@ -25,6 +30,10 @@ def test_values_keep_their_kind():
         ("edit=c", r"edit is \['a'\] by default"),
         ("stepz=8", "did you mean steps"),
         ("steps", "key=value"),
+        ("=3", "key=value"),
+        ("steps=???", "key=value"),
+        ('steps="', "while scanning"),
+        ("steps=${foo}", "not found"),
     ],
 )
 def test_refusals(text, message):
@@ -36,3 +45,43 @@ def test_choices():
     check_choices({"order": "natural"}, {"order": ("natural", "lexicographic")})
     with pytest.raises(UserError, match="order=lexicografic: no such choice; did you mean lexicographic"):
         check_choices({"order": "lexicografic"}, {"order": ("natural", "lexicographic")})
+
+
+LIMITED = {"steps": 4, "lr": 0.1, "eta": 1.0, "size": 64, "technique": "replace"}
+LIMITED |= {"prompt": "a {style}", "edit": ["b"]}
+OWN = {"eta": [0, 100], "technique": ["replace", "tensor"]}
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"steps": 0}, "steps=0: expected a number of 1 or more"),
+        ({"lr": 0.0}, "lr=0.0: expected a number from"),
+        ({"lr": -1}, "lr=-1: expected a number from"),
+        ({"lr": math.nan}, "lr=nan: expected a number from"),
+        ({"eta": math.inf}, "eta=inf: expected a number from 0 to 100"),
+        ({"size": 63}, "size=63: expected a multiple of 8"),
+        ({"size": 1 << 20}, "size=1048576: expected a number from 8 to 4096"),
+        ({"technique": "foo"}, "technique=foo: no such choice; choose from replace, tensor"),
+        ({"prompt": "{foo}"}, "prompt={foo}: expected a prompt that names"),
+        ({"prompt": "{style.__class__}"}, "expected a prompt that names"),
+        ({"prompt": "{style"}, "expected a prompt that names"),
+        ({"edit": ["{theme}", "{0}"]}, "edit={0}: expected a prompt that names"),
+        ({"edit": []}, "edit is empty"),
+    ],
+)
+def test_settings_out_of_their_limits_are_refused(changes, sentence):
+    check_settings(LIMITED, OWN)
+    with pytest.raises(UserError, match=re.escape(sentence)):
+        check_settings(LIMITED | changes, OWN)
+
+
+@settings(derandomize=True, max_examples=200)
+@given(st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.none(), st.lists(st.integers())))
+def test_whatever_is_given_for_a_count_it_is_one_or_refused(value):
+    try:
+        config = override(OmegaConf.create({"steps": 4}), [f"steps={value}"])
+        check_settings(OmegaConf.to_container(config), {})
+    except UserError:
+        return
+    assert type(config.steps) is int and config.steps >= 1

@@ -280,6 +280,18 @@ def test_features_are_renewed_when_an_image_is(tmp_path):
         features.generated_features(tmp_path, protocol, ["w"], extractor)
 
 
+@pytest.mark.parametrize("content", [b"", b"text", None])
+def test_damaged_features_are_made_again(tmp_path, content):
+    protocol = synthetic.protocol()
+    synthetic.answer_set(tmp_path, protocol, images=True)
+    extractor = lambda: lambda pictures: np.array([[np.asarray(p).mean()] for p in pictures], np.float32)  # noqa: E731
+    first = features.generated_features(tmp_path, protocol, ["w"], extractor)
+    path = tmp_path / "features-classifier.safetensors"
+    path.write_bytes(path.read_bytes()[:-9] if content is None else content)
+    second = features.generated_features(tmp_path, protocol, ["w"], extractor)
+    assert np.array_equal(first.array, second.array) and first.digest == second.digest
+
+
 def test_drawn_images_have_a_digest_of_their_pixels(tmp_path):
     protocol = synthetic.protocol(themes=("Sketch", canvas.PHOTO), objects=("Cats",), size=64)
     extractor = lambda: lambda pictures: np.zeros((len(pictures), 1), np.float32)  # noqa: E731
@@ -320,7 +332,10 @@ def test_inception_is_that_of_torch_fidelity(tmp_path, monkeypatch):
         reference = network("reference", ["2048"])
     torch.save(reference.state_dict(), tmp_path / "inception.pth")
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
-    ours = features.load_extractor("inception", [tmp_path / "inception.pth"], "cpu")([image])
+    extract = features.load_extractor("inception", [tmp_path / "inception.pth"], "cpu")
+    ours = extract([image])
+    mixed = [image, image.resize((20, 30)), image.rotate(90), image.resize((20, 30)).rotate(180)]
+    np.testing.assert_allclose(extract(mixed), np.concatenate([extract([one]) for one in mixed]), rtol=1e-4)
     theirs = reference(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None])[0].numpy()
     assert ours.shape == (1, 2048) and np.ptp(ours) > 0
     np.testing.assert_allclose(ours, theirs, rtol=1e-5)

@@ -1,6 +1,8 @@
 """python -m evaluation.foreign: images and models made elsewhere, entered as runs."""
 
 import json
+import shutil
+import tempfile
 from dataclasses import asdict, replace
 
 import pytest
@@ -8,6 +10,7 @@ from omegaconf import OmegaConf
 
 from evaluation import foreign, predict, protocol, tables
 from evaluation.answers.answer_set import AnswerSet, grid, read_manifest
+from evaluation.core.errors import UserError
 from evaluation.core.record import read_record, write_record
 from evaluation.mini import dataset
 from tests.synthetic import MODEL
@@ -34,12 +37,19 @@ def draw(folder, p, forgotten=None):
         dataset.image(shown, obj, seed).save(folder / f"{theme}_{obj}_seed{seed}.png")
 
 
+def sampled(folder, *made_of, **more):
+    """The manifest that our sampler begins with."""
+    with tempfile.TemporaryDirectory() as empty:
+        AnswerSet(empty, *made_of, **more)
+        shutil.copy(f"{empty}/manifest.json", folder)
+
+
 @pytest.fixture
 def root(tmp_path, small):
     """The base model's answer set, and images made elsewhere that show no Sketch."""
     p, _ = small
     draw(tmp_path / "base/answers", p)
-    AnswerSet(tmp_path / "base/answers", p, MODEL)
+    sampled(tmp_path / "base/answers", p, MODEL)
     draw(tmp_path / "theirs/Sketch/answers", p, "Sketch")
     return tmp_path
 
@@ -72,7 +82,7 @@ def test_the_record_says_what_is_known_and_null_for_the_rest(root, small):
 
 def test_a_whole_model_sampled_here_keeps_its_manifest(root, small, capsys):
     run = root / "theirs/Sketch"
-    AnswerSet(run / "answers", small[0], "f" * 16, block=3)
+    sampled(run / "answers", small[0], "f" * 16, block=3)
     before = read_manifest(run / "answers")
     foreign.main([str(run), "--base", str(root / "base/answers")])
     assert read_manifest(run / "answers") == before and read_record(run)["model"] == MODEL
@@ -118,10 +128,10 @@ def test_runs_and_answers_of_ours_are_refused(root, small, capsys):
     p, path = small
     run, base = root / "theirs/Sketch", root / "base/answers"
     assert "no manifest.json; name what it was sampled with" in refusal(capsys, run)
-    AnswerSet(run / "answers", p, MODEL)
+    sampled(run / "answers", p, MODEL)
     assert "so nothing was unlearned" in refusal(capsys, run, "--base", base)
     (run / "answers/manifest.json").unlink()
-    AnswerSet(run / "answers", p, MODEL, {"method": "esd"})
+    sampled(run / "answers", p, MODEL, {"method": "esd"})
     assert "sampled from a run of esd" in refusal(capsys, run)
     (run / "answers/manifest.json").unlink()
     write_record(run, {"method": "theirs"})
@@ -134,16 +144,24 @@ def test_another_protocol_is_refused(root, small, capsys):
     run, base = root / "theirs/Sketch", root / "base/answers"
     manifest = json.loads((base / "manifest.json").read_text())
     (base / "manifest.json").unlink()
-    AnswerSet(base, replace(small[0], steps=7), MODEL)
+    sampled(base, replace(small[0], steps=7), MODEL)
     error = refusal(capsys, run, "--protocol", small[1], "--base", base)
     assert "not a base model's answer set of protocol small" in error
     (run / "answers/manifest.json").write_text(json.dumps(manifest | {"model": None}))
     assert "manifest.json names protocol small; leave it out" in refusal(capsys, run, "--protocol", "mini")
 
 
+def test_our_sampler_refuses_images_that_it_did_not_make(root, small):
+    with pytest.raises(UserError, match="holds images made elsewhere"):
+        AnswerSet(root / "theirs/Sketch/answers", small[0], MODEL)
+    assert not (root / "theirs/Sketch/answers/manifest.json").exists()
+
+
 @pytest.mark.parametrize("cost", ["-1", "nan", "inf", "much"])
 def test_costs_are_numbers(root, cost, capsys):
-    assert "invalid amount value" in refusal(capsys, root / "theirs/Sketch", f"--seconds={cost}")
+    assert f"--seconds: {cost}: expected a number" in refusal(
+        capsys, root / "theirs/Sketch", f"--seconds={cost}"
+    )
 
 
 def test_a_foreign_run_is_a_row_of_the_table(root, small, capsys):

@@ -40,3 +40,9 @@ def test_drawn_images_are_those_of_the_miniature():
     picture = np.asarray(square(mini.image("Sketch", "Sea", 4, seed=3), 64))
     assert torch.equal(images[1]["image"], to_tensor(Image.fromarray(picture)))
     assert not torch.equal(images[1]["image"], CanvasImages("mini", CELLS, (4,), 64)[1]["image"])
+
+
+@pytest.mark.parametrize("root", ["mini:abc", "mini:", "mini:-1", "mini:1.5", "nowhere"])
+def test_a_source_that_is_none(root):
+    with pytest.raises(UserError, match=f"--data {root}: "):
+        CanvasImages(root, [("Rust", "Cats")])

@@ -220,7 +220,7 @@ def test_counts_below_one_are_refused(answers, files, capsys):
     for flag in ("--batch", "--workers"):
         with pytest.raises(SystemExit):
             predict.main([str(answers.folder), *files, flag, "0"])
-        assert f"error: {flag} 0: at least 1 is needed" in capsys.readouterr().err
+        assert f"argument {flag}: 0: expected a whole number, from 1" in capsys.readouterr().err
 
 
 def test_unfit_or_absent_classifiers_are_refused(answers, files, tmp_path, capsys):

@@ -2,15 +2,22 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 
 from evaluation import canvas, prepare
 from evaluation.core.errors import UserError
+from evaluation.core.owner import alone
 from evaluation.data.images import CanvasImages
 from tests.evaluation.test_images_parquet import CELLS, ROWS, cache, write_shards  # noqa: F401
 
@@ -166,3 +173,93 @@ def test_larger_images_than_were_prepared_are_refused(data, tmp_path):
     assert CanvasImages(tmp_path / "out", CELL, (1,), 8)[0]["image"].shape == (3, 8, 8)
     with pytest.raises(UserError, match="was prepared with 16 pixels and 32 are asked for"):
         CanvasImages(tmp_path / "out", CELL, (1,), 32)
+
+
+def test_names_as_people_have_them(data, tmp_path, capsys):
+    run(data, tmp_path / "whole", "--size", 16, "--workers", 1)
+    cats = data / "Rust/Cats"
+    for number, name in ((1, "01.JPG"), (2, "2.jpeg"), (3, "0003.Jpg")):
+        (cats / f"{number}.jpg").rename(cats / name)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store", "._1.jpg", "notes.txt"):
+        (cats / name).write_bytes(b"?")
+    (data / "__MACOSX/Rust").mkdir(parents=True)
+    run(data, tmp_path / "out", "--size", 16, "--workers", 1)
+    assert files(tmp_path / "out") == files(tmp_path / "whole")
+    images = [CanvasImages(root, CELL, (1, 2, 3), 16) for root in (data, tmp_path / "out")]
+    assert [path.name for path in images[0].files[:3]] == ["01.JPG", "2.jpeg", "0003.Jpg"]
+    assert (images[0][0]["image"] - images[1][0]["image"]).abs().mean() < 3 / 255
+
+    shutil.copy(cats / "2.jpeg", cats / "2.png")
+    shutil.copy(cats / "2.jpeg", cats / "2 (1).jpg")
+    told = refused(capsys, data, tmp_path / "other", "--size", 16, "--workers", 1)
+    assert all(f"{cats / name}: no number" in told for name in ("2.jpeg", "2.png", "2 (1).jpg"))
+    assert "5 images are ready, 3 could not be made" in told and len(files(tmp_path / "other")) == 5
+    assert (tmp_path / "other/SHA256SUMS").exists()
+    with pytest.raises(UserError, match=r"2\.jpeg: has the number of 2\.png, too"):
+        CanvasImages(data, CELL, (1,), 16)
+
+
+@pytest.mark.parametrize("harm", [Path.mkdir, lambda path: path.symlink_to(path.name), Path.touch])
+def test_what_is_no_image_is_named_and_the_others_made(data, tmp_path, capsys, harm):
+    bad = data / "Rust/Cats/2.jpg"
+    bad.unlink()
+    harm(bad)
+    assert str(bad) in refused(capsys, data, tmp_path / "out", "--size", 16, "--workers", 1)
+    assert len(files(tmp_path / "out")) == 5
+
+
+def test_damaged_sums_are_made_again_and_lead_nowhere(data, tmp_path, capsys):
+    out = tmp_path / "out"
+    run(data, out, "--size", 16, "--workers", 1)
+    whole = (out / "SHA256SUMS").read_bytes()
+    for damaged in (b"damaged\n", b"\xff\xfe\0\n", b"00  ../../../etc/passwd\n", b""):
+        (out / "SHA256SUMS").write_bytes(damaged)
+        if damaged:
+            told = refused(capsys, "--verify", out)
+            assert "1 of 1 images are missing or changed" in told
+        run(data, out, "--size", 16, "--workers", 1)
+        assert (out / "SHA256SUMS").read_bytes() == whole
+    (out / "SHA256SUMS").write_text(f"{'0' * 64}  ../../secret\n{'0' * 64}  /etc/passwd\n")
+    assert prepare.read_sums(out) == {}
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "{", '{"size": "x"}', '{"size": 16, "images": []}', '{"size": 16, "source": 3}']
+)
+def test_a_damaged_card_is_named(data, tmp_path, capsys, text):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/prepared.json").write_text(text)
+    assert "prepared.json: damaged" in refused(capsys, data, tmp_path / "out", "--size", 16)
+
+
+def test_two_at_once(data, tmp_path, capsys):
+    with alone(tmp_path / "out"):
+        assert "another process is at work here" in refused(capsys, data, tmp_path / "out", "--size", 16)
+    run(data, tmp_path / "out", "--size", 16, "--workers", 1)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stop_ends_all_processes(tmp_path, number, code):
+    large = Image.fromarray(np.random.default_rng(0).integers(0, 256, (1500, 1500, 3), dtype=np.uint8))
+    for cell in CELL:
+        for index in range(1, 41):
+            path = canvas.image_path(tmp_path / "data", *cell, index)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if index == 1:
+                large.save(path, quality=95)
+            else:
+                path.symlink_to(path.with_name("1.jpg"))
+    words = [sys.executable, "-m", "evaluation.prepare", "data", "out", "--size", "512", "--workers", "2"]
+    places = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(Path(prepare.__file__).parents[1])}}
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, **places)
+    while not [*(tmp_path / "out").glob("*/*/2.jpg")]:
+        time.sleep(0.02)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    began = time.monotonic()
+    process.send_signal(number)
+    said = process.communicate(timeout=20)[1]
+    _, living = psutil.wait_procs(workers, timeout=2)
+    assert workers and not living and time.monotonic() - began < 4
+    assert process.returncode == code and "Traceback" not in said
+    if code > 0:
+        assert said.strip().splitlines()[-1] == "stopped; the same command, run again, goes on"

@@ -6,6 +6,7 @@ import pytest
 
 from evaluation import canvas
 from evaluation.core.errors import UserError
+from evaluation.core.record import write_record
 from machine_unlearning.core import cli, concepts
 
 CONFIG = """
@@ -56,8 +57,8 @@ def test_settings(parse, target, more, expected):
 
 
 def test_flags_and_world(parse, tiny_sd, tmp_path):
-    args = parse("Sketch,Rust", "--seed", "4", "lr=0.5", "--from", "earlier")
-    assert (args.variant, args.world.name, args.seed, args.start) == ("mini", "mini", 4, "earlier")
+    args = parse("Sketch,Rust", "--seed", "4", "lr=0.5")
+    assert (args.variant, args.world.name, args.seed, args.start) == ("mini", "mini", 4, None)
     assert args.targets == canvas.parse_targets("Sketch,Rust")
     real = tmp_path / "real"
     shutil.copytree(tiny_sd, real)
@@ -82,6 +83,43 @@ def test_flags_and_world(parse, tiny_sd, tmp_path):
 def test_refusals(parse, target, more, message):
     with pytest.raises(UserError, match=message):
         parse(target, *more)
+
+
+def finished(folder, method="esd", **changes):
+    """The files of a finished run, without weights in them."""
+    kinds = {"target": "Rust", "variant": "mini", "settings": {}, "seed": 0, "model": "0", "seconds": {}}
+    write_record(folder, {"method": method, **kinds, "peak_memory_bytes": 0, "stored_bytes": 0} | changes)
+    (folder / "weights.safetensors").write_bytes(b"")
+    return folder
+
+
+def test_earlier_runs_that_nothing_can_go_on_from(parse, tmp_path):
+    assert parse("Sketch", "--from", str(finished(tmp_path / "run"))).start
+    (tmp_path / "run/weights.safetensors").unlink()
+    finished(tmp_path / "seot", "seot"), finished(tmp_path / "theirs", foreign=True)
+    (finished(tmp_path / "cut") / "record.json").write_text("{")
+    finished(tmp_path / "path", "../esd")
+    for name, message in {
+        "nowhere": "no record.json, so no finished run", "run": "no weights.safetensors; remove the folder",
+        "seot": "seot acts while sampling", "theirs": "was made elsewhere", "cut": "record.json: damaged",
+        "path": "its method '../esd' is no name",
+    }.items():  # fmt: skip
+        with pytest.raises(UserError, match=message):
+            parse("Sketch", "--from", str(tmp_path / name))
+
+
+@pytest.mark.parametrize("name", ["seot", "spm"])
+def test_methods_that_act_while_sampling(name):
+    assert cli.intervenes(name)
+    assert not any(map(cli.intervenes, ("esd", "os.path", f"../{name}", f"esd/../{name}", f"{name}.x", "")))
+
+
+@pytest.mark.parametrize("out", ["x" * 300, "a\0b", "", "config.yaml", "config.yaml/run"])
+def test_folders_that_cannot_be_written(parse, tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        parse("Sketch", "--out", out)
+    assert stop.value.code == 2 and "argument --out: " in capsys.readouterr().err
 
 
 def test_words():

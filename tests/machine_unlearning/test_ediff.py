@@ -1,11 +1,13 @@
 """EDiff's multiplier, its gradient, and what its two phases leave behind."""
 
 import json
+import math
 from itertools import pairwise
 
 import pytest
 import torch
 
+from evaluation.core import config
 from machine_unlearning.core import embeddings
 from machine_unlearning.ediff import train as ediff
 from tests import tiny
@@ -50,7 +52,8 @@ def test_gradient_and_the_promise_of_bome():
             torch.testing.assert_close(x.grad, r + 0.7 * q)
 
 
-def test_inner_steps_are_undone(tiny_sd, tmp_path):
+def test_inner_steps_are_undone(tiny_sd, tmp_path, monkeypatch):
+    monkeypatch.setitem(config.LIMITS, "steps", (0, math.inf))
     before, after, log = unlearn(tiny_sd, tmp_path / "run", "steps=0", "inner_steps=3")
     assert not tiny.changed(before, after)
     assert [set(line) for line in log] == [{"inner"}] * 3

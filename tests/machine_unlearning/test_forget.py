@@ -1,5 +1,6 @@
 """Which images are forgotten and kept, what they are taken for, and in which batches they come."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -183,11 +184,17 @@ def test_published_lists_and_wording(tiny_sd, monkeypatch):
         assert {row[2] for row in lists[0]} == {1, 2, 3}
 
 
-def test_without_data(sd, tiny_sd):
-    args = arguments("Sketch", tiny_sd)
-    args.data = None
+def test_without_data_or_anything_in_the_target_s_place(tiny_sd, tmp_path):
+    """Told before a model is loaded."""
+    words = ["--model", str(tiny_sd), "--out", "o", "--target"]
+    everything = ",".join(protocol.load("mini").objects)
+    with pytest.raises(UserError, match="--target: names every object of Rust"):
+        cli.parse_with_substitutes("", salun.__file__, [*words, everything])
+    bare = shutil.copytree(tiny_sd, tmp_path / "bare")
+    (bare / "canvas.json").unlink()
+    words = ["--model", str(bare), "--out", "o", "--target", "Sketch"]
     with pytest.raises(UserError, match="--data is missing"):
-        forget.streams(sd, args, None)
+        cli.parse_with_images("", salun.__file__, words)
 
 
 def test_relabelling_has_a_gradient_in_the_prompt_s_branch_only(sd, tiny_sd):
@@ -210,5 +217,3 @@ def test_precision(tiny_sd):
         gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]))
     assert gradients[1].dtype == torch.float32 and not torch.equal(*gradients)
     assert torch.cosine_similarity(*gradients, dim=0) > 0.98
-    with pytest.raises(UserError, match="precision=float16: choose from float32, bfloat16"):
-        forget.autocast(sd, "float16")

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.core.errors import UserError
-from machine_unlearning.core import embeddings, generated
+from machine_unlearning.core import concepts, embeddings, generated
 from tests import tiny
 
 PROMPTS = ["A Cats image in Sketch style.", "Rust style", "photo of Sea", "Rust style", "Towers"]
@@ -80,7 +80,7 @@ def test_a_damaged_image_is_named(sd):
 
 
 def test_spread():
-    assert generated.spread([*"abcd"], 4) == [*"abcd"]
-    assert generated.spread([*"abcd"], 2) == ["a", "c"]
-    assert generated.spread([*"ab"], 6) == [*"aaabbb"]
-    assert len(set(generated.spread([*range(1020)], 1000))) == 1000
+    assert concepts.spread([*"abcd"], 4) == [*"abcd"]
+    assert concepts.spread([*"abcd"], 2) == ["a", "c"]
+    assert concepts.spread([*"ab"], 6) == [*"aaabbb"]
+    assert len(set(concepts.spread([*range(1020)], 1000))) == 1000

@@ -10,7 +10,7 @@ from safetensors import safe_open
 
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.canvas import parse_targets
-from machine_unlearning.core import embeddings, weights
+from machine_unlearning.core import cli, embeddings, weights
 from machine_unlearning.core.params import SCOPES
 from tests import tiny
 
@@ -70,7 +70,7 @@ def written(run):
 
 
 def may_change(method, kind="style"):
-    if weights.intervenes(method):
+    if cli.intervenes(method):
         return lambda name: False
     sections = [config(method)[name].get(part, {}) for name in ("canvas", "mini") for part in ("all", kind)]
     scopes = [section.scope for section in sections if "scope" in section]
@@ -130,7 +130,7 @@ def test_goes_on_from_an_earlier_run(method, tiny_sd, tmp_path):
     alone = unlearn(method, tiny_sd, "Sketch", tmp_path / "alone")
     if method != "seot":  # which stores nothing at all
         assert len({written(run) for run in (first, second, alone)}) == 3
-    if weights.intervenes(method):
+    if cli.intervenes(method):
         return
     states = [tiny.unet_weights(tiny_sd, run) for run in (first, second, alone)]
     assert tiny.changed(states[0], states[1]) and tiny.changed(states[1], states[2])
@@ -143,7 +143,7 @@ def test_weights_of_the_earlier_run_are_kept_when_another_method_goes_on(tiny_sd
     scopes = {
         method: {n for n in tiny.unet_weights(tiny_sd) if may_change(method)(n)}
         for method in tiny.METHODS
-        if method != "fmn" and not weights.intervenes(method)
+        if method != "fmn" and not cli.intervenes(method)
     }
     wide, narrow = max(scopes, key=lambda m: len(scopes[m])), min(scopes, key=lambda m: len(scopes[m]))
     first = unlearn(wide, tiny_sd, "Rust", tmp_path / "first")
@@ -181,8 +181,9 @@ def test_refusals_suggest_what_was_meant(method, tiny_sd, tmp_path, capsys):
 @pytest.mark.parametrize("method", tiny.METHODS)
 def test_a_failed_run_leaves_no_record(method, tiny_sd, tmp_path, monkeypatch):
     monkeypatch.setattr(weights, "save_delta", tiny.interrupt(weights.save_delta, 0))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as exit:
         unlearn(method, tiny_sd, "Sketch", tmp_path / "run")
+    assert exit.value.code == 130
     assert not (tmp_path / "run/record.json").exists()
     monkeypatch.undo()
     assert (unlearn(method, tiny_sd, "Sketch", tmp_path / "run") / "record.json").exists()

@@ -71,8 +71,9 @@ def whole(arguments, tmp_path):
 def test_killed_and_restarted(arguments, whole, tmp_path, monkeypatch):
     out = tmp_path / "again"
     monkeypatch.setattr(sampler, "sample", tiny.interrupt(sampler.sample, 1))
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as exit:
         sampler.main(arguments(out))
+    assert exit.value.code == 130
     assert len(pictures(out)) == 3
     monkeypatch.undo()
     (out / "Rust_Sea_seed188.png").unlink()

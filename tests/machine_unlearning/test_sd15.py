@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.core import environment
 from machine_unlearning.core import embeddings
-from machine_unlearning.core.weights import intervenes
+from machine_unlearning.core.cli import intervenes
 from machine_unlearning.sample import sampler
 from tests.full_size import MEMORY, UNET_PARAMETERS
 from tests.tiny import METHODS

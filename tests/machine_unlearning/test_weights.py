@@ -50,14 +50,24 @@ def test_damaged_or_missing_weights(run, tiny_sd, tmp_path):
     whole, tensors = path.read_bytes(), load_file(path)
     for content in (whole[:200], b"", whole[:-50]):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"weights\.safetensors: not weights stored by a run"):
+        with pytest.raises(UserError, match=r"weights\.safetensors: damaged"):
             load_run(sd, tmp_path / "run")
     save_file(tensors, path)  # somebody else's file: says nothing of a base model
     with pytest.raises(UserError, match="not weights stored by a run"):
         load_run(sd, tmp_path / "run")
-    save_file(tensors | {"conv_extra.weight": torch.zeros(1)}, path, {"model": sd.fingerprint()})
-    with pytest.raises(UserError, match=r"1 weights unknown to the UNet, first conv_extra\.weight"):
-        load_run(sd, tmp_path / "run")
+    name, before = min(tensors), {key: value.clone() for key, value in sd.unet.state_dict().items()}
+    for change, message in (
+        (
+            {"conv_extra.weight": torch.zeros(1)},
+            "1 weights unknown to the UNet, first conv_extra",
+        ),
+        ({name: torch.zeros(3)}, f"1 weights of another size than the UNet's, first {name}"),
+        ({name: tensors[name] * torch.nan}, f"its tensor {name} holds NaN"),
+    ):
+        save_file(tensors | change, path, {"model": sd.fingerprint()})
+        with pytest.raises(UserError, match=message):
+            load_run(sd, tmp_path / "run")
+        assert not tiny.changed(before, sd.unet.state_dict())
     path.unlink()
     with pytest.raises(UserError, match=r"no weights\.safetensors"):
         load_run(sd, tmp_path / "run")

@@ -1,0 +1,92 @@
+"""The bash scripts: what they refuse, whose exit code they have, and that a signal reaches what they run."""
+
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+# stands for Python: notes its arguments; its code is in the file `code`, or it sleeps until a signal comes
+PYTHON = """#!/usr/bin/env bash
+trap 'echo int >> log; exit 130' INT
+trap 'echo term >> log; exit 143' TERM
+echo "$@" >> log
+[[ -e code ]] && exit "$(cat code)"
+for i in {1..200}; do sleep 0.05; done
+"""
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for name in ("scripts", "machine_unlearning", "style_transfer", "pyproject.toml", "requirements.lock"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "scripts", tmp_path / "own")
+    (tmp_path / "scripts").unlink()
+    (tmp_path / "own").rename(tmp_path / "scripts")
+    installed = b"".join((ROOT / name).read_bytes() for name in ("pyproject.toml", "requirements.lock"))
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    (tmp_path / ".venv" / f"installed-{hashlib.sha256(installed).hexdigest()[:12]}").touch()
+    return tmp_path
+
+
+def start(tree, *words):
+    return subprocess.Popen(
+        ["bash", *words], cwd=tree, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def log(tree):
+    return (tree / "log").read_text().splitlines() if (tree / "log").exists() else []
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("unlearn.sh edd Sketch", "edd: no such method; choose from ca ediff esd"),
+        ("unlearn.sh ../esd Sketch", "../esd: no such method"),
+        ("unlearn.sh", "no such method; choose from ca"),
+        ("unlearn.sh esd", "name a target at least"),
+        ("evaluate.sh esd", "name a method and its targets"),
+        ("train_transfer.sh sannet", "sannet: no such method; choose from adaattn"),
+        ("transfer.sh", "no such method; choose from adaattn"),
+        ("judge_transfer.sh", "name a folder in runs/style_transfer"),
+        ("smoke_sd15.sh", "name a method, such as esd"),
+    ],
+)
+def test_wrong_words(tree, words, message):
+    script, *more = words.split()
+    done = start(tree, f"scripts/{script}", *more)
+    said = done.communicate()[1]
+    assert done.returncode == 2 and said.startswith("error: ") and message in said and said.count("\n") == 1
+    assert not log(tree)
+
+
+def test_the_first_failure_ends_a_script_with_its_code(tree):
+    (tree / "code").write_text("7")
+    assert start(tree, "scripts/unlearn.sh", "esd", "Sketch", "Cats").wait() == 7 and len(log(tree)) == 1
+    (tree / "code").write_text("0")
+    assert start(tree, "scripts/unlearn.sh", "esd", "Sketch", "Cats").wait() == 0 and len(log(tree)) == 3
+
+
+@pytest.mark.parametrize(
+    "script", [["scripts/quickstart.sh"], ["scripts/unlearn.sh", "uce", "Sketch", "Cats"]]
+)
+@pytest.mark.parametrize("number, word", [(signal.SIGINT, "int"), (signal.SIGTERM, "term")])
+@pytest.mark.parametrize("send", [os.kill, os.killpg])
+def test_signals_reach_the_command_once(tree, script, number, word, send):
+    """Sent to the script alone, or to its whole group, as a terminal does."""
+    process = start(tree, *script)
+    while not log(tree):
+        time.sleep(0.02)
+    send(process.pid, number)
+    began = time.monotonic()
+    assert process.wait(20) == 128 + number and time.monotonic() - began < 2
+    assert len(log(tree)) == 2 and log(tree)[1] == word
