@@ -71,6 +71,10 @@ def read_losses(path: Path) -> dict:
     about = read_json(path, **FIELDS)
     with refused(f"{path}: damaged; judge the folder again", *UNFIT):
         remarks({path.parent.name: about})
+        texts = [about["protocol"]["name"], about["protocol"]["hash"]]
+        texts += [text for text in (about["made"]["method"], *about["judges"].values()) if text is not None]
+        if odd := [text for text in texts if not isinstance(text, str)]:
+            raise TypeError(f"{odd[0]!r:.60} is no text")
         for name, value in row(path.parent.name, about).items():
             if name != "method" and not math.isfinite(value):
                 raise ValueError(f"{name} is {value}")

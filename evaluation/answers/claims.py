@@ -108,8 +108,8 @@ def _beating(claim: Claim):
             with contextlib.suppress(OSError):
                 os.utime(claim.file)  # by the clock of the disk
 
-    threading.Thread(target=beat, daemon=True).start()
     try:
+        threading.Thread(target=beat, daemon=True).start()
         yield
     finally:
         over.set()

@@ -43,21 +43,10 @@ def is_mini(data: str) -> bool:
 def parse_transfer(doc: str, transfer_file: str, argv=None) -> argparse.Namespace:
     """Of the transfer.py with this __doc__ and __file__; see `check_transfer`."""
     parser = transfer_parser(doc)
-    add_weights(parser)
+    parser.add_argument("--weights", required=True, help="folder of the files that its authors released")
     folder = Path(transfer_file).parent
     config = read_settings(folder / "config.yaml")
     return check_transfer(parser, argv, folder.name, config.get("options", {}), config.get("limits", {}))
-
-
-def add_weights(parser: argparse.ArgumentParser) -> None:
-    def folder(text: str) -> str:
-        if not Path(text).is_dir():
-            raise argparse.ArgumentTypeError(f"{text}: no such folder")
-        return text
-
-    parser.add_argument(
-        "--weights", type=folder, required=True, help="folder of the files that its authors released"
-    )
 
 
 def transfer_parser(doc: str) -> argparse.ArgumentParser:
@@ -95,6 +84,8 @@ def check_transfer(
         words = getattr(args, flag) or []
         args.overrides += [word for word in words if "=" in word]
         setattr(args, flag, [word for word in words if "=" not in word] or None)
+    if "weights" in args and not Path(args.weights).is_dir():
+        raise UserError(f"--weights {args.weights}: no such folder")
     if args.strength is not None:
         if "strength" not in options:
             raise UserError(f"--strength: {method} has none")

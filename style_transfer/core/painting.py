@@ -4,6 +4,7 @@ Run a command again to go on, or several at once to share the work; with other w
 refused.
 """
 
+import contextlib
 from pathlib import Path
 
 import torch
@@ -84,8 +85,9 @@ def run(args, stylist: Stylist, found: dict[str, str]) -> None:
         todo = sum(block.size for _, block in blocks if not painter.done(block))
         bar = tqdm(total=todo, desc=f"{args.method} {out}", unit="image", disable=None)
         try:
-            with torch.inference_mode(), autocast, bar:
-                for claim, block in claimed(out, blocks, painter.done):
+            claims = contextlib.closing(claimed(out, blocks, painter.done))  # lets go of the last if stopped
+            with torch.inference_mode(), autocast, bar, claims as mine:
+                for claim, block in mine:
                     made = painter.paint(block, claim.held)
                     meter.outputs += made
                     bar.update(made)

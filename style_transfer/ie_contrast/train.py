@@ -16,10 +16,21 @@
 Each content meets two styles, and each style two contents: image(c_i,s_i) and image(c_{i+1},s_i).
 """
 
-from evaluation.core.errors import command, early
+from evaluation.core.errors import UserError, command, early
 from style_transfer.core import cli
 
-early(__name__, cli.parse_train, __doc__, __file__)
+
+def parse(argv=None):
+    args = cli.parse_train(__doc__, __file__, argv)
+    crop, least = args.settings.crop, 8 * 2**args.settings.layers
+    if crop < least:  # its quarter, halved by every layer, is a single pixel
+        raise UserError(
+            f"layers={args.settings.layers}: needs images of {least} pixels or more, not crop={crop}"
+        )
+    return args
+
+
+early(__name__, parse)
 
 import torch
 from torch import nn
@@ -58,7 +69,7 @@ def ie_contrast_losses(
 
 @command
 def main(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = parse(argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()

@@ -7,7 +7,7 @@ from PIL import Image
 
 from evaluation.core.errors import UserError
 from evaluation.data.images import to_tensor
-from style_transfer.core import images
+from style_transfer.core import cli, images
 
 
 def picture(colour=(200, 30, 60), size=(6, 4)):
@@ -46,10 +46,10 @@ def test_folder(tmp_path):
         picture().save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no picture")
     (tmp_path / "c.PNG").write_bytes(b"damaged, so it is reported later")
-    assert [path.name for path in images.in_folder(tmp_path, "--style")] == ["a.jpg", "b.png", "c.PNG"]
-    assert images.in_folder(tmp_path / "a.jpg", "--style") == [tmp_path / "a.jpg"]
+    assert [path.name for path in cli.pictures(tmp_path, "--style")] == ["a.jpg", "b.png", "c.PNG"]
+    assert cli.pictures(tmp_path / "a.jpg", "--style") == [tmp_path / "a.jpg"]
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match=r"--style .*none: no pictures in this folder"):
-        images.in_folder(tmp_path / "none", "--style")
+        cli.pictures(tmp_path / "none", "--style")
     with pytest.raises(UserError, match=r"--content .*nowhere: no such file or folder"):
-        images.in_folder(tmp_path / "nowhere", "--content")
+        cli.pictures(tmp_path / "nowhere", "--content")

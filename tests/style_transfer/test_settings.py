@@ -131,19 +131,21 @@ def test_odd_settings(path, data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text, said",
+    "method, text, said",
     [
-        ("crop=33", "crop=33: expected a multiple of 16"),
-        ("crop=80", "no more than load=64"),
-        ("batch=181", "batch=181: there are 180 photos"),
-        ("weights.content=.nan", "weights.content=nan: expected a number from 0"),
-        ("weights={foo: 1}", "foo"),
-        ("noise=[0.2,0.1]", "noise=[0.2, 0.1]: expected two numbers"),
-        ("noise=[0.2]", "noise=[0.2]: expected two numbers"),
+        ("mccnet", "crop=33", "crop=33: expected a multiple of 16"),
+        ("mccnet", "crop=80", "no more than load=64"),
+        ("mccnet", "batch=181", "batch=181: there are 180 photos"),
+        ("mccnet", "weights.content=.nan", "weights.content=nan: expected a number from 0"),
+        ("mccnet", "weights={foo: 1}", "foo"),
+        ("mccnet", "noise=[0.2,0.1]", "noise=[0.2, 0.1]: expected two numbers"),
+        ("mccnet", "noise=[0.2]", "noise=[0.2]: expected two numbers"),
+        ("ie_contrast", "layers=3", "layers=3: needs images of 64 pixels or more"),
+        ("ie_contrast", "batch=1", "batch=1: expected a number from 2"),
     ],
 )
-def test_settings_that_do_not_fit_each_other(text, said, tmp_path):
-    train = importlib.import_module("style_transfer.mccnet.train")
+def test_settings_that_do_not_fit_each_other(method, text, said, tmp_path):
+    train = importlib.import_module(f"style_transfer.{method}.train")
     with pytest.raises(UserError) as error:
         train.parse(["--out", str(tmp_path), text])
     assert said in str(error.value)

@@ -51,7 +51,6 @@ def test_painting(number, tmp_path):
     words = ["--weights", WEIGHTS, "--data", "mini", "--batch", "2"]
     said = stopped("transfer", words, lambda _: list(tmp_path.glob("out/*/*.png")), number, False, tmp_path)
     assert said == "stopped; the same command, run again, goes on\n"
-    assert not list((tmp_path / "out").glob(".*"))
 
 
 @pytest.mark.parametrize("whole_group", [False, True])

@@ -393,7 +393,7 @@ def test_weights(run, weights, tmp_path, monkeypatch):
     weights.joinpath("deep").rmdir()
     weights.rmdir()
     code, _, said = run("--data", "mini", *FEW)
-    assert code == 2 and f"argument --weights: {weights}: no such folder" in said
+    assert code == 2 and f"--weights {weights}: no such folder" in said
 
 
 def test_manifest(run, weights, pictures, tmp_path):

@@ -64,7 +64,7 @@ def released(folder, scale=1.0):
 @command
 def main(argv=None):
     parser = cli.transfer_parser("The toy.")
-    cli.add_weights(parser)
+    parser.add_argument("--weights", required=True)
     painting.main(cli.check_transfer(parser, argv, "toy", OPTIONS, {}), model)
 
 
