@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import functools
+import gc
 import os
 import re
 import select
@@ -89,6 +90,7 @@ def command(main):
         except KeyboardInterrupt as stop:
             message = str(stop) or "stopped; the same command, run again, goes on"
             code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
+            gc.freeze()  # else the interpreter's end looks through all that torch made, for seconds
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _unread():
                 _drop_output()
