@@ -1,5 +1,6 @@
-"""Checkpoints as people have them: read alike in every form, or refused in a sentence with the file's name."""
+"""Checkpoints as people have them: read alike in every form, or refused in a sentence with their name."""
 
+import os
 import shutil
 
 import pytest
@@ -102,22 +103,26 @@ PREFIXES = ["", "module.", "unet.", "model.", "module.unet.", "_orig_mod.", "mod
 
 @given(
     some.sampled_from(PREFIXES),
-    some.sampled_from(["bare", "state_dict", "unet", "modules"]),
+    some.sampled_from(["bare", "state_dict", "unet", "modules", "compvis"]),
     some.sets(some.integers(0, 10**4), min_size=1, max_size=9),
 )
 @settings(
-    max_examples=25,
+    max_examples=20,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_any_part_of_a_unet(sd, tiny_sd, tmp_path, caplog, prefix, form, numbers):
+    """By diffusers' names or by CompVis's, bare or nested, under any of the prefixes that trainers leave."""
     caplog.clear()
     unet = sd.unet.state_dict()
     names = {sorted(unet)[number % len(unet)] for number in numbers}
     changed = {name: unet[name] + 1 for name in names}
     content = {prefix + name: tensor for name, tensor in changed.items()}
-    if form == "modules":  # as ESD's first files: a state dict a module
+    if form == "compvis":
+        table = formats.inverse(formats.unet_table(unet))
+        content = {formats.rename(name, table): tensor for name, tensor in changed.items()}
+    elif form == "modules":  # as ESD's first files: a state dict a module
         content = {}
         for name, tensor in changed.items():
             module, _, weight = (prefix + name).rpartition(".")
@@ -211,27 +216,23 @@ def test_runs_that_do_not_fit(tiny_sd, tmp_path, change, message):
 
 def test_a_conversion_killed_at_any_change(tiny_sd, tmp_path, monkeypatch, capsys):
     """By an error in place of a kill; afterwards the same command does its work, or finds it done."""
-    replace, calls = convert.atomic.__wrapped__.__globals__["os"].replace, []
-
-    def stop(*paths):
-        calls.append(paths)
-        if len(calls) == limit:
-            raise KeyboardInterrupt
-        replace(*paths)
-
-    words = [str(tiny_sd), str(tmp_path / "whole")]
-    convert.main(words)
-    convert.main(words)
+    whole, again = tmp_path / "whole", tmp_path / "again"
+    for _ in range(2):
+        convert.main([str(tiny_sd), str(whole)])
     assert "written already" in capsys.readouterr().out
-    expected = {
-        path.relative_to(tmp_path / "whole"): path.read_bytes() for path in (tmp_path / "whole").rglob("*.*")
-    }
+    replace = os.replace
     for limit in (1, 3, 8):
-        calls.clear()
+        left = iter(range(limit))
+
+        def stop(*paths, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            replace(*paths)
+
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             patch.setattr("os.replace", stop)
-            convert.main([str(tiny_sd), str(tmp_path / "again")])
-        assert not (tmp_path / "again").exists()
-    convert.main([str(tiny_sd), str(tmp_path / "again")])
-    for path, content in expected.items():
-        assert (tmp_path / "again" / path).read_bytes() == content
+            convert.main([str(tiny_sd), str(again)])
+        assert not again.exists()
+    convert.main([str(tiny_sd), str(again)])
+    for path in whole.rglob("*.*"):
+        assert (again / path.relative_to(whole)).read_bytes() == path.read_bytes()

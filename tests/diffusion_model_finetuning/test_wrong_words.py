@@ -20,10 +20,7 @@ from evaluation.core.errors import UserError
 REPOSITORY = Path(__file__).parent.parent.parent
 PACKAGE = REPOSITORY / "diffusion_model_finetuning"
 COMMANDS = sorted(path for path in PACKAGE.rglob("*.py") if "\n@command\n" in path.read_text())
-SECTIONS = {
-    name: OmegaConf.to_container(OmegaConf.load(PACKAGE / "settings/mini.yaml")[name])
-    for name in tiny.SETTINGS
-}
+MINI = OmegaConf.to_container(OmegaConf.load(PACKAGE / "settings/mini.yaml"))
 RANGES = {
     (name, key): limits
     for name, section in MINI.items()
@@ -61,9 +58,7 @@ def test_numbers_that_are_none(key, value):
 @pytest.mark.parametrize("key", ["steps", "batch", "keep", "per_object", "flip", "captions", "lr"])
 @pytest.mark.parametrize("value", ["many", None, [1], True, 1.5, {"a": 1}])
 def test_values_of_another_kind(key, value, tmp_path):
-    if isinstance(value, bool) == (key == "flip") and (key, value) == ("flip", True):
-        return
-    if (key, value) in (("lr", 1.5),) or (key == "captions" and isinstance(value, dict)):
+    if (key, value) in (("flip", True), ("lr", 1.5), ("captions", {"a": 1})):  # that fit
         return
     OmegaConf.save(OmegaConf.create({"sd": MINI["sd"] | {key: value}}), tmp_path / "own.yaml")
     with pytest.raises(UserError, match=rf"own\.yaml: sd\.{key}"):
