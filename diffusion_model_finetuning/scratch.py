@@ -11,16 +11,14 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from diffusion_model_finetuning.core.sd import StableDiffusion
 from evaluation import canvas
 from evaluation.core.errors import refused
+from evaluation.core.files import digest, read_json, write_json
 
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"  # what CLIP takes for one word
 START, END = "<|startoftext|>", "<|endoftext|>"
 
 
-def train_tokenizer(texts: list[str], length: int) -> CLIPTokenizer:
-    """CLIP's byte-pair encoding with merges learned from `texts`: their words become single tokens.
-
-    As in CLIP, the vocabulary begins with all bytes, inside and ending a word: any word can be spelled.
-    """
+def learn_merges(texts: list[str]) -> list[list[str]]:
+    """Of CLIP's byte-pair encoding, from `texts`. Those of equal counts come in another order every time."""
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     words = pre_tokenizers.Split(Regex(WORD), "removed", invert=True)
@@ -30,10 +28,29 @@ def train_tokenizer(texts: list[str], length: int) -> CLIPTokenizer:
         vocab_size=4096, end_of_word_suffix="</w>", initial_alphabet=alphabet, show_progress=False
     )
     bpe.train_from_iterator(texts, trainer)
-    merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
+    return json.loads(bpe.to_str())["model"]["merges"]
+
+
+def train_tokenizer(texts: list[str], length: int, merges=None) -> CLIPTokenizer:
+    """CLIP's byte-pair encoding with merges learned from `texts`: their words become single tokens.
+
+    As in CLIP, the vocabulary begins with all bytes, inside and ending a word: any word can be spelled.
+    `merges`: those learned before.
+    """
+    merges = [tuple(pair) for pair in merges or learn_merges(texts)]
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*alphabet, *(byte + "</w>" for byte in alphabet), *map("".join, merges), START, END]
     vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys(pieces))}
     return CLIPTokenizer(vocabulary, merges, pad_token=END, model_max_length=length)
+
+
+def kept_tokenizer(folder: str | Path, texts: list[str], length: int) -> CLIPTokenizer:
+    """The tokenizer trained on `texts`, its merges kept in `folder`/.training: words keep their numbers when
+    a training is resumed."""
+    kept = Path(folder) / ".training" / f"merges-{digest(texts)}.json"
+    if not kept.exists():
+        write_json(kept, {"merges": learn_merges(texts)})
+    return train_tokenizer(texts, length, read_json(kept, merges=list)["merges"])
 
 
 def vocabulary_texts(wordings) -> list[str]:
@@ -64,7 +81,7 @@ def new_sd(folder: str | Path, scratch: DictConfig, wordings, device: str) -> St
     """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae."""
     with refused(f"{folder}/vae: cannot be loaded", Exception):
         vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", local_files_only=True)
-    tokenizer = train_tokenizer(vocabulary_texts(wordings), scratch.length)
+    tokenizer = kept_tokenizer(folder, vocabulary_texts(wordings), scratch.length)
     with refused("settings: scratch makes no Stable Diffusion", Exception):  # the libraries fail in many ways
         text = CLIPTextConfig(
             vocab_size=len(tokenizer),

@@ -109,7 +109,8 @@ def main(argv=None):
         if args.model:
             sd = load_sd(args.model, device)
         else:
-            sd = new_sd(args.out, args.settings.scratch, args.settings.captions, device)
+            with run.accelerator.main_process_first():  # it makes the tokenizer of all
+                sd = new_sd(args.out, args.settings.scratch, args.settings.captions, device)
         train(sd, run, args)
 
 

@@ -18,7 +18,7 @@ from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
 from evaluation.core.errors import UserError, refused
 from evaluation.core.record import WEIGHTS
-from evaluation.core.tensors import read_tensors
+from evaluation.core.tensors import check_finite, flat, read_content
 
 
 def empty(folder: Path, part: str, **changes) -> torch.nn.Module:
@@ -87,11 +87,14 @@ def load_run(sd, folder: str | Path) -> None:
     path = Path(folder) / WEIGHTS
     if not path.exists():
         raise UserError(f"--run {folder}: no {WEIGHTS}; run the method's train.py with --out {folder} first")
-    tensors = read_tensors(path)
+    foreign = f"{path}: not weights stored by a run; remove the folder and run again"
+    with refused(foreign, UserError):
+        tensors = flat(read_content(path))
     with safe_open(path, "pt") as file:
         base = (file.metadata() or {}).get("model")
     if base is None:
-        raise UserError(f"{path}: not weights stored by a run; remove the folder and run again")
+        raise UserError(foreign)
+    check_finite(tensors, path)
     if base != sd.fingerprint():
         raise UserError(
             f"--run {folder}: made from another base model ({base}) than {sd.path} ({sd.fingerprint()})"

@@ -83,10 +83,11 @@ def read_file(path: Path, folder: Path, complete, weights: str, ignore_objects: 
     for beginning, what in FOREIGN.items():
         if any(key.startswith(beginning) for key in state):
             raise UserError(f"{path}: {what}; only Stable Diffusion 1 is supported")
-    if any(key.startswith(("input_blocks.", "middle_block.", "output_blocks.")) for key in state):
+    begins = {key.partition(".")[0] for key in state}
+    if begins & {"time_embed", "input_blocks", "middle_block", "output_blocks", "out"}:
         state = {formats.UNET + key: tensor for key, tensor in state.items()}
     try:
-        if any(key.startswith(("down_blocks.", "mid_block.", "up_blocks.")) for key in state):
+        if begins & {key.partition(".")[0] for key in complete}:
             parts = {"unet": state}
         else:
             parts = formats.from_compvis(state, complete)

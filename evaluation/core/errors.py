@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import errno
 import functools
+import gc
 import multiprocessing
 import os
 import re
@@ -92,6 +93,7 @@ def command(main):
             code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
             for child in multiprocessing.active_children():  # torch would wait for each to end its work
                 child.kill()
+            gc.freeze()  # else the interpreter's end looks through all that torch made, for seconds
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _unread():
                 _drop_output()

@@ -240,6 +240,51 @@ def test_what_cannot_be_resumed_is_refused(tiny_sd, tmp_path, capsys):
     assert tiny.changed(state(model), state(folder / "model.ckpt")) == set()
 
 
+@pytest.fixture
+def stopped(tiny_sd, tmp_path, monkeypatch):
+    """A run stopped in its fourth step, with checkpoints of steps 2 and 3; `.name` tells its folder."""
+    more = ["lightning.checkpoint.every_n_train_steps=1"]
+    with monkeypatch.context() as patch, pytest.raises(SystemExit, match="130"):  # not Lightning's own code
+        patch.setattr(LatentDiffusion, "loss", tiny.interrupt(LatentDiffusion.loss, 3 + 2))  # 2: sanity check
+        run("mini_sd", tmp_path, tiny_sd, *more)
+    return tmp_path, more
+
+
+def test_a_damaged_checkpoint(stopped, tiny_sd, capsys):
+    """Says which earlier one can be gone on from; files of other names are passed over."""
+    logs, more = stopped
+    *_, earlier, newest = sorted((logs / "run/checkpoints").iterdir())
+    (newest.with_name("0000009-copy.ckpt")).write_bytes(newest.read_bytes())
+    content = torch.load(newest, weights_only=True)
+    content["optimizer_states"][0]["state"][0]["exp_avg"] = torch.zeros(1)
+    torch.save(content, newest)
+    for damage in (None, b"", newest.read_bytes()[:999], b"<html>"):
+        if damage is not None:
+            newest.write_bytes(damage)
+        with pytest.raises(SystemExit) as exit:
+            run("mini_sd", logs, tiny_sd, *more)
+        said = capsys.readouterr().err
+        assert exit.value.code == 2 and str(earlier if damage is not None else "an older one") in said
+    run("mini_sd", logs, tiny_sd, *more, "--resume", str(earlier))
+    assert (logs / "run/model.ckpt").exists()
+
+
+def test_two_at_once_and_a_loss_that_is_not_finite(tiny_sd, tmp_path, monkeypatch, capsys):
+    folder = str(tmp_path / "run")
+    code = f"from evaluation.core.owner import alone\nwith alone({folder!r}): print(1, flush=True); input()"
+    other = subprocess.Popen([sys.executable, "-c", code], stdin=-1, stdout=-1, cwd=REPOSITORY)
+    other.stdout.readline()
+    with pytest.raises(SystemExit):
+        run("mini_sd", tmp_path, tiny_sd)
+    assert "another process is at work here" in capsys.readouterr().err
+    other.communicate(b"\n")
+    monkeypatch.setattr(LatentDiffusion, "loss", lambda self, batch: self.unet.conv_in.bias.sum() * torch.nan)
+    with pytest.raises(SystemExit) as exit:
+        run("mini_sd", tmp_path, tiny_sd)
+    assert exit.value.code == 2 and "the loss is nan" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
 def test_files_are_laid_over_one_another(tmp_path):
     over = tmp_path / "over.yaml"
     over.write_text("model: {base_learning_rate: 2.0e-6}\nlightning: {trainer: {limit_val_batches: 3}}\n")
