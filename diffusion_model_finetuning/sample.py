@@ -15,7 +15,6 @@ import argparse
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
-from diffusion_model_finetuning.core.settings import check_data
 from evaluation import canvas, protocol
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
@@ -68,7 +67,7 @@ def parse(argv=None) -> argparse.Namespace:
         if getattr(args, name) is None:
             setattr(args, name, defaults.get(name))
     if args.data:
-        check_data(args.data)
+        flags.data_set(args.data)
     return args
 
 

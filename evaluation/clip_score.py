@@ -26,7 +26,7 @@ from evaluation.answers.claims import MANIFEST
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early, refused
 from evaluation.core.files import file_digest, read_json, write_json
-from evaluation.data.folder import IMAGE, check_data, names_in
+from evaluation.data.folder import IMAGE, names_in
 from evaluation.generators import CLIP
 
 BATCH = 32
@@ -60,7 +60,7 @@ def parse(argv=None) -> argparse.Namespace:
     answers_in(args.answers)
     args.data = args.data or edited_data(args.answers)
     if args.data:
-        check_data(args.data)
+        flags.data_set(args.data)
     if not Path(args.clip, "config.json").exists():
         raise UserError(f"--clip {args.clip}: no CLIP model (config.json, model.safetensors and tokenizer)")
     return args

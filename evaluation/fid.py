@@ -20,7 +20,6 @@ from evaluation.answers.answer_set import protocol_of, target_of
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
 from evaluation.core.files import file_digest, write_json
-from evaluation.data.folder import check_data
 from evaluation.metrics.distances import FEWEST, FID, WEIGHTS, distances, read_distances
 from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
@@ -57,7 +56,7 @@ def parse(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     protocol = protocol_of(args.answers)
     choices(args.answers, args.target, protocol)
-    check_data(args.data)
+    flags.data_set(args.data)
     args.files = [Path(file) for file in args.weights or WEIGHTS[protocol.fid_extractor]]
     if len(args.files) != (count := len(WEIGHTS[protocol.fid_extractor])):
         raise UserError(f"--weights: {count} files are needed by the extractor {protocol.fid_extractor}")

@@ -20,7 +20,6 @@ from evaluation.canvas import TASKS
 from evaluation.core import config, flags
 from evaluation.core.errors import Finished, UserError, closest, command, early, refused
 from evaluation.core.files import digest
-from evaluation.data.folder import check_data
 from evaluation.mini import dataset as mini
 from evaluation.protocol import CHOICES
 
@@ -63,7 +62,7 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
             if names not in known:
                 raise UserError(f"{key}={names}: expected mini, all, or a list of names")
             settings[key] = list(known[names])
-    config.check_settings(settings, limits)
+    config.check_limits(settings, limits)
     config.check_choices(settings, {key: CHOICES[key] for key in NAMES})
     return settings
 
@@ -86,8 +85,8 @@ def parse(argv=None) -> argparse.Namespace:
         raise UserError(f"--out {args.out}: expected a name that ends in .safetensors")
     if not args.per_object:
         raise UserError("--per-object 0: no images are asked for; name 1 or more")
-    check_data(args.data)
-    check_data(args.test_data or args.data, "--test-data")
+    flags.data_set(args.data)
+    flags.data_set(args.test_data or args.data, "--test-data")
     init = args.settings["init"]
     if init and not Path(init).is_file():
         raise UserError(f"init={init}: no such file")

@@ -19,7 +19,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_model_finetuning.compvis.config import check, instantiate, load
 from diffusion_model_finetuning.core.card import config_folder
-from diffusion_model_finetuning.core.settings import check_data
 from evaluation.core import flags
 from evaluation.core.errors import Finished, UserError, command, early
 
@@ -60,7 +59,7 @@ def parse(argv=None) -> argparse.Namespace:
         raise UserError(f"--resume {args.resume}: choose latest, never, or a .ckpt file")
     params = with_flags(check(args.base, args.overrides), args)
     config_folder(params.model.params.ckpt_path, params.model.params.config_path)
-    check_data(params.data.params.root)
+    flags.data_set(params.data.params.root)
     return args
 
 

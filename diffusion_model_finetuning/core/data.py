@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from evaluation import canvas
 from evaluation.core.files import digest
-from evaluation.core.pools import load_quietly
+from evaluation.core.pools import loading
 from evaluation.core.tensors import cached
 from evaluation.data.images import CanvasImages
 
@@ -43,7 +43,7 @@ def cached_moments(
 
     def encode() -> dict:
         parts, mirrored = [], []
-        loader = DataLoader(images, batch, num_workers=workers, worker_init_fn=load_quietly)
+        loader = DataLoader(images, batch, num_workers=workers, worker_init_fn=loading())
         for rows in tqdm(loader, "encode", disable=None):
             parts.append(sd.moments(rows["image"]).half().cpu())
             if flip:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_model_finetuning.core import states
 from evaluation import canvas
 from evaluation.core import flags
-from evaluation.core.config import check_settings, fits, override, read_settings
+from evaluation.core.config import check_limits, fits, override, read_settings
 from evaluation.core.errors import UserError, closest, refused
 
 SETTINGS = Path(__file__).parent.parent / "settings"
@@ -71,7 +71,7 @@ def read(args: argparse.Namespace, section: str) -> argparse.Namespace:
 
     Raises UserError.
     """
-    check_data(args.data)
+    flags.data_set(args.data)
     if Path(args.out).exists() and not Path(args.out).is_dir():
         raise UserError(f"--out {args.out}: is a file; name a folder")
     args.settings = load(args.settings, section, args.overrides)
@@ -98,15 +98,6 @@ def load(name: str, section: str, overrides: list[str]) -> DictConfig:
     return settings
 
 
-def check_data(data: str) -> None:
-    """UserError unless a data set of that name can be there."""
-    world, _, seed = data.partition(":")
-    if world == "mini" and (seed.isdecimal() or data == "mini"):
-        return
-    if not Path(data).is_dir():
-        raise UserError(f"--data {data}: no such folder; name the data set's, or mini, or mini:SEED")
-
-
 def _check_form(content: dict, form: dict) -> None:
     """UserError for a setting that `form` does not have, or lacks, or has of another kind."""
     for key, value in content.items():
@@ -127,7 +118,7 @@ def _check(s: dict) -> None:
     for outer, key in (("validate", "every"), ("scratch", "length")):
         if outer in s:
             plain[f"{outer}.{key}"] = s[outer].get(key, 0)
-    check_settings(plain, LIMITS)
+    check_limits(plain, LIMITS)
     if not numbers_to_train_on(s["per_object"]):
         raise UserError(
             f"per_object={s['per_object']}: no images to train on; give the highest number, 1 or more"

@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -103,23 +102,8 @@ def fits(default, value) -> bool:
     return default is value or (default is float and value is int)
 
 
-def check_settings(settings: Mapping, limits: Mapping) -> None:
-    """UserError for a setting outside its limits, see `check_limits`, or not fit for prompts and latents.
-
-    Every text that holds braces is a prompt: they may name a style, an object, a theme or tokens.
-    """
-    check_limits(settings, limits)
-    if settings.get("size") is not None and settings["size"] % 8:
-        raise UserError(f"size={settings['size']}: expected a multiple of 8, as images are encoded")
-    for key, value in settings.items():
-        for text in _listed(value):
-            if isinstance(text, str) and set("{}") & set(re.sub(r"{(style|object|theme|tokens)}", "", text)):
-                names = "{style}, {object}, {theme} or {tokens}"
-                raise UserError(f"{key}={text}: expected a prompt that names {names} and has no other braces")
-
-
 def check_limits(settings: Mapping, limits: Mapping) -> None:
-    """UserError for a setting outside its limits: those named, else what LIMITS says for every method.
+    """UserError for a setting outside its limits: those named, else what LIMITS says for every training.
 
     Limits are a list: a lowest and a highest number, or the words that the setting may be.
     """
@@ -128,6 +112,8 @@ def check_limits(settings: Mapping, limits: Mapping) -> None:
     check_choices(settings, {key: limit for key, limit in known.items() if _words(limit)})
     check_ranges(settings, {key: limit for key, limit in known.items() if not _words(limit)})
     check_lists(settings)
+    if settings.get("size") is not None and settings["size"] % 8:
+        raise UserError(f"size={settings['size']}: expected a multiple of 8, as images are encoded")
 
 
 def _words(limit) -> bool:

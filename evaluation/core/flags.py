@@ -6,6 +6,8 @@ import os
 import re
 from pathlib import Path
 
+from evaluation.core.errors import UserError
+
 
 def whole(low: int = 1, high: float = math.inf):
     """A whole number from `low` to `high`."""
@@ -56,11 +58,11 @@ def new_folder(text: str) -> str:
     return text
 
 
-def data_set(text: str) -> str:
-    """A folder that is there, or the miniature's name."""
-    if not (Path(text).is_dir() or re.fullmatch(r"mini(:\d+)?", text)):
+def data_set(text: str, flag: str = "--data") -> str:
+    """A folder that is there, or the miniature's name; a UserError names the flag."""
+    if not (Path(text).is_dir() or re.fullmatch(r"mini(:\d{1,9})?", text)):
         expected = "name the data set's, {theme}/{object}/{n}.jpg, or mini for the miniature's"
-        raise argparse.ArgumentTypeError(f"{text}: no such folder; {expected}")
+        raise UserError(f"{flag} {text}: no such folder; {expected}")
     return text
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import multiprocessing
 import os
 import signal
@@ -20,7 +21,7 @@ def threads(count: int | None = None):
 @contextlib.contextmanager
 def processes(count: int | None = None):
     """A pool of processes; an error within ends them in the middle of their work."""
-    pool = ProcessPoolExecutor(count, initializer=begin, initargs=(os.getpid(),))
+    pool = ProcessPoolExecutor(count, initializer=_begin, initargs=(os.getpid(),))
     with _dropping(pool):
         try:
             yield pool
@@ -40,7 +41,7 @@ def _dropping(pool: Executor):
     pool.shutdown()
 
 
-def begin(parent: int, *_) -> None:
+def _begin(parent: int) -> None:
     """In a worker: Ctrl-C is its parent's to answer, whose end, however it comes, is its own."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -50,7 +51,11 @@ def begin(parent: int, *_) -> None:
         os._exit(1)
 
 
-def load_quietly(number: int) -> None:
-    """A DataLoader's `worker_init_fn`: stopping is the parent's to answer, with which the worker ends."""
-    _begin(os.getppid())
+def loading() -> functools.partial:
+    """A DataLoader's `worker_init_fn`: its workers end with this process."""
+    return functools.partial(_begin_loading, os.getpid())
+
+
+def _begin_loading(parent: int, number: int) -> None:
+    _begin(parent)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torch takes a worker's end by a signal for an error

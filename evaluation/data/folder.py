@@ -11,7 +11,6 @@ from pathlib import Path
 
 from evaluation.core.errors import UserError
 from evaluation.core.files import read_json
-from evaluation.mini.dataset import drawn_seed
 
 PREPARED = "prepared.json"  # what evaluation.prepare says of a folder that it wrote
 LEFT_BEHIND = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r")  # and names with a dot first
@@ -40,12 +39,6 @@ def images_in(folder: str | Path) -> dict[int, Path]:
         if len(paths) > 1:
             raise UserError(f"{paths[0]}: has the number of {paths[1].name}, too; remove one of them")
     return {number: path for number, (path,) in images.items()}
-
-
-def check_data(data: str | Path, flag: str = "--data") -> None:
-    """UserError, which names the flag, unless `data` is a folder, or the miniature."""
-    if drawn_seed(data, flag) is None and not Path(data).is_dir():
-        raise UserError(f"{flag} {data}: no such folder; name the data set's, or 'mini' for the miniature")
 
 
 def prepared_size(root: str | Path, size: int) -> int | None:

@@ -1,15 +1,13 @@
 """What a classifier is trained on: labelled images in a resumable order, and their augmentation."""
 
 import itertools
-import os
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
-from evaluation.core.pools import begin
+from evaluation.core.pools import loading
 from evaluation.data.images import CanvasImages
 from evaluation.judges.classifier import preprocess
 
@@ -30,7 +28,7 @@ class Labelled(Dataset):
 
 def load(data: Dataset, workers: int, **batches) -> DataLoader:
     """Its worker processes end when this one does."""
-    return DataLoader(data, num_workers=workers, worker_init_fn=partial(begin, os.getpid()), **batches)
+    return DataLoader(data, num_workers=workers, worker_init_fn=loading(), **batches)
 
 
 def in_memory(data: Labelled, gigabytes: float, workers: int) -> Dataset:

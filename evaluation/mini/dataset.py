@@ -38,13 +38,13 @@ def image(theme, obj, index, seed=0):
     return photo if theme == PHOTO else stylise(photo, theme, stream(seed, theme, obj, index))
 
 
-def drawn_seed(data, flag="--data"):
+def drawn_seed(data):
     """The seed of `mini` or `mini:SEED`, None for any other source. Raises UserError if it is no number."""
     world, colon, seed = str(data).partition(":")
     if world != "mini":
         return None
     if colon and not (seed.isdecimal() and len(seed) < 10):
-        raise UserError(f"{flag} {data}: expected mini, or mini:SEED with a whole number, such as mini:1")
+        raise UserError(f"--data {data}: expected mini, or mini:SEED with a whole number, such as mini:1")
     return int(seed or 0)
 
 

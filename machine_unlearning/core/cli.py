@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import canvas, protocol
 from evaluation.core import flags
-from evaluation.core.config import check_settings, override
+from evaluation.core.config import check_limits, override
 from evaluation.core.errors import UserError, closest
 from evaluation.core.record import RECORD, WEIGHTS, read_record
 from machine_unlearning.core import concepts
@@ -56,7 +56,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
         )
     args.settings = override(chosen, args.overrides)
     settings = OmegaConf.to_container(args.settings)
-    check_settings(settings, config.get("limits", {}))
+    check_limits(settings, config.get("limits", {}))
     check_prompts(settings, config.get("prompts", {}), args.targets)
     if args.start:
         check_start(args.start, Path(train_file).parent.name)
@@ -163,7 +163,7 @@ def recorded_settings(run: str | Path, record: dict) -> dict:
     try:
         if lacking := [key for key in config.canvas.all if key not in settings]:
             raise UserError(f"{lacking[0]} is missing")
-        check_settings(settings, config.get("limits", {}))
+        check_limits(settings, config.get("limits", {}))
         targets = canvas.parse_targets(record["target"], "target")
         check_prompts(settings, config.get("prompts", {}), targets)
     except UserError as error:

@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from diffusion_model_finetuning import sample
 from diffusion_model_finetuning.compvis import config, main
 from diffusion_model_finetuning.core import settings as files
+from evaluation.core import flags
 from evaluation.core.config import LIMITS
 from evaluation.core.errors import UserError
 
@@ -110,7 +111,7 @@ def test_shipped_settings_are_fine():
 @pytest.mark.parametrize("data", ["nowhere", "mini:x", "mini:", "mini:-1", "README.md"])
 def test_data_that_cannot_be_there(data):
     with pytest.raises(UserError, match="--data"):
-        files.check_data(data)
+        flags.data_set(data)
 
 
 def refusal(main, words, capsys) -> str:
