@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from evaluation import canvas
 from evaluation.core.files import digest
-from evaluation.core.pools import load_quietly
+from evaluation.core.pools import deaf, end_with_parent
 from evaluation.core.tensors import cached
 from evaluation.data.images import CanvasImages
 
@@ -43,8 +43,10 @@ def cached_moments(
 
     def encode() -> dict:
         parts, mirrored = [], []
-        loader = DataLoader(images, batch, num_workers=workers, worker_init_fn=load_quietly)
-        for rows in tqdm(loader, "encode", disable=None):
+        loader = DataLoader(images, batch, num_workers=workers, worker_init_fn=end_with_parent)
+        with deaf():
+            batches = iter(loader)
+        for rows in tqdm(batches, "encode", len(loader), disable=None):
             parts.append(sd.moments(rows["image"]).half().cpu())
             if flip:
                 mirrored.append(sd.moments(rows["image"].flip(-1)).half().cpu())

@@ -50,7 +50,17 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
 
-def load_quietly(number: int) -> None:
-    """A DataLoader's `worker_init_fn`: stopping is the parent's to answer, with which the worker ends."""
+@contextlib.contextmanager
+def deaf():
+    """Processes begun within hear neither Ctrl-C nor SIGTERM, not even at their beginning: of a DataLoader's
+    workers, torch takes an end by a signal for an error."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent(number: int) -> None:
+    """A DataLoader's `worker_init_fn`."""
     _begin(os.getppid())
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torch takes a worker's end by a signal for an error
