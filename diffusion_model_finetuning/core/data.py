@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from evaluation import canvas
 from evaluation.core.files import digest
-from evaluation.core.pools import loading
+from evaluation.core.pools import loaded
 from evaluation.core.tensors import cached
 from evaluation.data.images import CanvasImages
 
@@ -43,8 +43,8 @@ def cached_moments(
 
     def encode() -> dict:
         parts, mirrored = [], []
-        loader = DataLoader(images, batch, num_workers=workers, worker_init_fn=loading())
-        for rows in tqdm(loader, "encode", disable=None):
+        loader = DataLoader(images, batch, num_workers=workers)
+        for rows in tqdm(loaded(loader), "encode", len(loader), disable=None):
             parts.append(sd.moments(rows["image"]).half().cpu())
             if flip:
                 mirrored.append(sd.moments(rows["image"].flip(-1)).half().cpu())

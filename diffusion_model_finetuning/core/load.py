@@ -99,15 +99,10 @@ def load_run(sd, folder: str | Path) -> None:
         raise UserError(
             f"--run {folder}: made from another base model ({base}) than {sd.path} ({sd.fingerprint()})"
         )
-    expected = sd.unet.state_dict()
-    wrong = {name: "unknown to the UNet" for name in tensors if name not in expected}
-    wrong = wrong or {
-        name: "of another size than the UNet's"
-        for name, tensor in tensors.items()
-        if tensor.shape != expected[name].shape
-    }
-    if wrong:
-        name = min(wrong)
-        raise UserError(f"--run {folder}: {len(wrong)} weights {wrong[name]}, first {name}")
+    weights = sd.unet.state_dict()
+    unfit = [n for n, tensor in tensors.items() if n not in weights or tensor.shape != weights[n].shape]
+    if unfit:
+        what = "unknown to the UNet, or of another size than there"
+        raise UserError(f"--run {folder}: {len(unfit)} weights {what}, first {min(unfit)}")
     for name, tensor in tensors.items():
-        expected[name].copy_(tensor)
+        weights[name].copy_(tensor)

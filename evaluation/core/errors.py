@@ -178,6 +178,7 @@ def _sentence(error: Exception) -> str | None:
             _drop_output()
         return f"{error.filename or 'output'}: {OF_PATHS.get(error.errno) or error.strerror}"
     short = ("out of memory", "can't allocate memory", "not enough memory")
+    short += ("terminated abruptly", "is killed by signal")  # workers, which the system ends for want of it
     if isinstance(error, MemoryError) or any(words in text for words in short):
         reason = text.splitlines()[0][:120] if text else "RAM"
         return f"the memory does not suffice ({reason}); make the batch or the images smaller"

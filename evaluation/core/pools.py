@@ -41,8 +41,9 @@ def _dropping(pool: Executor):
     pool.shutdown()
 
 
-def _begin(parent: int) -> None:
-    """In a worker: Ctrl-C is its parent's to answer, whose end, however it comes, is its own."""
+def _begin(parent: int, number: int = 0) -> None:
+    """In a worker: Ctrl-C is its parent's to answer, whose end, however it comes, is its own. DataLoaders
+    give it a number, too."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     with contextlib.suppress(OSError, AttributeError):  # not on other systems
@@ -51,11 +52,14 @@ def _begin(parent: int) -> None:
         os._exit(1)
 
 
-def loading() -> functools.partial:
-    """A DataLoader's `worker_init_fn`: its workers end with this process."""
-    return functools.partial(_begin_loading, os.getpid())
+def loaded(loader):
+    """The batches of a DataLoader, whose workers end with this process.
 
-
-def _begin_loading(parent: int, number: int) -> None:
-    _begin(parent)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torch takes a worker's end by a signal for an error
+    They hear neither Ctrl-C nor SIGTERM, from their beginning: torch takes an end by a signal for an error.
+    """
+    loader.worker_init_fn = functools.partial(_begin, os.getpid())
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        return iter(loader)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

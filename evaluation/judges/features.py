@@ -9,6 +9,7 @@ Each is a function from PIL RGB images to features [B,width]. Weights are local 
 
 import contextlib
 import io
+import json
 from collections import defaultdict
 from functools import partial
 from itertools import chain, product
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import safetensors.numpy
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -28,16 +28,17 @@ from evaluation import mini
 from evaluation.answers.answer_set import image_paths
 from evaluation.canvas import TASKS
 from evaluation.core.environment import find_device
-from evaluation.core.errors import refused
-from evaluation.core.files import atomic, digest, file_digest
+from evaluation.core.errors import UserError, refused
+from evaluation.core.files import digest, file_digest
 from evaluation.core.pools import threads
-from evaluation.core.tensors import read_tensors
+from evaluation.core.tensors import read_metadata, read_tensors, save_tensors
 from evaluation.data.images import CanvasImages
 from evaluation.data.pictures import read_picture, square
 from evaluation.judges.classifier import load_classifier
 from evaluation.protocol import Protocol
 
 BATCH = 32
+ABOUT = "features"  # the entry of a file's metadata that says what they are of
 
 
 def load_extractor(name: str, files: list[Path], device: str | None = None):
@@ -156,10 +157,9 @@ def stamps(paths) -> list:
 
 def kept(path: Path, key: str, count: int) -> Features | None:
     """What was written for this key and so many images; None if that was for another, or is damaged."""
-    damaged = (OSError, safetensors.SafetensorError, LookupError, TypeError, ValueError)
-    with contextlib.suppress(*damaged), safetensors.safe_open(path, "np") as file:
-        about, array = file.metadata(), file.get_tensor("features")
-        if about["key"] == key and len(array) == count and np.isfinite(array).all():
+    with contextlib.suppress(UserError, LookupError):
+        about, array = read_metadata(path, ABOUT), read_tensors(path)["features"].numpy()
+        if about["key"] == key and len(array) == count:
             return Features(array, about["digest"])
     return None
 
@@ -175,7 +175,7 @@ def cached(path: Path, key: str, items: list, load, extractor) -> Features:
             parts.append(extract(pictures))
             digests += contents
     features = Features(np.concatenate(parts), digest(digests))
-    about = {"key": key, "digest": features.digest}
-    with atomic(path) as temporary:
-        safetensors.numpy.save_file({"features": features.array}, temporary, about)
+    about = json.dumps({"key": key, "digest": features.digest})
+    # a second entry would stand in random order
+    save_tensors(path, {"features": torch.from_numpy(features.array)}, {ABOUT: about})
     return features

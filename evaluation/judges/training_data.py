@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
-from evaluation.core.pools import loading
+from evaluation.core.pools import loaded
 from evaluation.data.images import CanvasImages
 from evaluation.judges.classifier import preprocess
 
@@ -26,9 +26,9 @@ class Labelled(Dataset):
         return preprocess(self.images.original(self.images.rows[i]), self.size), self.labels[i]
 
 
-def load(data: Dataset, workers: int, **batches) -> DataLoader:
-    """Its worker processes end when this one does."""
-    return DataLoader(data, num_workers=workers, worker_init_fn=loading(), **batches)
+def load(data: Dataset, workers: int, **batches):
+    """The batches of a DataLoader."""
+    return loaded(DataLoader(data, num_workers=workers, **batches))
 
 
 def in_memory(data: Labelled, gigabytes: float, workers: int) -> Dataset:
@@ -56,7 +56,7 @@ def batches(data: Dataset, indices, workers: int):
     """Yields what `data` holds at each list of indices: images uint8 [B,3,size,size], labels int64 [B,2]."""
     if isinstance(data, TensorDataset):
         return (data[rows] for rows in indices)
-    return iter(load(data, workers, batch_sampler=indices))
+    return load(data, workers, batch_sampler=indices)
 
 
 def augment(images, flip: bool, shift: float, zoom: float, blur: float, chance: torch.Generator):

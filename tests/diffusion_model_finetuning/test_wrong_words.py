@@ -1,9 +1,6 @@
 """Wrong words are answered before anything slow is imported, and name what is wrong."""
 
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +17,6 @@ from evaluation.core.errors import UserError
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PACKAGE = REPOSITORY / "diffusion_model_finetuning"
-COMMANDS = sorted(path for path in PACKAGE.rglob("*.py") if "\n@command\n" in path.read_text())
 MINI = OmegaConf.to_container(OmegaConf.load(PACKAGE / "settings/mini.yaml"))
 RANGES = {
     (name, key): limits
@@ -28,16 +24,6 @@ RANGES = {
     for key, limits in (LIMITS | files.LIMITS).items()
     if key in section and not isinstance(limits[0], str)
 }
-
-
-@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
-def test_without_torch(path, tmp_path):
-    (tmp_path / "torch.py").write_text("raise RuntimeError('slow')\n")
-    module = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}"}
-    command = [sys.executable, "-m", module, "--no-such-flag"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 2 and "error: " in done.stderr and "Traceback" not in done.stderr
 
 
 @given(some.sampled_from(sorted(RANGES)), some.booleans(), some.integers(1, 10**6))

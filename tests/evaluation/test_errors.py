@@ -44,6 +44,10 @@ def ended(error, capsys):
         (OSError(errno.ETXTBSY, "Text file busy", "a"), "error: a: Text file busy\n"),
         (MemoryError(), "error: the memory does not suffice (RAM); make the batch"),
         (RuntimeError("CUDA out of memory. Tried to allocate"), "error: the memory does not suffice (CUDA"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            "error: the memory does not",
+        ),
         (UserError("name \x1b[31mred\x07"), "error: name ?[31mred?\n"),
     ],
 )

@@ -287,9 +287,11 @@ def test_damaged_features_are_made_again(tmp_path, content):
     extractor = lambda: lambda pictures: np.array([[np.asarray(p).mean()] for p in pictures], np.float32)  # noqa: E731
     first = features.generated_features(tmp_path, protocol, ["w"], extractor)
     path = tmp_path / "features-classifier.safetensors"
-    path.write_bytes(path.read_bytes()[:-9] if content is None else content)
+    written = path.read_bytes()
+    path.write_bytes(written[:-9] if content is None else content)
     second = features.generated_features(tmp_path, protocol, ["w"], extractor)
     assert np.array_equal(first.array, second.array) and first.digest == second.digest
+    assert path.read_bytes() == written
 
 
 def test_drawn_images_have_a_digest_of_their_pixels(tmp_path):

@@ -1,41 +1,6 @@
-"""Wrong words are answered before anything slow is imported, and what a flag may be is checked."""
-
-import os
-import re
-import subprocess
-import sys
-from pathlib import Path
+"""What a flag may be is checked."""
 
 import pytest
-
-import evaluation
-
-ROOT = Path(evaluation.__file__).parent
-COMMANDS = sorted(
-    ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
-    for path in ROOT.rglob("*.py")
-    if re.search("^@command$", path.read_text(), re.MULTILINE)
-)
-
-
-def answered(module, *words, **environment):
-    """-> exit code and error messages."""
-    done = subprocess.run(
-        [sys.executable, "-m", module, *words],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT.parent)} | environment,
-        check=False,
-    )
-    return done.returncode, done.stderr
-
-
-@pytest.mark.parametrize("module", COMMANDS)
-def test_a_wrong_flag_is_answered_without_torch(module, tmp_path):
-    for slow in ("torch", "transformers", "matplotlib"):
-        (tmp_path / f"{slow}.py").write_text("raise ImportError('slow')")
-    code, said = answered(module, "--no-such-flag", PYTHONPATH=f"{tmp_path}:{ROOT.parent}")
-    assert code == 2 and "Traceback" not in said and "error: " in said
 
 
 @pytest.mark.parametrize(
