@@ -211,7 +211,7 @@ def test_unknown_names_are_refused(capsys):
         ("--gpus-per-job 0.5", "argument --gpus-per-job: 0.5: expected a whole number"),
         ("--cpus-per-job 0", "argument --cpus-per-job: 0: expected a whole number"),
         ("--sbatch partition", "argument --sbatch: partition: expected KEY=VALUE"),
-        ("--data nowhere", "argument --data: nowhere: no such folder"),
+        ("--data nowhere", "--data nowhere: no such folder"),
         ("--out pyproject.toml/runs", "pyproject.toml is a file; name a folder"),
         ("--model nowhere", "--model nowhere: no such diffusers folder or CompVis file"),
         ("--protocol nowhere.yaml", "--protocol nowhere.yaml: no such protocol"),

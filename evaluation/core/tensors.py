@@ -148,6 +148,7 @@ def cached(path: str | Path, make) -> Tensors:
     if Path(path).is_file():
         with contextlib.suppress(UserError):
             return read_tensors(path)
-    tensors = make()
+    # laid out as they are when read: arithmetic may round otherwise
+    tensors = {name: tensor.contiguous() for name, tensor in make().items()}
     save_tensors(path, tensors)
     return tensors

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from diffusion_model_finetuning import convert
 from diffusion_model_finetuning.core import formats
-from diffusion_model_finetuning.core.load import RUN, load_run
+from diffusion_model_finetuning.core.load import load_run
 from diffusion_model_finetuning.core.sd import load_sd
+from evaluation.core import record
 from evaluation.core.errors import UserError
 
 PARTS = {"unet": "unet", "vae": "vae", "text_encoder": "text_encoder"}
@@ -204,13 +205,13 @@ def test_a_tokenizer_without_a_length(sd, copy, file):
 def test_runs_that_do_not_fit(tiny_sd, tmp_path, change, message):
     sd = load_sd(tiny_sd)
     tensors = change({"conv_in.bias": sd.unet.state_dict()["conv_in.bias"] + 1})
-    save_file(tensors, tmp_path / RUN, {"model": sd.fingerprint()})
+    save_file(tensors, tmp_path / record.WEIGHTS, {"model": sd.fingerprint()})
     before = sd.unet.conv_in.bias.clone()
     with pytest.raises(UserError, match=message):
         load_run(sd, tmp_path)
     assert torch.equal(sd.unet.conv_in.bias, before)
-    save_file(tensors, tmp_path / RUN)
-    with pytest.raises(UserError, match=f"{RUN}: "):
+    save_file(tensors, tmp_path / record.WEIGHTS)
+    with pytest.raises(UserError, match=f"{record.WEIGHTS}: "):
         load_run(sd, tmp_path)
 
 

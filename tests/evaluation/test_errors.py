@@ -84,8 +84,8 @@ time.sleep(float(sys.argv[1]))
 
 @command
 def main(argv=None):
-    print("works", flush=True)
     try:
+        print("works", flush=True)
         time.sleep(float(sys.argv[2]))
     finally:
         print("cleans up", flush=True)

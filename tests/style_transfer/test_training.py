@@ -121,7 +121,7 @@ def test_a_finished_training_is_kept(train, tmp_path, capsys):
         (["--encoder", "/no/such.pth"], "--encoder /no/such.pth: no such file"),
         (["crop=64", "load=48"], "crop=64: expected a multiple of 16, and no more than load=48"),
         (["learning=1"], "no setting is called 'learning'"),
-        (["--data", "/no/such/folder"], "--data: /no/such/folder: no such folder"),
+        (["--data", "/no/such/folder"], "--data /no/such/folder: no such folder"),
     ],
 )
 def test_mistakes_are_explained(wrong, said, train, tmp_path, capsys):
