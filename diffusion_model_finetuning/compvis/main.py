@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from diffusion_model_finetuning.compvis.config import check, instantiate, load
 from diffusion_model_finetuning.core.card import config_folder
 from evaluation.core import flags
-from evaluation.core.errors import Finished, UserError, command, early
+from evaluation.core.errors import Finished, UserError, brief, command, early
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -128,7 +128,7 @@ def make_trainer(config: DictConfig, folder: Path, log: str | None) -> pl.Traine
             enable_model_summary=False,
         )
     except (MisconfigurationException, ModuleNotFoundError, TypeError, ValueError) as error:
-        raise UserError(f"lightning settings or --log: {str(error).splitlines()[0]}") from error
+        raise UserError(f"lightning settings or --log: {brief(error)}") from error
 
 
 def fit(trainer: pl.Trainer, config: DictConfig, folder: Path, args: argparse.Namespace) -> None:

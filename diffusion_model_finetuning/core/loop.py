@@ -32,7 +32,7 @@ from diffusion_model_finetuning.core import states, training
 from diffusion_model_finetuning.core.card import MODEL
 from diffusion_model_finetuning.core.data import forever
 from evaluation.core.environment import find_device
-from evaluation.core.errors import Finished, UserError
+from evaluation.core.errors import Finished, UserError, brief
 from evaluation.core.files import (
     append_json,
     atomic,
@@ -235,9 +235,8 @@ class Loop:
             except (MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # a damaged file ends in any of many
-                reason = " ".join(str(error).split())[:160]
                 advice = states.earlier(self.states, self.start)
-                raise UserError(f"{unreadable(state)}: damaged ({reason}); {advice}") from error
+                raise UserError(f"{unreadable(state)}: damaged ({brief(error)}); {advice}") from error
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             for step, state in states.saved(self.states).items():

@@ -22,7 +22,7 @@ from pyarrow import csv as arrow_csv
 from evaluation import canvas
 from evaluation.answers.answer_set import Cell, grid, protocol_of, read_manifest
 from evaluation.canvas import answer_name
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, brief
 from evaluation.core.files import atomic, check_keys, digest
 from evaluation.protocol import Protocol
 
@@ -105,8 +105,9 @@ def opened(folder: str | Path):
         with gzip.open(path) as file:
             yield file
     except UNREADABLE as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: damaged ({reason}); remove it and repeat evaluation.predict") from error
+        raise UserError(
+            f"{path}: damaged ({brief(error)}); remove it and repeat evaluation.predict"
+        ) from error
 
 
 def read_source(folder: str | Path) -> dict:

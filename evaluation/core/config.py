@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from evaluation.core.errors import UserError, closest, refused
+from evaluation.core.errors import UserError, brief, closest, refused
 
 LIMITS = {  # of settings that mean the same in every training
     "steps": (1, math.inf),
@@ -81,7 +81,7 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
         merged = OmegaConf.merge(config, OmegaConf.from_dotlist(list(overrides)))
         OmegaConf.resolve(merged)
     except (OmegaConfBaseException, yaml.YAMLError, TypeError, ValueError, RecursionError) as error:
-        raise UserError(f"{' '.join(overrides)}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{' '.join(overrides)}: {brief(error)}") from error
     for text in overrides:
         key, _, value = text.partition("=")
         before, after = OmegaConf.select(config, key), OmegaConf.select(merged, key)

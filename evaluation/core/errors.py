@@ -51,11 +51,16 @@ class Stopped(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def refused(sentence: str, *kinds: type[Exception]):
-    """An error of these kinds inside becomes a UserError: the sentence, then the error's text on one line."""
+    """An error of these kinds inside becomes a UserError: the sentence, then what the error says."""
     try:
         yield
     except kinds as error:
-        raise UserError(f"{sentence} ({' '.join(str(error).split())[:160]})") from error
+        raise UserError(f"{sentence} ({brief(error)})") from error
+
+
+def brief(error: Exception) -> str:
+    """The first sentence of an error's text, on one line: libraries go on with advice of their own."""
+    return " ".join(str(error).split()).partition(". ")[0][:160] or type(error).__name__
 
 
 def closest(name: str, known) -> str:

@@ -126,19 +126,24 @@ def write_json(path: str | Path, content) -> None:
 
 
 def read_json(path: str | Path, **kinds) -> dict:
-    """What a JSON file holds: an object, `kinds` of whose keys (name -> type, or types) must be there.
+    """What a JSON file holds: an object, `kinds` of whose keys (name -> type, or types) must be there. All of
+    its numbers are finite.
 
     Raises UserError, with the file's name, for anything else; FileNotFoundError if there is no file.
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({str(error)[:100]}); remove it and make it again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: damaged (holds no JSON object); remove it and make it again")
     check_keys(path, content, kinds)
     return content
+
+
+def _refuse_constant(word: str):
+    raise ValueError(f"{word} is no number")
 
 
 def check_keys(where, content: Mapping, kinds: Mapping) -> None:

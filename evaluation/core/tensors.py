@@ -15,7 +15,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save_file
 
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, brief
 from evaluation.core.files import atomic
 
 Tensors = dict[str, torch.Tensor]
@@ -67,8 +67,9 @@ def read_content(path: str | Path, ignore_objects: bool = False):
     except UNPICKLABLE as error:
         raise UserError(f"{path}: cannot be loaded (a pickle that cannot be read safely)") from error
     except (safetensors.SafetensorError, RuntimeError, ValueError, EOFError) as error:
-        reason = (str(error) or "empty").splitlines()[0][:160]
-        raise UserError(f"{path}: damaged, or not a file of weights ({reason}); get it again") from error
+        raise UserError(
+            f"{path}: damaged, or not a file of weights ({brief(error)}); get it again"
+        ) from error
 
 
 def read_tensors(path: str | Path, ignore_objects: bool = False) -> Tensors:

@@ -17,7 +17,7 @@ import pyarrow
 from pyarrow.parquet import ParquetFile
 
 from evaluation import canvas
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, brief
 
 CAPTION = re.compile(r"An? (?P<object>\w+) image in (?P<theme>.+) style\.?")
 KNOWN = (*canvas.THEMES, *canvas.UNUSED_STYLES)
@@ -89,8 +89,7 @@ def read(file: Path, columns: list[str], batch: int = 64):
         for part in ParquetFile(file).iter_batches(batch, columns=columns):
             yield from part.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{file}: not a readable parquet file ({reason}); download it again") from error
+        raise UserError(f"{file}: not a readable parquet file ({brief(error)}); download it again") from error
 
 
 def images_of(shard: Path):

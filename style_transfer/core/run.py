@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, brief
 from evaluation.data.images import to_tensor
 from style_transfer.core import images
 from style_transfer.core.pairs import Block
@@ -200,4 +200,4 @@ class Painter:
 def _reason(error: Exception) -> str:
     if isinstance(error, torch.OutOfMemoryError):
         return "not enough memory; give a smaller --batch or --max-side"
-    return str(error).splitlines()[0]
+    return brief(error)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.core.errors import Finished, UserError, command, printable
+from evaluation.core.errors import Finished, UserError, brief, command, printable, refused
 
 
 def ended(error, capsys):
@@ -158,3 +158,19 @@ def test_handlers_of_others_stay(tmp_path):
         assert signal.getsignal(signal.SIGTERM) is own
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    "error, text",
+    [
+        (RuntimeError("bad zip. This is an internal miniz error"), "bad zip"),
+        (ValueError(" two\n lines "), "two lines"),
+        (EOFError(), "EOFError"),
+        (ValueError("x" * 999), "x" * 160),
+    ],
+)
+def test_what_libraries_say_is_told_in_brief(error, text):
+    assert brief(error) == text
+    with pytest.raises(UserError) as told, refused("a.pth: damaged", type(error)):
+        raise error
+    assert str(told.value) == f"a.pth: damaged ({text})"

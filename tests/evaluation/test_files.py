@@ -138,6 +138,13 @@ def test_what_is_no_json_object_is_a_sentence(tmp_path_factory, content):
         read_json(path)
 
 
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_are_not_finite_are_damage(tmp_path, word):
+    (tmp_path / "fid.json").write_text(f'{{"values": {{"": {{"fid": {word}}}}}}}')
+    with pytest.raises(UserError, match=rf"fid\.json: damaged \({word} is no number\)"):
+        read_json(tmp_path / "fid.json")
+
+
 @settings(derandomize=True, max_examples=40)
 @given(st.integers(0, 60))
 def test_a_json_file_cut_anywhere_is_a_sentence(tmp_path_factory, end):
