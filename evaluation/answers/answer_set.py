@@ -86,7 +86,8 @@ class AnswerSet:
         """UserError if other processes still draw images of it."""
         if left := len(self.missing()):
             raise UserError(
-                f"{self.folder}: {left} images are with other processes; run this command again when they end"
+                f"{self.folder}: lacks {left} of its images, which are with other processes; run this command "
+                "again when they end"
             )
 
 
