@@ -85,10 +85,8 @@ class AnswerSet:
     def check_complete(self) -> None:
         """UserError if other processes still draw images of it."""
         if left := len(self.missing()):
-            raise UserError(
-                f"{self.folder}: lacks {left} of its images, which are with other processes; run this command "
-                "again when they end"
-            )
+            lacking = f"{self.folder}: lacks {left} of its images, which are with other processes"
+            raise UserError(f"{lacking}; run this command again when they end")
 
 
 def protocol_of(folder: str | Path) -> Protocol:
