@@ -407,9 +407,8 @@ def test_a_failed_run_names_its_log_and_is_tried_again(swept, tiny_sd, small, tm
     (root / "uce/Cats").write_text("in the way")
     code, text = run(root, small, tiny_sd, "--methods", "uce")
     assert code == 2 and "1 experiments failed; run this again to retry" in text
-    assert (
-        Path(jobs.latest_job(root / ".sweep/uce/Cats")["log"]).read_text() and "uce/Cats: failed, log" in text
-    )
+    log = jobs.latest_job(root / ".sweep/uce/Cats")["log"]
+    assert Path(log).read_text() and f"uce/Cats: failed, log {log} (" in text and "is a file" in text
     (root / "uce/Cats").unlink()
     code, text = run(root, small, tiny_sd, "--methods", "uce")
     assert code == 0 and "uce/Cats: finished" in text and contents(root) == contents(swept[0])

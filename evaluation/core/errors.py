@@ -1,5 +1,6 @@
 """Errors for people: one sentence that names the flag or file and what to do, and exit code 2."""
 
+import atexit
 import contextlib
 import difflib
 import errno
@@ -98,7 +99,6 @@ def command(main):
             code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
             for child in multiprocessing.active_children():  # torch would wait for each to end its work
                 child.kill()
-            gc.freeze()  # else the interpreter's end looks through all that torch made, for seconds
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _unread():
                 _drop_output()
@@ -128,6 +128,14 @@ def early(name: str, parse, *args) -> None:
 
     for number in CODES:
         signal.signal(number, stop)
+    atexit.register(_end)
+
+
+def _end() -> None:
+    """At a process's end: nothing is left to stop, and what torch made is not looked through for seconds."""
+    for number in CODES:
+        signal.signal(number, signal.SIG_IGN)
+    gc.freeze()
 
 
 @contextlib.contextmanager

@@ -225,7 +225,8 @@ def run(experiments: list[Experiment], args, executor: jobs.Local | jobs.Slurm, 
             score(experiments)
             unfinished = job_stages(by_folder[folder].missing(args.world))
             if unfinished:
-                failed.append(f"{by_folder[folder]}: failed, log {jobs.latest_job(folder)['log']}")
+                log = jobs.latest_job(folder)["log"]
+                failed.append(f"{by_folder[folder]}: failed, log {log}{jobs.reason(log)}")
             print(failed[-1] if unfinished else f"{by_folder[folder]}: finished", flush=True)
     except KeyboardInterrupt as stop:
         left = executor.stop([*running, *(job.folder for job in todo)])

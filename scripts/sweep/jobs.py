@@ -10,6 +10,7 @@ import contextlib
 import functools
 import importlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -159,6 +160,13 @@ def read_seconds(path: Path) -> dict[str, float]:
 def latest_job(folder: Path) -> dict:
     """What `job.json` says of the folder's latest job: executor, id, slot, log; {} if there was none."""
     return read_note(folder / JOB, executor=str, id=str, slot=int, log=str)
+
+
+def reason(log: str) -> str:
+    """What a failed job said last, to be added to the name of its log; nothing if it was killed."""
+    lines = Path(log).read_text(errors="replace").splitlines() if Path(log).exists() else []
+    told = [line for line in lines if re.match(r"error: |\w*(Error|Exception): ", line)]
+    return f" ({told[-1].removeprefix('error: ')})" if told else ""
 
 
 def alive(folders) -> set[Path]:

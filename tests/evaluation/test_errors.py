@@ -114,6 +114,17 @@ def test_stopped_commands_say_so_and_clean_up(tmp_path, number, code, words, lin
     assert ("cleans up" in out) is (line == "works")
 
 
+def test_a_signal_at_the_very_end_changes_nothing(tmp_path):
+    """The work is done, and the interpreter takes its time to end."""
+    late = "class Late:\n    def __del__(self):\n        os.kill(os.getpid(), sig)\nlate = Late()\n"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        (tmp_path / "script.py").write_text(
+            f"import os\nsig = {int(number)}\n{late}{textwrap.dedent(SCRIPT)}"
+        )
+        done = subprocess.run([sys.executable, tmp_path / "script.py", "0", "0"], timeout=60)
+        assert done.returncode == 0
+
+
 def test_what_nobody_reads_is_no_error(tmp_path):
     lines = "from evaluation.core.errors import command\n@command\ndef main(argv=None):\n"
     (tmp_path / "script.py").write_text(lines + "    for i in range(99999): print(i)\nmain()\n")
