@@ -14,6 +14,7 @@ import signal
 import sys
 import threading
 
+STOPPED = "stopped; the same command, run again, goes on"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a command that was stopped
 AGAIN = "and run the same command again"
 OF_DISKS = {
@@ -95,7 +96,7 @@ def command(main):
             print(printable(str(done)))
             return None
         except KeyboardInterrupt as stop:
-            message = str(stop) or "stopped; the same command, run again, goes on"
+            message = str(stop) or STOPPED
             code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
             for child in multiprocessing.active_children():  # torch would wait for each to end its work
                 child.kill()
@@ -123,7 +124,7 @@ def early(name: str, parse, *args) -> None:
     command(lambda argv: parse(*args))()
 
     def stop(number, frame):
-        print("stopped; run the same command again", file=sys.stderr)
+        print(STOPPED, file=sys.stderr)
         os._exit(CODES[number])
 
     for number in CODES:
