@@ -165,8 +165,8 @@ def latest_job(folder: Path) -> dict:
 def reason(log: str) -> str:
     """What a failed job said last, to be added to the name of its log; nothing if it was killed."""
     lines = Path(log).read_text(errors="replace").splitlines() if Path(log).exists() else []
-    told = [line for line in lines if re.match(r"error: |\w*(Error|Exception): ", line)]
-    return f" ({told[-1].removeprefix('error: ')})" if told else ""
+    told = [line for line in lines if re.match(r"(\S+ )?error: |\w*(Error|Exception): ", line)]
+    return f" ({told[-1].rpartition('error: ')[2]})" if told else ""
 
 
 def alive(folders) -> set[Path]:
