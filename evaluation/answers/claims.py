@@ -36,7 +36,8 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
     wanted = json.loads(json.dumps(wanted))
     if not path.exists():
         _write_first(path, wanted | first)
-    manifest = read_json(path, **{key: type(value) for key, value in first.items() if value})
+    counts = {key: int for key, value in first.items() if isinstance(value, int)}
+    manifest = read_json(path, **counts)  # older ones may lack the rest
     for key, value in wanted.items():
         there = manifest.get(key)
         if key == "protocol" and value and isinstance(there, dict):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from diffusion_model_finetuning.core import ip2p
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from diffusion_model_finetuning.core.training import save_pipeline
 from evaluation import canvas, predict, protocol
-from evaluation.answers.answer_set import grid, protocol_of, read_manifest
+from evaluation.answers.answer_set import AnswerSet, Cell, grid, protocol_of, read_manifest
+from evaluation.core.files import read_json_lines
 from evaluation.data.images import CanvasImages
-from tests import tiny
+from tests import synthetic, tiny
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +171,26 @@ def test_an_editor_needs_a_photo(editor, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run("--model", editor, "--prompt", "Rust style", "--out", tmp_path / "a.png")
     assert "--photo is missing" in capsys.readouterr().err
+
+
+def test_a_block_whose_claim_was_lost_is_left_to_who_took_it_over(tmp_path):
+    """While this process was held up, another drew it: its images stay, and nothing is logged twice."""
+    world = synthetic.protocol(seeds=(1,), size=8)
+    answers = AnswerSet(tmp_path, world, "m" * 16, None, block=4)
+    model, drawn = SimpleNamespace(device=torch.device("cpu")), []
+
+    def draw(prompts, cells, *_):
+        drawn.append(cells)
+        if len(drawn) == 1:
+            claim = tmp_path / ".claim-0"
+            claim.unlink()
+            claim.write_text("elsewhere 7")
+            for cell in cells:
+                answers.path(Cell(*cell)).write_bytes(b"theirs")
+        return np.zeros((len(cells), 8, 8, 3), np.uint8)
+
+    written = sampler.fill(model, draw, answers)
+    theirs = [path for path in tmp_path.glob("*.png") if path.read_bytes() == b"theirs"]
+    assert len(theirs) == 4 and written == len(grid(world)) - 4 and not answers.missing()
+    assert sum(line["images"] for line in read_json_lines(tmp_path / "sampling.jsonl")) == written
+    assert (tmp_path / ".claim-0").read_text() == "elsewhere 7"

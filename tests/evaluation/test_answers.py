@@ -67,7 +67,8 @@ def test_manifest(tmp_path):
     assert manifest["model"] == "m" * 16 and manifest["block"] == 5
     manifest.pop("made_with")  # as older versions wrote it
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    opened(tmp_path, protocol=synthetic.protocol(name="other", targets=("Monet",)))  # the same pixels
+    same = synthetic.protocol(name="other", targets=("Monet",))  # pixels
+    opened(tmp_path, protocol=same, made_with={"device": "cpu"})
     for key, other in {
         "protocol": synthetic.protocol(guidance=1.0),
         "model": "n" * 16,
@@ -89,3 +90,12 @@ def test_grid():
     cells = grid(P)
     assert len(set(cells)) == len(cells) == len(P.themes) * len(P.objects) * len(P.seeds)
     assert cells[0] == (P.themes[0], P.objects[0], P.seeds[0])
+
+
+def test_a_set_of_no_blocks_is_damaged(tmp_path):
+    opened(tmp_path)
+    manifest = read_manifest(tmp_path)
+    for block in (0, -1, "5", None):
+        (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"block": block}))
+        with pytest.raises(UserError, match=r"manifest\.json: damaged"):
+            opened(tmp_path)
