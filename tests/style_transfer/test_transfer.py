@@ -180,6 +180,20 @@ def test_what_another_process_makes_is_left_to_it(run, tmp_path, monkeypatch):
     assert code == 2 and len(made) == 20 and "1 batches are with other processes" in said
 
 
+def test_a_batch_whose_claim_was_lost_is_left_to_who_took_it_over(run, tmp_path, monkeypatch):
+    """While this process was held up: of the first batch nothing is written."""
+    monkeypatch.setattr(claims, "PATIENCE_SECONDS", 0)
+    held, asked = claims.Claim.held, []
+
+    def lost_at_first(claim):
+        asked.append(claim.path)
+        return claim.path != asked[0] and held(claim)
+
+    monkeypatch.setattr(claims.Claim, "held", lost_at_first)
+    code, made, said = run("--data", "mini", *FEW, "--batch", 4)
+    assert code == 2 and len(made) == 20 and "1 batches are with other processes" in said
+
+
 def test_cross_object(run):
     flags = ("--data", "mini", "--styles", "Sketch", "--objects", "Cats")
     code, made, _ = run(*flags, "--cross-object")
