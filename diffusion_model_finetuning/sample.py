@@ -90,51 +90,118 @@ def check_out(args: argparse.Namespace) -> None:
 early(__name__, parse)
 
 import hashlib
+import io
+import os
+import shutil
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from PIL import Image
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core import ip2p
-from diffusion_model_finetuning.core.sd import load_sd, sample
+from diffusion_model_finetuning.core.sd import NOTHING, load_sd, sample
 from evaluation.answers.answer_set import AnswerSet
-from evaluation.core.environment import find_device, made_with, no_tf32, synchronize
+from evaluation.core.environment import find_device, made_with, no_tf32
 from evaluation.core.files import append_json, atomic
+from evaluation.core.pools import threads
 from evaluation.data.images import CanvasImages, to_tensor
 from evaluation.data.pictures import read_picture, square
 
 
-def fill(sd, draw, answers: AnswerSet) -> int:
-    """Draws every block of the answer set that no one else draws; returns how many images it wrote.
+class Drawing(NamedTuple):
+    """How an answer set's images are made. Functions of cells, images uint8 [B,H,W,3] in their order."""
 
-    `draw(prompts, cells, steps, guidance, size, precision)` -> uint8 [B,H,W,3] is `sample` of a model, or
-    takes its place.
+    draw: Callable  # cells -> images
+    device: torch.device
+    plain: Callable | None = None  # cells -> images of the model itself, where a method acts while sampling
+    touches: Callable | None = None  # cells -> bool [B]: which of them the method changes; None: all
+    base: AnswerSet | None = None  # the model's own answers: what is untouched is taken from there
+
+
+def drawing(sd, answers: AnswerSet, intervention=NOTHING, base=None, even=False) -> Drawing:
+    """That of a text-to-image model. `even`: blocks that are smaller are filled up, for a compiled UNet."""
+    p, size = answers.protocol, answers.block if even else 0
+
+    def draw(cells, act=intervention):
+        cells = [tuple(cell) for cell in cells]
+        cells += cells[-1:] * (size - len(cells))
+        prompts = [p.prompt(theme, obj) for theme, obj, _ in cells]
+        return sample(sd, prompts, cells, p.steps, p.guidance, p.size, p.precision, act)
+
+    if not intervention.touches:
+        return Drawing(draw, sd.device)
+
+    def touches(cells):
+        return intervention.touches(sd.tokens([p.prompt(cell.theme, cell.object) for cell in cells]))
+
+    return Drawing(draw, sd.device, partial(draw, act=NOTHING), touches, base)
+
+
+def draw_block(how: Drawing, answers: AnswerSet, claim, cells) -> dict:
+    """Draws the missing images of a block while its `claim` is held -> content of the files written, by cell.
+
+    An image that the method leaves untouched is linked from the base model's answers, or is drawn as it was
+    there: with its whole block. So each has the same bytes whoever made it, and whenever.
     """
-    p, written = answers.protocol, 0
+    touched = how.touches(cells).tolist() if how.touches else [True] * len(cells)
+    changed, same = ([c for c, t in zip(cells, touched) if t == wanted] for wanted in (True, False))
+    missing = lambda part: [cell for cell in part if not answers.path(cell).exists()]  # noqa: E731
+    if how.base and how.base.block == answers.block:
+        for cell in missing(same):
+            if how.base.path(cell).exists():
+                link(how.base.path(cell), answers.path(cell))
+    contents = {}
+    for draw, block, wanted in ((how.plain, cells, same), (how.draw, changed, changed)):
+        if not missing(wanted):
+            continue
+        start = time.perf_counter()
+        images = dict(zip(block, draw(block), strict=True))
+        if not claim.held():  # this process was held up so long that another took over
+            break
+        with threads() as pool:
+            write = lambda cell, images=images: store(images[cell], answers.path(cell))  # noqa: E731
+            contents |= zip(wanted, pool.map(write, wanted))
+        line = {"images": len(wanted), "seconds": round(time.perf_counter() - start, 3)}
+        append_json(answers.folder / "sampling.jsonl", line | {"device": str(how.device)})
+    return contents
+
+
+def store(pixels, path: Path) -> bytes:
+    """Writes an image uint8 [H,W,3]; returns the file's content. Large PNGs are packed less: four times as
+    fast, a tenth larger."""
+    content, png = io.BytesIO(), path.suffix == ".png"
+    packed = {"compress_level": 1} if png and len(pixels) >= 256 else {}
+    Image.fromarray(pixels).save(content, "png" if png else "jpeg", **packed)
+    with atomic(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+    return content.getvalue()
+
+
+def link(source: Path, path: Path) -> None:
+    """The same file under a second name, or a copy where the disk has no such links."""
+    with atomic(path) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def fill(how: Drawing, answers: AnswerSet) -> int:
+    """Draws every block of the answer set that no one else draws; returns how many images it wrote."""
+    written = 0
     no_tf32()
-    todo = answers.missing()
-    with tqdm(total=len(todo), desc=f"sample {answers.folder}", unit="image", disable=None) as bar:
-        for claim, cells in answers.todo():
-            start = time.perf_counter()
-            prompts = [p.prompt(cell.theme, cell.object) for cell in cells]
-            images = draw(prompts, [tuple(cell) for cell in cells], p.steps, p.guidance, p.size, p.precision)
-            if not claim.held():  # this process was held up so long that another took over
-                continue
-            for cell, pixels in zip(cells, images, strict=True):
-                with atomic(answers.path(cell)) as temporary:
-                    Image.fromarray(pixels).save(temporary)
-            synchronize(sd.device)
-            line = {
-                "images": len(cells),
-                "seconds": round(time.perf_counter() - start, 3),
-                "device": str(sd.device),
-            }
-            append_json(answers.folder / "sampling.jsonl", line)
-            written += len(cells)
-            bar.update(len(cells))
+    with tqdm(
+        total=len(answers.missing()), desc=f"sample {answers.folder}", unit="image", disable=None
+    ) as bar:
+        for claim, _, cells in answers.todo():
+            count = len(draw_block(how, answers, claim, cells))
+            written += count
+            bar.update(count)
     return written
 
 
@@ -143,7 +210,8 @@ def open_answers(
 ) -> AnswerSet:
     """The answer set that `sd` fills; `model` is the base model's fingerprint, `batch` None goes by size."""
     no_tf32()
-    return AnswerSet(folder, p, model, run, batch or max(1, 4 * 512 // p.size), made_with(sd.device))
+    batch = batch or max(1, min(32, 16 * 512**2 // p.size**2))
+    return AnswerSet(folder, p, model, run, batch, made_with(sd.device))
 
 
 def edited_answers(sd, p: protocol.Protocol, args):
@@ -162,12 +230,16 @@ def edited_answers(sd, p: protocol.Protocol, args):
         photo_guidance=args.photo_guidance,
     )
 
-    def draw(prompts, cells, steps, guidance, size, precision):
+    def draw(cells):
         images = torch.stack([photos[number[cell[1:]]]["image"] for cell in cells])
-        return ip2p.edit(sd, images, prompts, cells, steps, guidance, args.photo_guidance, precision)
+        prompts, seeds = (
+            [p.prompt(cell.theme, cell.object) for cell in cells],
+            [tuple(cell) for cell in cells],
+        )
+        return ip2p.edit(sd, images, prompts, seeds, p.steps, p.guidance, args.photo_guidance, p.precision)
 
     made_by = {"method": "ip2p", "data": args.data, "photo_guidance": args.photo_guidance}
-    return p, draw, made_by
+    return p, Drawing(draw, sd.device), made_by
 
 
 def digest_of(photos: CanvasImages) -> str:
@@ -202,15 +274,16 @@ def main(argv=None):
         with atomic(args.out) as temporary:
             Image.fromarray(one_picture(sd, args, photo)).save(temporary)
         return
-    draw, made_by = partial(sample, sd), None
+    how, made_by = None, None
     if ip2p.edits(sd):
         if not args.data:
             raise UserError("--data is missing: name the data set whose photos are to be edited")
-        p, draw, made_by = edited_answers(sd, p, args)
+        p, how, made_by = edited_answers(sd, p, args)
     elif args.given:
         raise UserError("--steps, --guidance: an answer set has its protocol's; give a --protocol FILE.yaml")
     answers = open_answers(args.out, p, sd, sd.fingerprint(), made_by, args.batch)
-    fill(sd, draw, answers)
+    sd.hasten(p.precision)
+    fill(how or drawing(sd, answers), answers)
     answers.check_complete()
 
 

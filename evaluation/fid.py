@@ -9,7 +9,6 @@ where they lie), protocol, and the images measured. Features are computed once p
 """
 
 import argparse
-import functools
 from itertools import product
 from pathlib import Path
 
@@ -85,7 +84,7 @@ def measure(folder: Path, asked: list[str], data: str, files: list[Path], device
     protocol = protocol_of(folder)
     left_out, images = choices(folder, asked, protocol), features.real_images(data, protocol)
     name, weights = protocol.fid_extractor, [file_digest(file) for file in files]
-    extractor = functools.cache(lambda: features.load_extractor(name, files, device))
+    extractor = features.open_extractor(protocol, files, weights, device)
     generated = features.generated_features(folder, protocol, weights, extractor)
     real = features.real_features(images, protocol, weights, extractor, cache)
     origin = {"extractor": name, "weights": weights, "data": data, "data_digest": real.digest}

@@ -9,11 +9,9 @@ probable of *all* labels of a classifier, not only of those the protocol samples
 import argparse
 import os
 from pathlib import Path
-from statistics import fmean
 
 from evaluation.answers.answer_set import grid, open_folder, protocol_in, read_manifest
-from evaluation.answers.predictions import DOMAINS, write_predictions
-from evaluation.canvas import TASKS
+from evaluation.answers.predictions import summary, write_predictions
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
 
@@ -24,7 +22,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--style-classifier", metavar="FILE", help="default: the protocol's")
     parser.add_argument("--object-classifier", metavar="FILE")
     parser.add_argument("--protocol", metavar="NAME", help="of a folder without manifest.json")
-    parser.add_argument("--batch", type=flags.whole(1, 4096), default=64, help="images at once (64)")
+    parser.add_argument("--batch", type=flags.whole(1, 4096), help="images at once (as were drawn, or 64)")
     workers = flags.whole(1, 1024)
     parser.add_argument("--workers", type=workers, default=min(8, os.cpu_count()), help="threads that decode")
     flags.add_device(parser)
@@ -41,8 +39,7 @@ def parse(argv=None) -> argparse.Namespace:
 early(__name__, parse)
 
 from evaluation.core.environment import find_device, made_with, no_tf32
-from evaluation.core.files import file_digest
-from evaluation.judges.judging import check_labels, find_files, judge, judged, open_classifier
+from evaluation.judges.judging import find_files, judge, judged, open_judges, source_of
 
 
 @command
@@ -50,26 +47,21 @@ def main(argv=None):
     args = parse(argv)
     device = find_device(args.device)
     no_tf32()
-    made = made_with(device) | {"batch": args.batch}
     for folder, sampled in [(folder, open_folder(folder, args.protocol)) for folder in args.folders]:
         files = find_files(sampled, (args.style_classifier, args.object_classifier))
-        digests = {f"{task}_classifier": file_digest(file) for task, file in zip(TASKS, files)}
-        manifest, named = read_manifest(folder), {"name": sampled.name, "hash": sampled.hash}
-        source = {"protocol": named, "model": manifest["model"], "run": manifest["run"]} | digests
-        source["made_with"] = made
+        source = source_of(folder, sampled, files)
         if judged(folder, sampled, source):
             print(f"{folder}: already judged")
             continue
-        classifiers = [open_classifier(file, task, device=device) for file, task in zip(files, TASKS)]
-        for classifier, names, file in zip(classifiers, (sampled.themes, sampled.objects), files):
-            check_labels(classifier, names, file, sampled)
-        options = {"batch": args.batch, "device": device, "workers": args.workers}
-        rows = judge(folder, grid(sampled), *classifiers, suffix="." + sampled.format, **options)
-        source["labels"] = {domain: judge_of.labels for domain, judge_of in zip(DOMAINS, classifiers)}
-        write_predictions(folder, rows, source)
-        style = fmean(row.theme == row.theme_seen for row in rows)
-        shape = fmean(row.object == row.object_seen for row in rows)
-        print(f"{folder}: {len(rows)} images; asked style seen in {style:.1%}, object in {shape:.1%}")
+        judges, batch = (
+            open_judges(sampled, files, device),
+            args.batch or read_manifest(folder).get("block", 64),
+        )
+        options = {"batch": batch, "suffix": "." + sampled.format, "workers": args.workers}
+        rows = judge(folder, grid(sampled), *judges, **options)
+        made = {"made_with": made_with(device) | {"batch": batch}, "labels": judges.labels}
+        write_predictions(folder, rows, source | made)
+        print(f"{folder}: {summary(rows)}")
 
 
 if __name__ == "__main__":

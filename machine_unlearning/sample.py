@@ -8,7 +8,6 @@ the grid; run the command again to go on, or several at once to share the work: 
 
 import argparse
 import importlib
-from functools import partial
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
@@ -16,7 +15,6 @@ from evaluation import protocol
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
 from evaluation.core.record import WEIGHTS, read_record
-from machine_unlearning.core import cli
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -36,6 +34,7 @@ def parse(argv=None) -> argparse.Namespace:
         "--out", type=flags.new_folder, help="folder of the answer set (default: RUN/answers)"
     )
     parser.add_argument("--batch", type=flags.whole(1), help="images drawn at once (default: by image size)")
+    parser.add_argument("--compile", action="store_true", help="the UNet, once for the whole answer set")
     flags.add_device(parser)
     args = parser.parse_args(argv)
     if not (args.out or args.run):
@@ -57,23 +56,18 @@ def parse(argv=None) -> argparse.Namespace:
 
 early(__name__, parse)  # before the slow imports
 
-from diffusion_model_finetuning.core.sd import load_sd, sample
-from diffusion_model_finetuning.sample import fill, open_answers
+from diffusion_model_finetuning.core.sd import NOTHING, Intervention, load_sd
+from diffusion_model_finetuning.sample import drawing, fill, open_answers
 from evaluation.core.environment import find_device
-from machine_unlearning.core import weights
+from machine_unlearning.core import cli, weights
 
 
-def sampler(sd, run: str | None, method: str = ""):
-    """What draws the images of a run (of the base model without one): `sample(sd, ...)` without its sd.
-
-    A method that acts while sampling has an `intervene.py`, whose `sampler(sd, run)` returns such a function.
-    """
-    if not run:
-        return partial(sample, sd)
-    weights.load_run(sd, run)
-    if cli.intervenes(method):
-        return importlib.import_module(f"machine_unlearning.{method}.intervene").sampler(sd, run)
-    return partial(sample, sd)
+def intervention(sd, run: str | Path | None, method: str = "") -> Intervention:
+    """What a run's method does while its images are sampled; nothing, if it has no `intervene.py`, whose
+    `intervention(sd, run)` this is."""
+    if not (run and cli.intervenes(method)):
+        return NOTHING
+    return importlib.import_module(f"machine_unlearning.{method}.intervene").intervention(sd, run)
 
 
 @command
@@ -81,10 +75,12 @@ def main(argv=None):
     args = parse(argv)
     record, method = args.record, args.record["method"] if args.record else ""
     sd = load_sd(args.model, find_device(args.device), config=args.config)
-    fingerprint = sd.fingerprint()
-    draw = sampler(sd, args.run, method)
-    answers = open_answers(args.out, args.world, sd, fingerprint, record, args.batch)
-    fill(sd, draw, answers)
+    answers = open_answers(args.out, args.world, sd, sd.fingerprint(), record, args.batch)
+    if args.run:
+        weights.load_run(sd, args.run)
+    act = intervention(sd, args.run, method)
+    sd.hasten(args.world.precision, args.compile)
+    fill(drawing(sd, answers, act, even=args.compile), answers)
     answers.check_complete()
 
 

@@ -4,6 +4,7 @@ A file has no tokenizer, head count or latent scale: another folder, `config`, t
 1.5's (`core/sd15`, and CLIP's vocabulary).
 """
 
+import contextlib
 from pathlib import Path
 
 import torch
@@ -21,13 +22,28 @@ from evaluation.core.record import WEIGHTS
 from evaluation.core.tensors import check_finite, flat, read_content
 
 
+class Float32Conv(torch.nn.Conv2d):
+    """The UNet's last layer, in float32 under autocast too: guidance multiplies differences of what it gives,
+    and their rounding with them (bfloat16's by 8: RMS 0.020 at guidance 9)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return self._conv_forward(x.float(), self.weight.float(), self.bias.float())
+
+
 def empty(folder: Path, part: str, **changes) -> torch.nn.Module:
     """The network that `folder` describes, without memory for its weights."""
     with init_empty_weights():
         if part == "text_encoder":
             return CLIPTextModel(CLIPTextConfig.from_pretrained(folder / part, local_files_only=True))
         network = UNet2DConditionModel if part == "unet" else AutoencoderKL
-        return network.from_config(network.load_config(folder / part, local_files_only=True), **changes)
+        made = network.from_config(network.load_config(folder / part, local_files_only=True), **changes)
+        if part == "unet":
+            last = made.conv_out
+            made.conv_out = Float32Conv(
+                last.in_channels, last.out_channels, last.kernel_size, padding=last.padding
+            )
+        return made
 
 
 def put_in(module: torch.nn.Module, tensors: Tensors, path, device, dtype) -> torch.nn.Module:
@@ -82,8 +98,9 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
     return [*networks, tokenizer, scheduler]
 
 
-def load_run(sd, folder: str | Path) -> None:
-    """Puts a run's stored weights into its base model `sd`; a UserError if they belong to another."""
+def run_weights(sd, folder: str | Path, model: str) -> dict[str, torch.Tensor]:
+    """A run's stored UNet weights by name; a UserError unless they belong to the base model of fingerprint
+    `model`, whose UNet `sd` has."""
     path = Path(folder) / WEIGHTS
     if not path.exists():
         raise UserError(f"--run {folder}: no {WEIGHTS}; run the method's train.py with --out {folder} first")
@@ -95,14 +112,32 @@ def load_run(sd, folder: str | Path) -> None:
     if base is None:
         raise UserError(foreign)
     check_finite(tensors, path)
-    if base != sd.fingerprint():
-        raise UserError(
-            f"--run {folder}: made from another base model ({base}) than {sd.path} ({sd.fingerprint()})"
-        )
+    if base != model:
+        raise UserError(f"--run {folder}: made from another base model ({base}) than {sd.path} ({model})")
     weights = sd.unet.state_dict()
     unfit = [n for n, tensor in tensors.items() if n not in weights or tensor.shape != weights[n].shape]
     if unfit:
         what = "unknown to the UNet, or of another size than there"
         raise UserError(f"--run {folder}: {len(unfit)} weights {what}, first {min(unfit)}")
-    for name, tensor in tensors.items():
+    return tensors
+
+
+def load_run(sd, folder: str | Path) -> None:
+    """Puts a run's stored weights into its base model `sd`; a UserError if they belong to another."""
+    weights = sd.unet.state_dict()
+    for name, tensor in run_weights(sd, folder, sd.fingerprint()).items():
         weights[name].copy_(tensor)
+
+
+@contextlib.contextmanager
+def swapped(sd, folder: str | Path, model: str):
+    """Within, `sd` has a run's weights in place of the base model's, whose fingerprint is `model`."""
+    tensors, weights = run_weights(sd, folder, model), sd.unet.state_dict()
+    before = {name: weights[name].clone() for name in tensors}
+    try:
+        for name, tensor in tensors.items():
+            weights[name].copy_(tensor)
+        yield
+    finally:
+        for name, tensor in before.items():
+            weights[name].copy_(tensor)

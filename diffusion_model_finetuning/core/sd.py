@@ -7,24 +7,34 @@
 Sizes, channels, latent scale, prompt length come from the model, so the miniature and SD 1.5 share all code.
 """
 
+import functools
 import hashlib
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from diffusers.utils import logging as diffusers_logging
+from torch.func import functional_call
 from transformers import CLIPTextModel, CLIPTokenizer
 from transformers.utils import logging as transformers_logging
 
 from diffusion_model_finetuning.core.card import read_card
 from diffusion_model_finetuning.core.fingerprint import fingerprint
-from diffusion_model_finetuning.core.load import load_parts
+from diffusion_model_finetuning.core.load import Float32Conv, load_parts
 
 for library in (diffusers_logging, transformers_logging):  # our own bars and messages say enough
     library.set_verbosity_error()
     library.disable_progress_bar()
+
+
+DECODED = (
+    8 * 512 * 512
+)  # pixels that the autoencoder makes at once: at its full size it takes most of the memory
 
 
 @dataclass
@@ -45,8 +55,9 @@ class StableDiffusion:
 
     @property
     def abar(self) -> torch.Tensor:
-        """Cumulative alphas, float32 [1000], on the model's device."""
-        return self.scheduler.alphas_cumprod.to(self.device)
+        """Cumulative alphas, float32 [1000], on the model's device, where they stay."""
+        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(self.device)
+        return self.scheduler.alphas_cumprod
 
     @property
     def size(self) -> int:
@@ -64,10 +75,21 @@ class StableDiffusion:
         return torch.tensor(ids, device=self.device)
 
     @torch.no_grad()
-    def embed(self, prompts: list[str], batch: int = 256) -> torch.Tensor:
-        """-> [B,L,D], the text encoder's last hidden state."""
-        parts = [self.text_encoder(ids)[0] for ids in self.tokens(prompts).split(batch)]
-        return torch.cat(parts)
+    def embed(self, prompts: list[str] | torch.Tensor, batch: int = 256) -> torch.Tensor:
+        """-> [B,L,D], the text encoder's last hidden state for prompts, or for ids [B,L]."""
+        ids = prompts if torch.is_tensor(prompts) else self.tokens(prompts)
+        return torch.cat([self.text_encoder(part)[0] for part in ids.split(batch)])
+
+    def embed_rows(self, rows: torch.Tensor) -> torch.Tensor:
+        """What `embed` gives for ids whose entries in the encoder's table are `rows` [B,L,E]: [B,L,D].
+
+        It can be differentiated by the rows; no weight is changed. For this call the table is the rows
+        themselves, so the ids count them.
+        """
+        table = self.text_encoder.get_input_embeddings().weight
+        key = next(name for name, weight in self.text_encoder.named_parameters() if weight is table)
+        ids = torch.arange(rows.shape[0] * rows.shape[1], device=rows.device).view(rows.shape[:2])
+        return functional_call(self.text_encoder, {key: rows.flatten(0, 1)}, (ids,))[0]
 
     @torch.no_grad()
     def encode(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -96,8 +118,22 @@ class StableDiffusion:
         return a.sqrt() * latents + (1 - a).sqrt() * noise
 
     def fingerprint(self) -> str:
-        """16 digits that tell base models apart by all that changes a pixel."""
+        """16 digits that tell base models apart by all that changes a pixel. Before `hasten`."""
         return fingerprint(self)
+
+    def hasten(self, precision: str, compiled: bool = False) -> None:
+        """Prepares for drawing many images in `precision`; the model is then for nothing else.
+
+        Weights are cast once to what autocast would make of them in every call, which changes no pixel; a GPU
+        gets its convolutions' channels last. `compiled`: the UNet is, for each new size of a batch.
+        """
+        for network in (self.unet, self.vae, self.text_encoder):
+            cast_frozen(network, getattr(torch, precision))
+        if self.device.type == "cuda":
+            self.unet.to(memory_format=torch.channels_last)
+            self.vae.to(memory_format=torch.channels_last)
+        if compiled:
+            self.unet.compile()
 
 
 def load_sd(
@@ -110,6 +146,15 @@ def load_sd(
     """
     parts = load_parts(path, device, dtype, config, weights, ignore_objects)
     return StableDiffusion(*parts, str(path), read_card(path, config))
+
+
+def cast_frozen(network: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Casts what autocast would in every call: weights of layers that multiply or convolve, if frozen."""
+    for layer in network.modules():
+        if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and not isinstance(layer, Float32Conv):
+            for weight in layer.parameters(recurse=False):
+                if not weight.requires_grad:
+                    weight.data = weight.data.to(dtype)
 
 
 def eps(unet, x: torch.Tensor, t: torch.Tensor | int, text: torch.Tensor) -> torch.Tensor:
@@ -139,22 +184,53 @@ def ddim_step(x, e, a, a_prev) -> torch.Tensor:
     return a_prev.sqrt() * x0 + (1 - a_prev).sqrt() * e
 
 
+@functools.cache
+def _times(grid: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    """A grid on the device: reading an entry there waits for nothing."""
+    return torch.tensor(grid, device=device)
+
+
+def ddim(unet, x, text, null, guidance: float, grid: list[int], abar, i: int) -> torch.Tensor:
+    """One DDIM step of x [B,C,h,w], from entry i of the ascending `grid` to the one below (0: to abar_0)."""
+    t = _times(tuple(grid), abar.device)[i]
+    e = guided_eps(unet, x, t, text, null, guidance)
+    return ddim_step(x, e, abar[grid[i]], abar[grid[i - 1]] if i else abar[0])
+
+
 @torch.no_grad()
 def denoise_until(unet, x, text, null, guidance: float, grid: list[int], abar, stop=0) -> torch.Tensor:
-    """Walks DDIM down the ascending `grid`, from its last entry through entry `stop` (one, or [B]).
+    """Walks DDIM down the ascending `grid`, from its last entry through entry `stop` (a number, or [B]).
 
     x [B,C,h,w] starts as pure noise and ends at the noise level of entry stop - 1 (of abar_0 if stop = 0).
     text [B,L,D], `null` [B or 1,L,D]. Raises ValueError if a stop is negative.
     """
-    x, null = x.clone(), null.expand_as(text)
-    stop = torch.as_tensor(stop).expand(len(x))
+    stop, null = torch.as_tensor(stop).expand(len(x)), null.expand_as(text)
     if stop.min() < 0:
         raise ValueError(f"stop {int(stop.min())} is negative; 0 walks the whole grid")
     for i in reversed(range(int(stop.min()), len(grid))):
-        rows = (stop <= i).nonzero().squeeze(1).to(x.device)
-        e = guided_eps(unet, x[rows], grid[i], text[rows], null[rows], guidance)
-        x[rows] = ddim_step(x[rows], e, abar[grid[i]], abar[grid[i - 1]] if i else abar[0])
+        if (walking := stop <= i).all():
+            x = ddim(unet, x, text, null, guidance, grid, abar, i)
+        elif walking.any():
+            rows = walking.nonzero().squeeze(1).to(x.device, non_blocking=True)
+            moved = ddim(unet, x[rows], text[rows], null[rows], guidance, grid, abar, i)
+            x = x.index_copy(0, rows, moved)
     return x
+
+
+class Intervention(NamedTuple):
+    """What a method does while images are sampled. Token ids [B,L], embeddings [B,L,D] are the prompts'."""
+
+    text: Callable = lambda ids, text: text  # (ids, embeddings) -> the embeddings to sample with
+    around: Callable = lambda ids, text: nullcontext()  # (ids, embeddings) -> a context the UNet runs in
+    # (ids, embeddings, steps) -> edit; edit(i, x, advance) -> the embeddings for step i of 0 ... steps - 1 of
+    # latents x; advance(x, embeddings) makes this step of others
+    step: Callable | None = None
+    touches: Callable | None = None  # ids -> bool [B]: whose image is another than the model's; None: all
+    null: str = ""  # the negative prompt
+    guidance: float | None = None  # in place of the sampler's
+
+
+NOTHING = Intervention()
 
 
 def noise_of(key, shape) -> torch.Tensor:
@@ -179,22 +255,35 @@ def to_pixels(images: torch.Tensor):
 @torch.no_grad()
 def sample(
     sd: StableDiffusion,
-    prompts: list[str],
+    prompts: list[str] | torch.Tensor,
     seeds: list,
     steps=50,
     guidance=7.5,
     size=None,
     precision="float32",
+    intervention=NOTHING,
 ):
-    """Images uint8 [B,H,W,3] for prompts, each from its own noise `noise_of(seed, ...)`, in one batch.
+    """Images uint8 [B,H,W,3] for prompts, or ids [B,L], in one batch, each from noise of its own seed's.
 
-    `precision` is float32, or the dtype of autocast: float16, bfloat16.
+    `precision` is float32, or the dtype of autocast: float16, bfloat16. `intervention`: what a method does.
     """
-    noise, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
+    act, grid, abar = intervention, ddim_grid(steps), sd.abar
+    x, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
+    scale = guidance if act.guidance is None else act.guidance
     with torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32):
-        null, text = sd.embed([""]), sd.embed(prompts)
-        x = denoise_until(sd.unet, noise, text, null, guidance, ddim_grid(steps), sd.abar)
-        images = sd.decode(x)
+        ids = prompts if torch.is_tensor(prompts) else sd.tokens(prompts)
+        null, plain = sd.embed([act.null]), sd.embed(ids)
+        text = act.text(ids, plain)
+        edit = act.step(ids, text, steps) if act.step else None
+        with act.around(ids, plain):
+            for i in reversed(range(steps)):
+
+                def advance(x, text, i=i):
+                    return ddim(sd.unet, x, text, null, scale, grid, abar, i)
+
+                x = advance(x, edit(steps - 1 - i, x, advance) if edit else text)
+        at_once = max(1, DECODED // (x.shape[-2] * x.shape[-1] * sd.downscale**2))
+        images = torch.cat([sd.decode(part) for part in x.split(at_once)])
     return to_pixels(images)
 
 

@@ -33,13 +33,18 @@ def read_manifest(folder: str | Path) -> dict:
     return read_json(path, protocol=dict, model=str | None, run=dict | None)
 
 
+def answer_paths(folder: str | Path, protocol: Protocol) -> list[Path]:
+    """Where the images of all cells are, or are to be, in the order of the grid."""
+    suffix = "." + protocol.format
+    return [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in grid(protocol)]
+
+
 def image_paths(folder: str | Path, protocol: Protocol) -> list[Path]:
-    """Of all cells, in the order of the grid. Raises UserError if images are missing.
+    """`answer_paths` of a complete answer set. Raises UserError if images are missing.
 
     Only what a model of ours made is sampled again, never mixed with another model's.
     """
-    folder, suffix = Path(folder), "." + protocol.format
-    paths = [folder / canvas.answer_name(*cell, suffix=suffix) for cell in grid(protocol)]
+    folder, suffix, paths = Path(folder), "." + protocol.format, answer_paths(folder, protocol)
     if not (missing := [path for path in paths if not path.exists()]):
         return paths
     advice = "put them there, made by the same model as the others"
@@ -75,12 +80,19 @@ class AnswerSet:
     def missing(self) -> list[Cell]:
         return [cell for cell in grid(self.protocol) if not self.path(cell).exists()]
 
-    def todo(self):
-        """Yields (claim, cells) of blocks with a missing image, as `claims.claimed`."""
+    @property
+    def blocks(self) -> list[list[Cell]]:
+        """The cells that are drawn at once, and judged at once."""
         cells = grid(self.protocol)
-        blocks = [cells[start : start + self.block] for start in range(0, len(cells), self.block)]
-        done = lambda block: all(self.path(cell).exists() for cell in block)  # noqa: E731
-        return claimed(self.folder, enumerate(blocks), done)
+        return [cells[start : start + self.block] for start in range(0, len(cells), self.block)]
+
+    def todo(self, done=None):
+        """Yields (claim, number, cells) of the blocks that are not `done(number, cells)`, by default those
+        with a missing image; as `claims.claimed`."""
+        done = done or (lambda number, cells: all(self.path(cell).exists() for cell in cells))
+        numbered = enumerate(enumerate(self.blocks))
+        for claim, block in claimed(self.folder, numbered, lambda block: done(*block)):
+            yield claim, *block
 
     def check_complete(self) -> None:
         """UserError if other processes still draw images of it."""

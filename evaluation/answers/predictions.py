@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -93,6 +94,11 @@ def write_predictions(folder: str | Path, rows: list[Prediction], source: dict) 
         writer.writerow([f"{value:.6f}" if isinstance(value, float) else value for value in row])
     with atomic(Path(folder) / PREDICTIONS) as temporary:
         temporary.write_bytes(gzip.compress(text.getvalue().encode(), mtime=0))
+
+
+def summary(rows: list[Prediction]) -> str:
+    style, shape = (fmean(getattr(row, d) == getattr(row, f"{d}_seen") for row in rows) for d in DOMAINS)
+    return f"{len(rows)} images; asked style seen in {style:.1%}, object in {shape:.1%}"
 
 
 @contextlib.contextmanager

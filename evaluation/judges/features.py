@@ -8,6 +8,7 @@ Each is a function from PIL RGB images to features [B,width]. Weights are local 
 """
 
 import contextlib
+import functools
 import io
 import json
 from collections import defaultdict
@@ -25,7 +26,7 @@ from torchvision.models import inception_v3
 from tqdm import tqdm
 
 from evaluation import mini
-from evaluation.answers.answer_set import image_paths
+from evaluation.answers.answer_set import answer_paths, image_paths
 from evaluation.canvas import TASKS
 from evaluation.core.environment import find_device
 from evaluation.core.errors import UserError, refused
@@ -116,15 +117,37 @@ class Features(NamedTuple):
     digest: str
 
 
+def open_extractor(protocol: Protocol, files: list[Path], weights: list[str], device: str):
+    """-> a function without arguments that returns the protocol's extractor, loaded once in a process."""
+    return partial(_loaded, protocol.fid_extractor, tuple(files), tuple(weights), device)
+
+
+@functools.cache
+def _loaded(name: str, files: tuple[Path, ...], weights: tuple[str, ...], device: str):
+    return load_extractor(name, files, device)
+
+
+def generated_path(folder: Path, protocol: Protocol) -> Path:
+    return folder / f"features-{protocol.fid_extractor}.safetensors"
+
+
+def generated_key(folder: Path, protocol: Protocol, weights: list[str]) -> str:
+    """Stands for the images that lie in an answer set, and the extractor. Changes if one is drawn anew."""
+    return digest(
+        {"weights": weights, "files": stamps(p for p in answer_paths(folder, protocol) if p.exists())}
+    )
+
+
 def generated_features(folder: Path, protocol: Protocol, weights: list[str], extractor) -> Features:
     """Features of all cells in the order of the grid, kept in the answer set's folder.
 
     `weights` are fingerprints of the extractor's files; `extractor()` returns the function of
     `load_extractor` and is called only if there is something to compute.
     """
+    key, path = generated_key(folder, protocol, weights), generated_path(folder, protocol)
+    if known := kept(path, key, len(answer_paths(folder, protocol))):
+        return known  # of images that may be removed by now
     paths = image_paths(folder, protocol)
-    key = digest({"weights": weights, "files": stamps(paths)})
-    path = folder / f"features-{protocol.fid_extractor}.safetensors"
     return cached(path, key, paths, lambda path: (read_picture(path), file_digest(path)), extractor)
 
 
@@ -175,7 +198,11 @@ def cached(path: Path, key: str, items: list, load, extractor) -> Features:
             parts.append(extract(pictures))
             digests += contents
     features = Features(np.concatenate(parts), digest(digests))
+    keep(path, key, features)
+    return features
+
+
+def keep(path: Path, key: str, features: Features) -> None:
     about = json.dumps({"key": key, "digest": features.digest})
     # a second entry would stand in random order
     save_tensors(path, {"features": torch.from_numpy(features.array)}, {ABOUT: about})
-    return features

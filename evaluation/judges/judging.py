@@ -2,13 +2,15 @@
 
 import functools
 from pathlib import Path
+from typing import NamedTuple
 
+import PIL.Image
 import torch
 from tqdm import tqdm
 
 from evaluation import canvas, protocol
-from evaluation.answers.answer_set import Cell, grid, image_paths
-from evaluation.answers.predictions import PREDICTIONS, Prediction, read_predictions
+from evaluation.answers.answer_set import Cell, answer_paths, grid, read_manifest
+from evaluation.answers.predictions import DOMAINS, PREDICTIONS, Prediction, read_predictions
 from evaluation.canvas import TASKS
 from evaluation.core.errors import UserError
 from evaluation.core.files import file_digest
@@ -24,28 +26,76 @@ PUBLISHED = ("checkpoints/style50.pth", "checkpoints/style50_cls.pth")
 open_classifier = functools.cache(load_classifier)
 
 
-def judge(
-    folder, cells: list[Cell], *classifiers: Classifier, batch=64, device="cpu", suffix=".png", workers=4
-) -> list[Prediction]:
-    """What the style and the object classifier, both on `device`, see in the image of every cell: its row.
+class Image(NamedTuple):
+    """An image as the judges take it."""
 
-    Every name in `cells` must be a label. Raises UserError for an unreadable image, an output not finite.
-    """
-    rows, paths = [], [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
-    load = functools.partial(load_image, sides={classifier.size for classifier in classifiers})
+    picture: PIL.Image.Image
+    inputs: dict[int, torch.Tensor]  # by pixels of a side: uint8 [3,side,side]
+    sha256: str  # of its file, 16 digits
+
+
+class Judges(NamedTuple):
+    """Both classifiers, on their device."""
+
+    style: Classifier
+    object: Classifier
+
+    @property
+    def labels(self) -> dict[str, list[str]]:
+        """What predictions note of them, to be read without them."""
+        return dict(zip(DOMAINS, (self.style.labels, self.object.labels)))
+
+    def load(self, path: Path, content: bytes | None = None) -> Image:
+        """The image at `path`, which is read once unless its content is given."""
+        content = path.read_bytes() if content is None else content
+        picture = read_picture(content, path)
+        inputs = {side: preprocess(picture, side) for side in {self.style.size, self.object.size}}
+        return Image(picture, inputs, file_digest(content))
+
+    def look(self, cells: list[Cell], images: list[Image], paths: list[Path]) -> list[Prediction]:
+        """What both see in the images, which lie at `paths`: the row of every cell.
+
+        Every name in `cells` must be a label. Raises UserError for an output that is not finite.
+        """
+        device, verdicts = next(self.style.parameters()).device, []
+        for classifier, domain in zip((self.style, self.object), DOMAINS):
+            pixels = torch.stack([image.inputs[classifier.size] for image in images])
+            asked = [getattr(cell, domain) for cell in cells]
+            verdicts.append(verdict(classifier, pixels.to(device).float().div(255), asked, paths))
+        return [
+            Prediction(*cell, theme, obj, p, q, top, most, image.sha256)
+            for cell, (theme, p, top), (obj, q, most), image in zip(cells, *verdicts, images)
+        ]
+
+
+def open_judges(sampled: protocol.Protocol, files, device: str) -> Judges:
+    """UserError if they do not know a name of the protocol."""
+    judges = [open_classifier(file, task, device=device) for file, task in zip(files, TASKS)]
+    for classifier, names, file in zip(judges, (sampled.themes, sampled.objects), files):
+        check_labels(classifier, names, file, sampled)
+    return Judges(*judges)
+
+
+def source_of(folder: Path, sampled: protocol.Protocol, files) -> dict:
+    """What predictions by the judges in `files` say of what was judged, and by whom."""
+    manifest, named = read_manifest(folder), {"name": sampled.name, "hash": sampled.hash}
+    source = {"protocol": named, "model": manifest["model"], "run": manifest["run"]}
+    return source | {f"{task}_classifier": file_digest(file) for task, file in zip(TASKS, files)}
+
+
+def judge(
+    folder, cells: list[Cell], *classifiers: Classifier, batch=64, suffix=".png", workers=4
+) -> list[Prediction]:
+    """What both classifiers see in the image of every cell; raises UserError for an unreadable one, too."""
+    judges, rows = Judges(*classifiers), []
+    paths = [Path(folder) / canvas.answer_name(*cell, suffix=suffix) for cell in cells]
     with threads(workers) as pool, torch.inference_mode():
-        ahead = pool.map(load, paths[:batch])
+        ahead = pool.map(judges.load, paths[:batch])
         for start in tqdm(range(0, len(cells), batch), desc=str(folder), disable=None):
-            loaded, hashes = zip(*ahead)
-            here, after = slice(start, start + batch), slice(start + batch, start + 2 * batch)
-            ahead = pool.map(load, paths[after])  # decoded while the networks look at this batch
-            verdicts = []
-            for classifier, column in zip(classifiers, ("theme", "object")):
-                pixels = torch.stack([image[classifier.size] for image in loaded]).to(device).float().div(255)
-                asked = [getattr(cell, column) for cell in cells[here]]
-                verdicts.append(verdict(classifier, pixels, asked, paths[here]))
-            for cell, (theme, p, top), (obj, q, most), sha in zip(cells[here], *verdicts, hashes):
-                rows.append(Prediction(*cell, theme, obj, p, q, top, most, sha))
+            images, here = list(ahead), slice(start, start + batch)
+            # decoded while the networks look at this batch
+            ahead = pool.map(judges.load, paths[start + batch : start + 2 * batch])
+            rows += judges.look(cells[here], images, paths[here])
     return rows
 
 
@@ -64,25 +114,21 @@ def verdict(classifier: Classifier, pixels: torch.Tensor, asked, paths) -> list[
     return [(labels[i], p, t) for i, p, t in zip(seen.tolist(), wanted.tolist(), top.tolist())]
 
 
-def load_image(path: Path, sides: set[int]) -> tuple[dict, str]:
-    """-> {side: uint8 [3,side,side]}, digest of the file; reads it once."""
-    content = path.read_bytes()
-    image = read_picture(content, path)
-    return {side: preprocess(image, side) for side in sides}, file_digest(content)
-
-
 def judged(folder: Path, sampled: protocol.Protocol, source: dict) -> bool:
-    """Whether the predictions are of these very images and classifiers. By what they were made may differ."""
+    """Whether the predictions are of these very images and classifiers. By what they were made may differ,
+    and images that were judged may be gone."""
     if not (folder / PREDICTIONS).exists():
         return False
     try:
         rows, before = read_predictions(folder)
     except UserError:  # damaged: judged anew
         return False
-    if before | {"made_with": source["made_with"]} != source or [row[:3] for row in rows] != grid(sampled):
+    before.pop("made_with", None)
+    if before != source or [row[:3] for row in rows] != grid(sampled):
         return False
-    with threads() as pool:
-        return [row.sha256 for row in rows] == list(pool.map(file_digest, image_paths(folder, sampled)))
+    there = {path: row for path, row in zip(answer_paths(folder, sampled), rows) if path.exists()}
+    with threads() as pool:  # images may have been removed since, not changed
+        return [row.sha256 for row in there.values()] == list(pool.map(file_digest, there))
 
 
 def find_files(sampled: protocol.Protocol, given) -> list[str]:

@@ -44,14 +44,23 @@ def recorded(unet: nn.Module, wanted):
         unet.set_attn_processor(before)
 
 
+def place(ids: list[int], wanted: list[int]) -> list[int]:
+    """Positions of the first occurrence of the tokens `wanted`, in a row, in a prompt's ids; [] if none."""
+    for start in range(len(ids) - len(wanted) + 1):
+        if ids[start : start + len(wanted)] == wanted:
+            return [start + i for i in range(len(wanted))]
+    return []
+
+
 def tokens_of(tokenizer, prompt: str, words: str) -> list[int]:
     """Positions, in the encoded prompt (0 is start-of-text), of the tokens that spell `words` in it.
 
     Raises ValueError if the words do not occur. Tokens are compared, so "Cats" is not found in "Catsuit".
     """
-    plain = {"add_special_tokens": False}
-    ids, wanted = tokenizer(prompt, **plain)["input_ids"], tokenizer(words, **plain)["input_ids"]
-    for start in range(len(ids) - len(wanted) + 1):
-        if ids[start : start + len(wanted)] == wanted:
-            return [1 + start + i for i in range(len(wanted))]
-    raise ValueError(f"{words!r} does not occur in {prompt!r}")
+    if not (positions := place(tokenizer(prompt)["input_ids"], spelled(tokenizer, words))):
+        raise ValueError(f"{words!r} does not occur in {prompt!r}")
+    return positions
+
+
+def spelled(tokenizer, words: str) -> list[int]:
+    return tokenizer(words, add_special_tokens=False)["input_ids"]

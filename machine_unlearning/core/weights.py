@@ -4,12 +4,12 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from diffusion_model_finetuning.core.load import load_run
+from diffusion_model_finetuning.core.load import load_run, swapped
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
 from evaluation.core.record import WEIGHTS
 from evaluation.core.tensors import save_tensors
 
-__all__ = ["load_base", "load_run", "save_delta"]
+__all__ = ["load_base", "load_run", "save_delta", "swapped"]
 
 
 def load_base(args, run) -> StableDiffusion:

@@ -9,7 +9,6 @@ c(v) is the embedding of a prompt that contains the new tokens; k = min(1, 100 l
 from typing import NamedTuple
 
 import torch
-from torch.func import functional_call
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.data import forever
@@ -40,15 +39,10 @@ def spell(sd: StableDiffusion, template: str, count: int) -> Prompt:
 
 
 def encode(sd: StableDiffusion, prompt: Prompt, learned: torch.Tensor) -> torch.Tensor:
-    """Text embedding [1,L,D] of a prompt whose new tokens are `learned` [n,D]; no weight is changed.
-
-    For this call the text encoder's table is the prompt's own L rows, so its ids are 0 ... L - 1.
-    """
+    """Text embedding [1,L,D] of a prompt whose new tokens are `learned` [n,D]; no weight is changed."""
     table = sd.text_encoder.get_input_embeddings().weight
     rows = table[prompt.ids.clamp(max=len(table) - 1)].index_copy(0, prompt.places, learned)
-    key = next(name for name, weight in sd.text_encoder.named_parameters() if weight is table)
-    numbers = torch.arange(len(rows), device=rows.device)[None]
-    return functional_call(sd.text_encoder, {key: rows}, (numbers,))[0]
+    return sd.embed_rows(rows[None])
 
 
 def ordinary_length(sd: StableDiffusion) -> torch.Tensor:

@@ -1,6 +1,6 @@
 """SEOT while sampling: prompts that name a target are sampled with an edited embedding, others as ever.
 
-`machine_unlearning.sample` finds `sampler` here for runs of this method. A batch may mix both kinds of
+`machine_unlearning.sample` finds `intervention` here for runs of this method. A batch may mix both kinds of
 prompts; every term is per image, so its rows do not see each other.
 """
 
@@ -10,28 +10,39 @@ from functools import partial
 import torch
 from omegaconf import OmegaConf
 
-from diffusion_model_finetuning.core.sd import (
-    ddim_grid,
-    denoise_until,
-    eps,
-    sample,
-    starting_noise,
-    to_pixels,
-)
+from diffusion_model_finetuning.core.sd import Intervention, ddim_grid, eps
 from evaluation import canvas
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
 from machine_unlearning.core.attention import recorded
 from machine_unlearning.core.cli import recorded_settings
 from machine_unlearning.seot.suppress import ito_loss, ito_terms, swr, word_masks
-from machine_unlearning.seot.words import target_tokens, token_count
+from machine_unlearning.seot.words import target_tokens
 
 
-def sampler(sd, run):
-    """What draws the images of a run: `draw` without its first three arguments."""
+def intervention(sd, run) -> Intervention:
+    """What a run does while images are sampled."""
     record = read_record(run)
     settings = OmegaConf.create(recorded_settings(run, record))
-    return partial(draw, sd, canvas.parse_targets(record["target"]), settings)
+    return forgetting(sd, canvas.parse_targets(record["target"]), settings)
+
+
+def forgetting(sd, targets: list[canvas.Target], s) -> Intervention:
+    """The embeddings of prompts that name a target are edited; images of others stay as they are."""
+
+    def touched(ids) -> dict[int, tuple[list[int], int]]:
+        """Row -> its target tokens, and how many tokens it has with start and end."""
+        prompts = [row[: row.index(sd.tokenizer.eos_token_id) + 1] for row in ids.tolist()]
+        places = (target_tokens(sd.tokenizer, prompt, targets, s.fixed_positions) for prompt in prompts)
+        return {i: (found, len(prompts[i])) for i, found in enumerate(places) if found}
+
+    def touches(ids) -> torch.Tensor:
+        rows = touched(ids)
+        return torch.tensor([i in rows for i in range(len(ids))])
+
+    return Intervention(
+        step=lambda ids, text, steps: editor(sd, text, touched(ids), steps, s), touches=touches
+    )
 
 
 class Reached(Exception):
@@ -104,52 +115,43 @@ def word_flags(found: list[list[int]], counts: list[int], length: int):
     return erase, inside & ~erase
 
 
-def denoise(sd, x, text, null, found: dict[int, list[int]], counts: list[int], steps, guidance, s):
-    """Noise x [B,C,h,w] -> latents. `found`: row -> its target tokens, `counts`: all tokens of these rows.
+def editor(sd, text, touched: dict[int, tuple[list[int], int]], steps: int, s):
+    """-> edit(i, x, advance), the `step` of an Intervention for prompts [B,L,D], of which the rows `touched`
+    (row -> its target tokens, the count of all) name a target.
 
     Before share `s.begin` of the steps nothing is edited; then SWR is, and until share `s.end` ITO on top.
     """
-    rows = [*found]
+    if not touched:
+        return lambda i, x, advance: text
+    rows, text = [*touched], text.float()
     swr_text = text.clone()
-    for row, count in zip(rows, counts, strict=True):
-        swr_text[row] = swr(text[row], found[row], count, s.alpha)
-    erase, retain = (flags.to(x.device) for flags in word_flags([*found.values()], counts, text.shape[1]))
-    grid, level = ddim_grid(steps), level_of(sd.unet, x.shape[-1], s.map_size)
+    for row, (positions, count) in touched.items():
+        swr_text[row] = swr(text[row], positions, count, s.alpha)
+    flags = word_flags(
+        [places for places, _ in touched.values()], [n for _, n in touched.values()], text.shape[1]
+    )
+    erase, retain = (words.to(text.device) for words in flags)
     rates = s.step_size * torch.linspace(1, 0.1, steps).sqrt()
-    begin = round(s.begin * steps)
+    begin, grid = round(s.begin * steps), ddim_grid(steps)
     end = max(begin, round(s.end * steps)) if s.iterations else begin
+    plain = None  # latents whose attention the edited embedding is to share
 
-    def walk(x, text, start, stop):  # steps `start` to `stop` - 1, counted from the noise
-        return denoise_until(sd.unet, x, text, null, guidance, grid[: steps - start], sd.abar, steps - stop)
-
-    x = walk(x, text, 0, begin)
-    plain = x[rows]  # whose attention the edited embedding is to share
-    for i in range(begin, end):
-        ito_text, t = swr_text.clone(), grid[steps - 1 - i]
+    def edit(i: int, x, advance):
+        nonlocal plain
+        if i < begin:
+            return text
+        if i >= end:
+            return swr_text
+        if plain is None or not s.reference_trajectory:
+            plain = x[rows]
+        t, level, edited = grid[steps - 1 - i], level_of(sd.unet, x.shape[-1], s.map_size), swr_text.clone()
         # gradients are too small for the half precision that images may be drawn in
         with torch.autocast(x.device.type, enabled=False):
             reference = attention_maps(sd.unet, plain, t, text[rows], level)
             look = partial(attention_maps, sd.unet, x[rows], t, level=level)
-            ito_text[rows] = ito(swr_text[rows], look, reference, erase, retain, rates[i].item(), s)
-        x = walk(x, ito_text, i, i + 1)
-        plain = walk(plain, text[rows], i, i + 1) if s.reference_trajectory else x[rows]
-    return walk(x, swr_text, end, steps)
+            edited[rows] = ito(swr_text[rows], look, reference, erase, retain, rates[i].item(), s)
+        if s.reference_trajectory:
+            plain = advance(plain, text[rows])
+        return edited
 
-
-@torch.no_grad()
-def draw(sd, targets, s, prompts, seeds, steps=50, guidance=7.5, size=None, precision="float32"):
-    """As core `sample`, images uint8 [B,H,W,3]; the same pixels for prompts that name no target."""
-    found = {
-        row: places
-        for row, prompt in enumerate(prompts)
-        if (places := target_tokens(sd.tokenizer, prompt, targets, s.fixed_positions))
-    }
-    if not found:
-        return sample(sd, prompts, seeds, steps, guidance, size, precision)
-    counts = [token_count(sd.tokenizer, prompts[row]) for row in found]
-    noise, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
-    with torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32):
-        null, text = sd.embed([""]), sd.embed(prompts).float()
-        x = denoise(sd, noise, text, null, found, counts, steps, guidance, s)
-        images = sd.decode(x)
-    return to_pixels(images)
+    return edit

@@ -8,13 +8,7 @@ E: the text encoder's last hidden state; T: the set of a prompt's tokens without
 import torch
 import torch.nn.functional as F
 
-from diffusion_model_finetuning.core.sd import (
-    StableDiffusion,
-    ddim_grid,
-    denoise_until,
-    starting_noise,
-    to_pixels,
-)
+from diffusion_model_finetuning.core.sd import Intervention, StableDiffusion
 from evaluation.core.record import read_record
 from machine_unlearning.core.cli import recorded_settings
 from machine_unlearning.spm import adapters
@@ -31,11 +25,13 @@ def overlap(ids: list[list[int]], erased: list[list[int]], special: list[int]):
     return torch.tensor([[len(p & e) / len(e) for e in concepts] for p in prompts])
 
 
-def transport(sd: StableDiffusion, prompts: list[str], erased: list[str], measure: str):
-    """gamma [B,K] of B prompts and K erased ones; `measure` may leave one of the two terms out."""
-    alike = cosine(sd.embed(prompts), sd.embed(erased))
-    ids, concepts = sd.tokens(prompts).tolist(), sd.tokens(erased).tolist()
-    shared = overlap(ids, concepts, sd.tokenizer.all_special_ids).to(alike)
+def transport(sd: StableDiffusion, ids, text, erased: list[str], measure: str):
+    """gamma [B,K] of B prompts, as ids [B,L] and embeddings [B,L,D], and K erased ones; `measure` may leave
+    one of the two terms out."""
+    concepts = sd.tokens(erased)
+    with torch.autocast(text.device.type, enabled=False):
+        alike = cosine(text.float(), sd.embed(concepts).float())
+    shared = overlap(ids.tolist(), concepts.tolist(), sd.tokenizer.all_special_ids).to(alike)
     return {"cosine": alike, "tokens": shared, "max": torch.maximum(alike, shared)}[measure]
 
 
@@ -48,26 +44,13 @@ def mixing(gamma, scaling: str):
     return torch.diag_embed(gamma) if scaling == "linear" else gamma[:, :, None] * gamma[:, None, :]
 
 
-def sampler(sd: StableDiffusion, run: str):
-    """-> draw(prompts, seeds, steps, guidance, size, precision), like `sample` of core/sd.py without its sd.
-
-    It is that function with the adapters applied and, where the run's settings say so, another guidance and a
-    negative prompt.
-    """
+def intervention(sd: StableDiffusion, run: str) -> Intervention:
+    """What a run does while images are sampled: its adapters are applied, with the guidance and the negative
+    prompt of its settings."""
     s, trained = recorded_settings(run, read_record(run)), adapters.load(run, sd.unet)
 
-    @torch.no_grad()
-    def draw(prompts, seeds, steps=50, guidance=7.5, size=None, precision="float32"):
-        noise, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
-        mix = mixing(transport(sd, prompts, trained.prompts, s["gamma"]), s["scaling"])
-        scale = guidance if s["sampling_guidance"] is None else s["sampling_guidance"]
-        with (
-            torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32),
-            adapters.applied(sd.unet, trained, mix),
-        ):
-            null, text = sd.embed([s["negative_prompt"]]), sd.embed(prompts)
-            x = denoise_until(sd.unet, noise, text, null, scale, ddim_grid(steps), sd.abar)
-            images = sd.decode(x)
-        return to_pixels(images)
+    def around(ids, text):
+        mix = mixing(transport(sd, ids, text, trained.prompts, s["gamma"]), s["scaling"])
+        return adapters.applied(sd.unet, trained, mix)
 
-    return draw
+    return Intervention(around=around, null=s["negative_prompt"], guidance=s["sampling_guidance"])

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import asdict, replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,9 +176,9 @@ def test_a_block_whose_claim_was_lost_is_left_to_who_took_it_over(tmp_path):
     """While this process was held up, another drew it: its images stay, and nothing is logged twice."""
     world = synthetic.protocol(seeds=(1,), size=8)
     answers = AnswerSet(tmp_path, world, "m" * 16, None, block=4)
-    model, drawn = SimpleNamespace(device=torch.device("cpu")), []
+    drawn = []
 
-    def draw(prompts, cells, *_):
+    def draw(cells):
         drawn.append(cells)
         if len(drawn) == 1:
             claim = tmp_path / ".claim-0"
@@ -189,7 +188,7 @@ def test_a_block_whose_claim_was_lost_is_left_to_who_took_it_over(tmp_path):
                 answers.path(Cell(*cell)).write_bytes(b"theirs")
         return np.zeros((len(cells), 8, 8, 3), np.uint8)
 
-    written = sampler.fill(model, draw, answers)
+    written = sampler.fill(sampler.Drawing(draw, torch.device("cpu")), answers)
     theirs = [path for path in tmp_path.glob("*.png") if path.read_bytes() == b"theirs"]
     assert len(theirs) == 4 and written == len(grid(world)) - 4 and not answers.missing()
     assert sum(line["images"] for line in read_json_lines(tmp_path / "sampling.jsonl")) == written

@@ -28,7 +28,7 @@ def test_two_workers_share_all_blocks_and_draw_none_twice(tmp_path):
     for _ in range(10):  # both hold a block at any time
         held = [next(worker, None) for worker in (ones, others)]
         held = [block for block in held if block]
-        for claim, cells in held:
+        for claim, _, cells in held:
             seen.append(claim.path.name)
             draw(first, cells)
     assert sorted(seen) == [f".claim-{number}" for number in range(5)]
@@ -50,7 +50,7 @@ def test_a_block_with_one_missing_image_is_done_whole(tmp_path):
     cells = grid(P)
     draw(answers, cells)
     answers.path(cells[7]).unlink()
-    assert [block for _, block in answers.todo()] == [cells[5:10]]
+    assert [block for _, _, block in answers.todo()] == [cells[5:10]]
     assert answers.missing() == [cells[7]]
 
 

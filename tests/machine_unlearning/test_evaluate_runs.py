@@ -13,7 +13,7 @@ from evaluation.core.files import write_json
 from evaluation.core.record import read_record, write_record
 from evaluation.judges import judging
 from evaluation.reporting.collect import collect
-from machine_unlearning import evaluate, sample
+from machine_unlearning import evaluate
 from machine_unlearning.uce import train as uce
 from tests import tiny
 
@@ -46,25 +46,32 @@ def runs(trained, tmp_path):
 @pytest.fixture
 def words(runs, tiny_sd, tmp_path):
     """Flags that would do."""
-    return ["--model", str(tiny_sd), "--runs", str(runs), "--device", "cpu",
-            "--protocol", protocol_file(tmp_path)]  # fmt: skip
+    return ["--model", str(tiny_sd), "--device", "cpu", "--protocol", protocol_file(tmp_path)]
 
 
 @pytest.fixture
-def refusal(runs, words, capsys):
+def evaluated(runs, words):
+    """Evaluates runs of UCE."""
+    return lambda targets, *more: evaluate.main(
+        ["--runs", *(str(runs / "uce" / target) for target in targets), *words, *more]
+    )
+
+
+@pytest.fixture
+def refusal(runs, evaluated, capsys):
     """The sentence that a command line ends in, before anything is sampled."""
 
     def refuse(*more, target="Cats"):
         with pytest.raises(SystemExit) as stop:
-            evaluate.main(["uce", "Sketch", target, *words, *more])
+            evaluated(["Sketch", target], *more)
         assert stop.value.code == 2 and not (runs / "base").exists()
         return capsys.readouterr().err
 
     return refuse
 
 
-def test_every_run_is_judged_and_a_second_time_nothing_is_drawn(runs, words, capsys):
-    evaluate.main(["uce", "Sketch", "Cats", *words])
+def test_every_run_is_judged_and_a_second_time_nothing_is_drawn(runs, evaluated, capsys):
+    evaluated(["Sketch", "Cats"])
     for target in ("Sketch", "Cats"):
         answers = runs / "uce" / target / "answers"
         result = json.loads((answers / "accuracy.json").read_text())
@@ -74,24 +81,20 @@ def test_every_run_is_judged_and_a_second_time_nothing_is_drawn(runs, words, cap
     stamps = {path: path.stat().st_mtime_ns for path in runs.glob("**/*.png")}
     assert len(stamps) == 3 * 4
     capsys.readouterr()
-    evaluate.main(["uce", "Sketch", "Cats", *words])
+    evaluated(["Sketch", "Cats"])
     assert {path: path.stat().st_mtime_ns for path in runs.glob("**/*.png")} == stamps
-    assert capsys.readouterr().out.count("already judged") == 3
+    assert capsys.readouterr().out.count("measured already") == 3
 
 
-def test_a_foreign_run_is_not_sampled(runs, words, monkeypatch):
-    evaluate.main(["uce", "Sketch", "Cats", *words])
+def test_a_foreign_run_is_not_sampled(runs, evaluated, monkeypatch):
+    evaluated(["Sketch", "Cats"])
     record = read_record(runs / "uce/Cats")
     shutil.rmtree(runs / "uce/Cats")
     shutil.copytree(runs / "base/answers", runs / "uce/Cats/answers")
     write_record(runs / "uce/Cats", record | {"foreign": True, "model": None})
     (runs / "uce/Cats/answers/predictions.csv.gz").unlink()
-    drawn = []
-    monkeypatch.setattr(sample, "main", drawn.append)
-    evaluate.main(["uce", "Sketch", "Cats", *words])
-    assert [line[line.index("--out") + 1] for line in drawn] == [
-        str(runs / "base/answers"), str(runs / "uce/Sketch/answers"),
-    ]  # fmt: skip
+    monkeypatch.setattr(evaluate, "draw_block", lambda *_: pytest.fail("nothing is to be drawn"))
+    evaluated(["Sketch", "Cats"])
     assert (runs / "uce/Cats/answers/predictions.csv.gz").exists()
 
 
@@ -125,10 +128,10 @@ def test_runs_must_be_finished_known_and_of_this_model(refusal, runs, tmp_path):
     assert "uce/Sketch: made from another base model than" in refusal("--model", other)
 
 
-def test_answers_of_another_protocol_are_refused(runs, words, tmp_path, capsys):
-    evaluate.main(["uce", "Sketch", *words])
+def test_answers_of_another_protocol_are_refused(runs, evaluated, tmp_path, capsys):
+    evaluated(["Sketch"])
     other = protocol_file(tmp_path, name="other", guidance=1.0)
     with pytest.raises(SystemExit):
-        evaluate.main(["uce", "Sketch", "Cats", *words, "--protocol", other])
+        evaluated(["Sketch", "Cats"], "--protocol", other)
     assert "base/answers: was sampled with protocol small, not other" in capsys.readouterr().err
     assert not (runs / "uce/Cats/answers").exists()

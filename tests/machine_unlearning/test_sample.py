@@ -12,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
+from diffusion_model_finetuning import sample as finetuned
 from evaluation import canvas, protocol
 from machine_unlearning import sample as sampler
 from machine_unlearning.esd import train as esd
@@ -70,7 +71,7 @@ def whole(arguments, tmp_path):
 
 def test_killed_and_restarted(arguments, whole, tmp_path, monkeypatch):
     out = tmp_path / "again"
-    monkeypatch.setattr(sampler, "sample", tiny.interrupt(sampler.sample, 1))
+    monkeypatch.setattr(finetuned, "sample", tiny.interrupt(finetuned.sample, 1))
     with pytest.raises(SystemExit) as exit:
         sampler.main(arguments(out))
     assert exit.value.code == 130
@@ -90,7 +91,7 @@ def test_another_block_size_stays_within_one_level(arguments, whole, tmp_path):
 
 def logged(arguments, together, log):
     """The sampler as one process of a pool, which begin together; notes every cell before it is drawn."""
-    draw, fill = sampler.sample, sampler.fill
+    draw, fill = finetuned.sample, sampler.fill
 
     def noted(sd, prompts, cells, *rest):
         with open(log, "a") as file:
@@ -101,7 +102,7 @@ def logged(arguments, together, log):
         together.wait(120)  # all have loaded the model
         fill(*args)
 
-    sampler.sample, sampler.fill = noted, at_once
+    finetuned.sample, sampler.fill = noted, at_once
     sampler.main(arguments)
 
 

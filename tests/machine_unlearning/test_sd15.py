@@ -12,11 +12,11 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from diffusion_model_finetuning.core.sd import load_sd
+from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.core import environment
-from machine_unlearning.core import embeddings
+from machine_unlearning.core import embeddings, weights
 from machine_unlearning.core.cli import intervenes
-from machine_unlearning.sample import sampler
+from machine_unlearning.sample import intervention
 from tests.full_size import MEMORY, UNET_PARAMETERS
 from tests.tiny import METHODS
 
@@ -44,9 +44,10 @@ def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
     stored = load_file(run / "weights.safetensors")
     changed = [name for name, new in stored.items() if not torch.equal(sd.unet.get_parameter(name), new)]
     assert bool(changed) != intervenes(method)
-    draw = sampler(sd, run, method)
+    weights.load_run(sd, run)
     assert all(torch.equal(sd.unet.get_parameter(name), tensor) for name, tensor in stored.items())
-    images = draw(["A Cats image in Sketch style."], [0], 2, 9.0, 512, "float32")
+    act = intervention(sd, run, method)
+    images = sample(sd, ["A Cats image in Sketch style."], [0], 2, 9.0, 512, intervention=act)
     assert images.shape == (1, 512, 512, 3)
     assert max(record["peak_memory_bytes"], environment.peak_memory("cpu")) < MEMORY
 

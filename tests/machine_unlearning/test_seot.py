@@ -9,12 +9,20 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps, load_sd, noise_of, sample
+from diffusion_model_finetuning.core.sd import (
+    NOTHING,
+    ddim_grid,
+    denoise_until,
+    eps,
+    load_sd,
+    noise_of,
+    sample,
+)
 from evaluation import canvas
 from evaluation.core.errors import UserError
 from machine_unlearning.core import attention
 from machine_unlearning.esd import train as esd
-from machine_unlearning.sample import sampler
+from machine_unlearning.sample import intervention
 from machine_unlearning.seot import intervene, train
 from machine_unlearning.seot.suppress import ito_loss, ito_terms, swr, word_masks
 from machine_unlearning.seot.words import target_tokens
@@ -35,8 +43,9 @@ def draw(sd):
 
     def make(target, prompts, precision="float32", **settings):
         s = OmegaConf.merge(SETTINGS.canvas.all, {"map_size": 8, "iterations": 2}, settings)
-        targets = canvas.parse_targets(target)
-        return intervene.draw(sd, targets, s, prompts, list(range(len(prompts))), **LOOK, precision=precision)
+        act = intervene.forgetting(sd, canvas.parse_targets(target), s)
+        seeds = list(range(len(prompts)))
+        return sample(sd, prompts, seeds, **LOOK, precision=precision, intervention=act)
 
     return make
 
@@ -158,14 +167,15 @@ def test_gradient_steps_lower_the_loss_row_by_row(sd):
     ],
 )
 def test_words_of_a_target(sd, target, prompt, words):
-    found = target_tokens(sd.tokenizer, prompt, canvas.parse_targets(target), False)
     ids = sd.tokenizer(prompt)["input_ids"]
+    found = target_tokens(sd.tokenizer, ids, canvas.parse_targets(target), False)
     assert sd.tokenizer.decode([ids[place] for place in found]) == words
 
 
 def test_words_at_the_port_s_places(sd):
     def fixed(target, prompt):
-        return target_tokens(sd.tokenizer, prompt, canvas.parse_targets(target), True)
+        ids = sd.tokenizer(prompt)["input_ids"]
+        return target_tokens(sd.tokenizer, ids, canvas.parse_targets(target), True)
 
     assert fixed("Cats", SKETCH) == [2] and fixed("Sketch", SKETCH) == [5, 6]
     assert fixed("Van_Gogh", "A Cats image in Van Gogh style.") == [5, 6, 7]
@@ -176,7 +186,8 @@ def test_words_at_the_port_s_places(sd):
 
 def test_words_beyond_the_embedding(sd):
     prompt = " ".join(["Sea"] * sd.tokenizer.model_max_length) + ", Sketch style"
-    assert target_tokens(sd.tokenizer, prompt, canvas.parse_targets("Sketch"), False) == []
+    ids = sd.tokens([prompt])[0].tolist()
+    assert target_tokens(sd.tokenizer, ids, canvas.parse_targets("Sketch"), False) == []
 
 
 @pytest.mark.parametrize("reference_trajectory", [True, False])
@@ -241,10 +252,10 @@ def test_half_precision(sd, draw):
 def test_a_run_stores_no_weight_and_is_found_by_the_sampler(tiny_sd, sd, tmp_path):
     run = unlearn(tiny_sd, "Sketch,Rust+Sea", tmp_path / "run", "iterations=1")
     assert load_file(run / "weights.safetensors") == {}
-    draw = sampler(sd, str(run), "seot")
-    images = draw([SKETCH, PLAIN, "A Cats image in Rust style."], [0, 1, 2], *LOOK.values(), "float32")
-    plain = sample(sd, [SKETCH, PLAIN, "A Cats image in Rust style."], [0, 1, 2], **LOOK)
+    act, prompts = intervention(sd, str(run), "seot"), [SKETCH, PLAIN, "A Cats image in Rust style."]
+    images, plain = (sample(sd, prompts, [0, 1, 2], **LOOK, intervention=what) for what in (act, NOTHING))
     assert [not np.array_equal(a, b) for a, b in zip(images, plain, strict=True)] == [1, 1, 0]
+    assert act.touches(sd.tokens(prompts)).tolist() == [True, True, False]
 
 
 def test_published_settings(tiny_sd, tmp_path):
@@ -269,7 +280,7 @@ def test_what_sampling_would_refuse_is_refused_before(tiny_sd, tmp_path, capsys)
     ):
         (run / "record.json").write_text(json.dumps(record | changes))
         with pytest.raises(UserError, match=rf"record\.json: .*{message}"):
-            sampler(load_sd(tiny_sd), str(run), "seot")
+            intervention(load_sd(tiny_sd), str(run), "seot")
 
 
 def test_goes_on_from_weights_and_adds_up(tiny_sd, tmp_path, capsys):

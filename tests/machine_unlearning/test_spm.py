@@ -13,8 +13,9 @@ from safetensors.torch import load_file, save_file
 
 from diffusion_model_finetuning.core.sd import ddim_grid, eps, load_sd, sample
 from evaluation.core.errors import UserError
+from machine_unlearning.core.weights import load_run
 from machine_unlearning.esd import train as esd
-from machine_unlearning.sample import sampler
+from machine_unlearning.sample import intervention
 from machine_unlearning.spm import adapters, intervene, train
 from tests import tiny
 
@@ -163,15 +164,16 @@ def test_sides(sd):
 
 
 def test_facilitated_transport(sd):
-    tokens = intervene.transport(sd, PROMPTS, ["Sketch", "Warm Love", "Cats Sketch"], "tokens")
+    def transport(prompts, erased, measure):
+        return intervene.transport(sd, sd.tokens(prompts), sd.embed(prompts), erased, measure)
+
+    tokens = transport(PROMPTS, ["Sketch", "Warm Love", "Cats Sketch"], "tokens")
     assert torch.equal(tokens, torch.tensor([[1, 0, 1], [0, 0, 0]]))
-    mixed = intervene.transport(
-        sd, ["A Cats image in Warm Smear style."], ["Warm Love", "Cats Sketch"], "tokens"
-    )
+    mixed = transport(["A Cats image in Warm Smear style."], ["Warm Love", "Cats Sketch"], "tokens")
     assert torch.equal(mixed, torch.full((1, 2), 0.5))
-    cosine = intervene.transport(sd, [*PROMPTS, "Sketch"], ["Sketch"], "cosine")
+    cosine = transport([*PROMPTS, "Sketch"], ["Sketch"], "cosine")
     assert cosine[2] == pytest.approx(1, abs=1e-6) and cosine[:2].max() < 1
-    largest = intervene.transport(sd, PROMPTS, ["Sketch"], "max")
+    largest = transport(PROMPTS, ["Sketch"], "max")
     torch.testing.assert_close(largest, torch.tensor([[1.0], [cosine[1].item()]]))
 
 
@@ -309,8 +311,10 @@ def test_damaged_or_missing_adapters(sd, sketch, tmp_path):
 
 
 def images(model, run, prompts=PROMPTS, guidance=5.0):
-    draw = sampler(load_sd(model), str(run), "spm")
-    return draw(prompts, [0, 1], 3, guidance, 16, "float32").astype(int)
+    sd = load_sd(model)
+    load_run(sd, run)
+    act = intervention(sd, str(run), "spm")
+    return sample(sd, prompts, [0, 1], 3, guidance, 16, intervention=act).astype(int)
 
 
 def test_prompts_of_other_concepts_are_left_alone(tiny_sd, sd, sketch):
