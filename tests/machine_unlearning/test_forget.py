@@ -82,7 +82,7 @@ def test_nothing_kept_shows_any_target(target):
         kept_theme, kept_obj = concepts.substitute(WORLD, targets, theme, obj)
         assert not any(t.covers(kept_theme, kept_obj) for t in targets)
         assert kept_theme in (theme, PHOTO)
-    assert not set(forget.balanced_cells(WORLD, targets)) & set(cells)
+    assert not set(forget.balanced_cells(WORLD, targets, targets)) & set(cells)
 
 
 def test_a_whole_world_cannot_be_forgotten():
@@ -92,8 +92,9 @@ def test_a_whole_world_cannot_be_forgotten():
 
 
 def test_balance():
-    assert len(forget.balanced_cells(WORLD, parse_targets("Van_Gogh"))) == 50 * 20
-    cells = forget.balanced_cells(WORLD, parse_targets("Van_Gogh+Dogs"))
+    style, pair = parse_targets("Van_Gogh"), parse_targets("Van_Gogh+Dogs")
+    assert len(forget.balanced_cells(WORLD, style, style)) == 50 * 20
+    cells = forget.balanced_cells(WORLD, pair, pair)
     kinds = Counter((theme == "Van_Gogh", obj == "Dogs") for theme, obj in cells)
     assert kinds == {(True, False): 19, (False, True): 19, (False, False): 19}
     assert len(set(cells)) == 57
