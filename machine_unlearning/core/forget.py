@@ -64,10 +64,11 @@ def balanced_cells(world: Protocol, targets: list[Target], forgotten: list[Targe
 def stream(sd: StableDiffusion, args, generator, cells: list[Cell], substitutes: list[Cell], count: int):
     """Endless Batches of the first `count` images of `cells`, each image once an epoch, in random order.
 
-    Streams of equally many images have the same order. Settings: batch, size, photo, text_drop, first_batch.
+    Streams of equally many images have the same order. Settings: batch, size, resize, photo, text_drop,
+    first_batch.
     """
     s = args.settings
-    images = CanvasImages(args.data, cells, canvas.TRAIN[:count], s.size)
+    images = CanvasImages(args.data, cells, canvas.TRAIN[:count], s.size, s.resize)
     if s.first_batch:
         images.rows = images.rows[: s.batch]
     cell_of = torch.tensor([cells.index(row[:2]) for row in images.rows])

@@ -163,13 +163,14 @@ def test_same_seed_same_batches(sd, tiny_sd):
 
 def test_published_lists_and_wording(tiny_sd, monkeypatch):
     """60 and 153 images; a photograph is called Photo for a style, Seed Images for an object."""
-    said, lists = [], []
+    said, lists, resizes = [], [], []
 
     def embed(prompts):
         said.extend(prompts)
         return torch.zeros(len(prompts), 1, 1)
 
-    def images(root, cells, indices, size):
+    def images(root, cells, indices, size, resize):
+        resizes.append(resize)
         lists.append([(*cell, i) for cell in cells for i in indices])
         return SimpleNamespace(rows=lists[-1], root=root, size=size)
 
@@ -183,6 +184,7 @@ def test_published_lists_and_wording(tiny_sd, monkeypatch):
         assert [len(rows) for rows in lists] == [count, count]
         assert f"A {'Flame' if count == 60 else 'Dogs'} image in {photo} style." in said
         assert {row[2] for row in lists[0]} == {1, 2, 3}
+    assert {*resizes} == {"bicubic"}
 
 
 def test_without_data_or_anything_in_the_target_s_place(tiny_sd, tmp_path):
