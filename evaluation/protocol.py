@@ -62,6 +62,7 @@ class Protocol:
     targets: tuple[str, ...]  # what the tables of this protocol unlearn
     photos: str | None = None  # digest of the photos, numbered by the seeds, that a cell edits
     photo_guidance: float | None = None  # s_I of those photos
+    photo_in_ira: bool = True  # whether the photo theme, where it counts, is a class of a style's IRA as well
 
     def __post_init__(self):
         settings = self.__dict__

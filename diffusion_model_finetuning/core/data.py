@@ -39,7 +39,7 @@ def cached_moments(
     They are kept in `folder` under a key of everything that changes them.
     """
     weights = [float(p.double().sum()) for p in sd.vae.parameters()]
-    key = digest([images.root, images.size, images.rows, flip, weights])
+    key = digest([images.root, images.size, images.resize, images.rows, flip, weights])
 
     def encode() -> dict:
         parts, mirrored = [], []

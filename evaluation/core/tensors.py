@@ -129,8 +129,9 @@ def check_finite(tensors: Mapping[str, torch.Tensor], where) -> None:
 
 
 def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata=None, wrapped=False) -> None:
-    """Writes a file, a pickle (`wrapped`: under `state_dict`) unless `path` ends in .safetensors.
+    """Writes a file, a pickle unless `path` ends in .safetensors.
 
+    `wrapped`: as CompVis, under `state_dict` beside a `global_step`, without which its trainers stop.
     Raises UserError rather than write what is not finite.
     """
     path = Path(path)
@@ -141,7 +142,7 @@ def save_tensors(path: str | Path, tensors: Mapping[str, torch.Tensor], metadata
             save_file(tensors, temporary, metadata)
         else:
             with open(temporary, "wb") as file:  # an open file: its name would become part of the bytes
-                torch.save({"state_dict": tensors} if wrapped else tensors, file)
+                torch.save({"state_dict": tensors, "global_step": 0} if wrapped else tensors, file)
 
 
 def cached(path: str | Path, make) -> Tensors:

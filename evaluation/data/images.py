@@ -25,14 +25,15 @@ class CanvasImages(torch.utils.data.Dataset):
     `root` is a folder `{theme}/{object}/{index}.jpg`, a folder of the published parquet shards, or `mini`,
     `mini:SEED`: the miniature, drawn anew. `cells` lists the (theme, object) pairs wanted and `indices` the
     images; rows run over both in order, whatever the source. Train on `canvas.TRAIN`, test on `canvas.TEST`.
+    `resize` to `size` pixels is bilinear or bicubic; copies made by `evaluation.prepare` were resized before.
     An item is a dict: `theme`, `object`, `index`, and `image`, float32 [3,size,size] in [0,1].
 
     Images are turned upright where a file says how. The published training did not look at that; its JPEGs
     carry no orientation as far as is known, so both see the same pixels.
     """
 
-    def __init__(self, root: str | Path, cells, indices=canvas.TRAIN, size: int = 512):
-        self.root, self.size = str(root), size
+    def __init__(self, root: str | Path, cells, indices=canvas.TRAIN, size: int = 512, resize="bilinear"):
+        self.root, self.size, self.resize = str(root), size, resize
         self.seed = mini.drawn_seed(root)
         self.drawn = self.seed is not None
         self.rows = [(theme, obj, index) for theme, obj in cells for index in indices]
@@ -78,7 +79,7 @@ class CanvasImages(torch.utils.data.Dataset):
 
     def picture(self, row) -> Image.Image:
         """The same, cropped to its central square and resized."""
-        return square(self.original(row), self.size)
+        return square(self.original(row), self.size, Image.Resampling[self.resize.upper()])
 
     def photo(self, i: int) -> torch.Tensor:
         """The photo with the object and index of row `i`, float32 [3,size,size] in [0,1]."""

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from evaluation.answers.predictions import DOMAINS, Labels, Predictions
-from evaluation.canvas import Target
+from evaluation.canvas import PHOTO, Target
 from evaluation.core.errors import UserError
 from evaluation.protocol import Protocol
 
@@ -70,9 +70,12 @@ def select(figure: str, target: Target, targets: tuple[Target, ...], protocol: P
     else:
         own, other = DOMAINS if target.kind == "style" else DOMAINS[::-1]
         remaining = {domain: ~forgotten(domain, targets, protocol) for domain in DOMAINS}
+        classes = remaining[own]
+        if own == "theme" and not protocol.photo_in_ira:
+            classes = classes & np.array([[theme != PHOTO] for theme in protocol.themes])
         chosen = {
             "UA": (shown, (own,)),
-            "IRA": (remaining[own], (own,)),
+            "IRA": (classes, (own,)),
             "CRA": (remaining[other], (other,)),
             "CRA_kept": (kept & remaining[other], (other,)),
         }

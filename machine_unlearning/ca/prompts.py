@@ -56,7 +56,7 @@ def caption_rows(args) -> list[tuple[str, list[str]]]:
     for target in args.targets:
         pairs = {}  # many cells may make the same pair
         for cell in concepts.forget_cells(args.world, [target]):
-            instead = concepts.substitute(args.world, args.targets, *cell)
+            instead = concepts.substitute(args.world, args.forgotten, *cell)
             for caption in captions:
                 said = concepts.cell_prompt(caption, *cell)
                 if s.word:

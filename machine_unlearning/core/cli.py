@@ -31,7 +31,8 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     """Parses a method's command line.
 
     `doc` and `train_file` are the caller's __doc__ and __file__. The result has the flags and `targets`
-    (list[canvas.Target]), `settings` (DictConfig), `world` (protocol whose names the model knows).
+    (list[canvas.Target]), `forgotten` (the targets of all runs `--from` leads to, and these: neither
+    kept nor put in a target's place), `settings` (DictConfig), `world` (protocol of names the model knows).
     Raises UserError for an unknown target or setting, or a kind of target the method has no settings for.
     """
     args = _parser(doc).parse_intermixed_args(argv)
@@ -60,6 +61,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     check_prompts(settings, config.get("prompts", {}), args.targets)
     if args.start:
         check_start(args.start, Path(train_file).parent.name)
+    args.forgotten = [*earlier_targets(args.start), *args.targets]
     return args
 
 
@@ -116,7 +118,7 @@ def parse_with_substitutes(doc: str, train_file: str, argv=None) -> argparse.Nam
     """`parse_with_images` for a method that puts other images in the place of those to forget."""
     args = parse_with_images(doc, train_file, argv)
     for cell in concepts.forget_cells(args.world, args.targets):
-        concepts.substitute(args.world, args.targets, *cell)
+        concepts.substitute(args.world, args.forgotten, *cell)
     return args
 
 
@@ -138,6 +140,26 @@ def check_start(folder: str, method: str) -> None:
         raise UserError(f"--from {folder}: {acts}; no other method can go on from its run")
     if not (Path(folder) / WEIGHTS).exists():
         raise UserError(f"--from {folder}: no {WEIGHTS}; remove the folder and run {earlier['method']} again")
+
+
+def earlier_targets(folder: str | None) -> list[canvas.Target]:
+    """The targets of the run in a folder and of all it came from by `--from`, the first run's first.
+
+    UserError that names the folder if a run of the chain is missing or damaged.
+    """
+    targets, chain = [], []
+    while folder:
+        if folder in chain:
+            raise UserError(f"{folder}: by its {RECORD} it went on from itself; remove it and run again")
+        chain.append(folder)
+        record = read_record(folder)
+        targets = [*canvas.parse_targets(record["target"], f"{Path(folder) / RECORD}: target"), *targets]
+        folder = record.get("from")
+        if not isinstance(folder, str | None):
+            raise UserError(
+                f"{Path(chain[-1]) / RECORD}: damaged (from is {folder!r:.60}); remove it and run again"
+            )
+    return targets
 
 
 def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:

@@ -40,7 +40,8 @@ def substitute(world: Protocol, targets: list[Target], theme: str, obj: str) -> 
     for next_obj in (*world.objects[start:], *world.objects[:start]):
         if not any(target.covers(theme, next_obj) for target in targets):
             return theme, next_obj
-    raise UserError(f"--target: names every object of {theme}, so that nothing is left to put in their place")
+    every = f"names every object of {theme} that no run of --from forgot"
+    raise UserError(f"--target: {every}, so that nothing is left to put in their place")
 
 
 def cell_prompt(template: str, theme: str, obj: str, underscores: bool = False) -> str:

@@ -50,10 +50,11 @@ def relabelling_loss(unet, batch: Batch) -> torch.Tensor:
     return F.mse_loss(eps(unet, batch.x, batch.t, batch.text), wanted)
 
 
-def balanced_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
-    """Cells to keep: of a pair's style, of its object, and of neither, as many each. Else all there are."""
+def balanced_cells(world: Protocol, targets: list[Target], forgotten: list[Target]) -> list[Cell]:
+    """Cells that show none of `forgotten`: of a pair's style, of its object, and of neither, as many each.
+    Without a pair among the targets, all there are."""
     groups: dict[tuple, list[Cell]] = {}
-    for cell in concepts.kept_cells(world, targets):
+    for cell in concepts.kept_cells(world, forgotten):
         shared = any(t.style == cell[0] for t in targets), any(t.object == cell[1] for t in targets)
         groups.setdefault(shared, []).append(cell)
     count = min(map(len, groups.values()))
@@ -63,10 +64,11 @@ def balanced_cells(world: Protocol, targets: list[Target]) -> list[Cell]:
 def stream(sd: StableDiffusion, args, generator, cells: list[Cell], substitutes: list[Cell], count: int):
     """Endless Batches of the first `count` images of `cells`, each image once an epoch, in random order.
 
-    Streams of equally many images have the same order. Settings: batch, size, photo, text_drop, first_batch.
+    Streams of equally many images have the same order. Settings: batch, size, resize, photo, text_drop,
+    first_batch.
     """
     s = args.settings
-    images = CanvasImages(args.data, cells, canvas.TRAIN[:count], s.size)
+    images = CanvasImages(args.data, cells, canvas.TRAIN[:count], s.size, s.resize)
     if s.first_batch:
         images.rows = images.rows[: s.batch]
     cell_of = torch.tensor([cells.index(row[:2]) for row in images.rows])
@@ -97,13 +99,14 @@ def streams(sd: StableDiffusion, args, generator: torch.Generator):
     """-> endless Batches to forget, and Batches to keep.
 
     Images to keep are those of the substitutes, pair by pair with the images to forget; with `retain_all`,
-    those of all kept cells (for a pair: balanced), in an order of their own. Settings: `images` of a cell to
+    those of all kept cells (for a pair: balanced), in an order of their own. Neither shows a target, or what
+    an earlier run forgot. Settings: `images` of a cell to
     forget, `retain_images` of a cell to keep, and those of `stream`.
     """
-    s, world, targets = args.settings, args.world, args.targets
-    forget = concepts.forget_cells(world, targets)
-    substitutes = [concepts.substitute(world, targets, *cell) for cell in forget]
-    retain = balanced_cells(world, targets) if s.retain_all else substitutes
+    s, world = args.settings, args.world
+    forget = concepts.forget_cells(world, args.targets)
+    substitutes = [concepts.substitute(world, args.forgotten, *cell) for cell in forget]
+    retain = balanced_cells(world, args.targets, args.forgotten) if s.retain_all else substitutes
     return (
         stream(sd, args, generator, forget, substitutes, s.images),
         stream(sd, args, generator, retain, retain, s.retain_images),

@@ -24,10 +24,11 @@ def per_batch(size: int) -> int:
 
 
 class Generated:
-    """The images in a folder, one a prompt: `rows` are the prompts; an item's `image` is [3,size,size]."""
+    """The images in a folder, one for each of the prompts `rows`; an item's `image` is float32 [3,size,size]
+    in [0,1], brought to that size as `CanvasImages` does."""
 
-    def __init__(self, folder: Path, prompts: list[str], size: int):
-        self.root, self.rows, self.size = str(folder), prompts, size
+    def __init__(self, folder: Path, prompts: list[str], size: int, resize: str):
+        self.root, self.rows, self.size, self.resize = str(folder), prompts, size, resize
 
     def path(self, i: int) -> Path:
         return Path(self.root) / f"{i:05}.png"
@@ -36,18 +37,19 @@ class Generated:
         return len(self.rows)
 
     def __getitem__(self, i: int) -> dict:
-        return {"image": to_tensor(square(read_picture(self.path(i)), self.size))}
+        image = square(read_picture(self.path(i)), self.size, Image.Resampling[self.resize.upper()])
+        return {"image": to_tensor(image)}
 
 
 def draw(sd: StableDiffusion, prompts: list[str], s) -> Generated:
     """Draws what is missing, at the model's own size, image i from its own noise, in fixed blocks.
 
-    Of the settings `s`, `walk`, `guidance`, `image_seed` and `precision` are the sampler's; `size` is the
-    pixels at which the images are then read.
+    Of the settings `s`, `walk`, `guidance`, `image_seed` and `precision` are the sampler's; `size` and
+    `resize` say how the images are then read.
     """
     sampler = {key: s[key] for key in ("walk", "guidance", "image_seed", "precision")}
     made_by = {"model": sd.fingerprint(), **sampler, "prompts": prompts}
-    images = Generated(embeddings.CACHE / f"images-{digest(made_by)}", prompts, s.size)
+    images = Generated(embeddings.CACHE / f"images-{digest(made_by)}", prompts, s.size, s.resize)
     write_json(Path(images.root) / "made_by.json", made_by)
     everything, block = range(len(prompts)), per_batch(sd.size)
     with tqdm(total=len(prompts), desc="draw images", unit="image", disable=None) as bar:

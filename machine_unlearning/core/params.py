@@ -31,6 +31,17 @@ def trainable(unet: nn.Module, scope: str) -> dict[str, nn.Parameter]:
     return weights
 
 
+def coverage(weights: dict[str, nn.Parameter], mask: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Shares of entries that a mask (name -> bool tensor) lets move: of all `weights`, and the least and most
+    of a tensor. A mask that lets none move is a UserError."""
+    moving = {name: int(mask[name].sum()) for name in weights}
+    total = sum(weight.numel() for weight in weights.values())
+    if not any(moving.values()):
+        raise UserError(f"the mask lets none of {total} weights move; take a larger share, or another scope")
+    shares = [count / weights[name].numel() for name, count in moving.items()]
+    return {"mask": sum(moving.values()) / total, "mask_least": min(shares), "mask_most": max(shares)}
+
+
 def mask_gradients(weights: dict[str, nn.Parameter], mask: dict[str, torch.Tensor]) -> None:
     """Zeroes the gradients where the mask (name -> bool tensor) is False: Adam then leaves these weights."""
     for name, weight in weights.items():

@@ -8,10 +8,13 @@ def replayed(args) -> tuple[list[str], list[int]]:
     """-> prompts of `images` cells, evenly from the model's world, and the numbers of those to rehearse."""
     s = args.settings
     cells = concepts.spread(concepts.kept_cells(args.world, []), s.images)
-    keep = cells if s.replay_target else concepts.kept_cells(args.world, args.targets)
+    earlier = [target for target in args.forgotten if target not in args.targets]
+    gone = earlier if s.replay_target else args.forgotten
+    keep = concepts.kept_cells(args.world, gone)
     kept = [i for i, cell in enumerate(cells) if cell in keep]
     if not kept:
-        raise UserError(f"images={s.images}: all of them show {args.target}, so nothing is left to rehearse")
+        shown = ", ".join(map(str, gone))
+        raise UserError(f"images={s.images}: all of them show {shown}, so nothing is left to rehearse")
     return [concepts.cell_prompt(s.replay, *cell) for cell in cells], kept
 
 
@@ -20,5 +23,5 @@ def surrogates(args) -> tuple[list[str], list[str]]:
     s = args.settings
     cells = concepts.spread(concepts.forget_cells(args.world, args.targets), s.surrogates)
     captions = [concepts.cell_prompt(s.forget, *cell, s.underscores) for cell in cells]
-    instead = [concepts.substitute(args.world, args.targets, *cell) for cell in cells]
+    instead = [concepts.substitute(args.world, args.forgotten, *cell) for cell in cells]
     return captions, [concepts.cell_prompt(s.surrogate, *cell) for cell in instead]

@@ -42,6 +42,8 @@ def main(argv=None):
             scope = "full" if s.mask_full else s.scope
             mask = saliency_mask(sd.unet, images, sd.embed([""]), s.mask_guidance, s.mask_share, scope)
         trained = params.trainable(sd.unet, s.scope)
+        if mask:
+            run.note(**params.coverage(trained, mask))
         optimizer = torch.optim.Adam(trained.values(), s.lr, fused=True)
 
         for _, (forget, retain) in zip(run.steps(s.steps), pairs):

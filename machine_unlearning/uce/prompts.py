@@ -11,7 +11,7 @@ def edit_prompts(args) -> dict[str, str]:
         for cell in concepts.forget_cells(args.world, args.targets):
             said = concepts.cell_prompt(template, *cell, s.underscores)
             guide = template if s.guide is None else s.guide
-            instead = concepts.substitute(args.world, args.targets, *cell)
+            instead = concepts.substitute(args.world, args.forgotten, *cell)
             guides[said] = concepts.cell_prompt(guide, *instead) or " "
     return guides
 
@@ -20,5 +20,5 @@ def world_prompts(args) -> tuple[list[str], list[bool]]:
     """The empty prompt and that of every cell of the world, and which of them show no target."""
     s, everything = args.settings, concepts.kept_cells(args.world, [])
     prompts = ["", *(concepts.cell_prompt(s.preserve_prompt, *cell, s.underscores) for cell in everything)]
-    kept = set(concepts.kept_cells(args.world, args.targets))
+    kept = set(concepts.kept_cells(args.world, args.forgotten))
     return prompts, [True, *(cell in kept for cell in everything)]

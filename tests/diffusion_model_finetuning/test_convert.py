@@ -74,9 +74,10 @@ def test_there_and_back(tiny_sd, mini, tmp_path, suffix, half):
     run_convert(file, tmp_path / "back", "--config", source)
     run_convert(tmp_path / "back", tmp_path / f"again{suffix}")
     assert (tmp_path / f"again{suffix}").read_bytes() == file.read_bytes()
-    content = (
-        load_file(file) if suffix == ".safetensors" else torch.load(file, weights_only=True)["state_dict"]
-    )
+    content = load_file(file) if suffix == ".safetensors" else torch.load(file, weights_only=True)
+    if suffix == ".ckpt":
+        assert content.keys() == {"state_dict", "global_step"} and content["global_step"] == 0
+        content = content["state_dict"]
     dtypes = {tensor.dtype for key, tensor in content.items() if key.startswith(("model.", "first", "cond"))}
     assert dtypes == {torch.float16 if half else torch.float32, torch.int64}
     assert same(

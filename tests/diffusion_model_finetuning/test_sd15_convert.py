@@ -12,6 +12,7 @@ from diffusion_model_finetuning.core import formats
 from diffusion_model_finetuning.core.load import SD15, empty
 from diffusion_model_finetuning.core.read import PARTS
 from evaluation.core import environment
+from evaluation.core.tensors import save_tensors
 from tests.full_size import MEMORY
 
 
@@ -24,7 +25,7 @@ def test_convert_at_full_size(tmp_path):
         for part in PARTS
     ]
     first, folder, second = tmp_path / "sd15.ckpt", tmp_path / "sd15", tmp_path / "again.ckpt"
-    convert.write_compvis(formats.to_compvis(*networks), first)
+    save_tensors(first, formats.to_compvis(*networks), wrapped=True)
     del networks
     gc.collect()
     convert.main([str(first), str(folder)])

@@ -42,6 +42,14 @@ def test_drawn_images_are_those_of_the_miniature():
     assert not torch.equal(images[1]["image"], CanvasImages("mini", CELLS, (4,), 64)[1]["image"])
 
 
+def test_bicubic_is_the_original_s_resize():
+    picture = mini.image("Sketch", "Sea", 4, seed=3)
+    ways = (), ("bilinear",), ("bicubic",)
+    made = [CanvasImages("mini:3", CELLS, (4,), 24, *way)[1]["image"] for way in ways]
+    assert torch.equal(made[2], to_tensor(picture.resize((24, 24), Image.Resampling.BICUBIC)))
+    assert torch.equal(made[0], made[1]) and not torch.equal(made[1], made[2])
+
+
 @pytest.mark.parametrize("root", ["mini:abc", "mini:", "mini:-1", "mini:1.5", "nowhere"])
 def test_a_source_that_is_none(root):
     with pytest.raises(UserError, match=f"--data {root}: "):

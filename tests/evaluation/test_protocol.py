@@ -36,6 +36,7 @@ def test_hashes_stay():
     hashes = {name: protocol.load(name).hash for name in SHIPPED}
     assert hashes == {
         "canvas": "79f9ffeaf0d46c3d",
+        "canvas-author": "6d2a8f5c84aebbf6",
         "canvas-lite": "ece39ffd062f9032",
         "canvas-published": "c725d74b2b703dd0",
         "mini": "91cb1e5aac377698",
@@ -59,6 +60,7 @@ CHANGES = {  # another value of every field that may have one
     "fid_images": (1,),
     "targets": ("Rust",),
     "photo_guidance": 1.5,
+    "photo_in_ira": False,
 }
 
 
@@ -157,7 +159,8 @@ def test_manifests():
     p = protocol.load("mini")
     content = json.loads(json.dumps(asdict(p) | {"hash": p.hash}))
     assert protocol.from_manifest(content, "m") == p
-    older = {key: value for key, value in content.items() if key not in ("photos", "photo_guidance")}
+    later = ("photos", "photo_guidance", "photo_in_ira")
+    older = {key: value for key, value in content.items() if key not in later}
     assert protocol.from_manifest(older, "m") == p
     with pytest.raises(UserError, match=r"m: its protocol has 'shift', which this version .* does not know"):
         protocol.from_manifest(content | {"shift": 1}, "m")

@@ -12,6 +12,7 @@ import scipy.stats
 from evaluation import protocol as protocols
 from evaluation import tables
 from evaluation.answers.predictions import read_predictions, write_predictions
+from evaluation.canvas import PHOTO
 from evaluation.core.files import write_json
 from evaluation.metrics import bootstrap
 from evaluation.reporting.collect import collect
@@ -78,6 +79,7 @@ def test_means_over_targets_and_their_spread(runs, capsys):
     [  # one class that fails entirely costs 1/n of the mean over n classes; specs/protocol.md, section 2
         ("canvas", {"IRA": 49, "CRA": 20}, {"IRA": 19, "CRA": 50}),
         ("canvas-published", {"IRA": 50, "CRA": 20}, {"IRA": 19, "CRA": 51}),
+        ("canvas-author", {"IRA": 49, "CRA": 20}, {"IRA": 19, "CRA": 51}),
     ],
 )
 def test_denominators(name, style, obj, tmp_path, capsys):
@@ -91,7 +93,8 @@ def test_denominators(name, style, obj, tmp_path, capsys):
         synthetic.run_folder(tmp_path, "toy", target, protocol, see)
     row = table(capsys, tmp_path)[0]["toy"]
     failed = 2 if protocol.count_photo else 1
-    assert row["style_IRA"] == pytest.approx(100 * (1 - failed / style["IRA"]), abs=1e-5)
+    others = failed if protocol.photo_in_ira else 1
+    assert row["style_IRA"] == pytest.approx(100 * (1 - others / style["IRA"]), abs=1e-5)
     assert row["style_CRA"] == pytest.approx(100 * (1 - 1 / style["CRA"]), abs=1e-5)
     assert row["object_IRA"] == pytest.approx(100 * (1 - 1 / obj["IRA"]), abs=1e-5)
     assert row["object_CRA"] == pytest.approx(100 * (1 - failed / obj["CRA"]), abs=1e-5)
@@ -286,6 +289,27 @@ def test_every_figure_is_explained_by_its_images(runs):
             assert all((result.path / "answers" / x["image"]).suffix == ".png" for x in lines)
             explained += 1
     assert explained > 30
+
+
+@pytest.mark.parametrize("photo_in_ira, total", [(True, 18), (False, 12)])
+def test_a_counted_photo_theme_may_be_no_class_of_a_style_s_ira(photo_in_ira, total, tmp_path):
+    """Two seeds of three objects: of six images each, Monet fails on 4, Winter on 1 and the photos on all."""
+    protocol = synthetic.protocol(count_photo=True, photo_in_ira=photo_in_ira)
+    wrong = {("Monet", "Cats", 2), ("Winter", "Sea", 1), *(("Monet", obj, 1) for obj in protocol.objects)}
+
+    def see(cell):
+        failed = cell.theme == PHOTO or (cell.theme, cell.object, cell.seed) in wrong
+        return "Sketch" if failed else cell.theme, cell.object
+
+    for target in ("Sketch", "Cats"):
+        synthetic.run_folder(tmp_path, "toy", target, protocol, see)
+    style, obj = sorted(collect([tmp_path])[0], key=lambda result: result.kind != "style")
+    lines, text = explain(style, "IRA")
+    assert text == f"IRA = {100 * 7 / total:.2f} %: Sketch 7 of {total}"
+    assert len(lines) == total
+    assert any(line["image"].startswith(PHOTO) for line in lines) == photo_in_ira
+    lines, text = explain(obj, "CRA")  # all 6 of Sketch, 2 of Monet, 5 of Winter, none of the photos
+    assert text == f"CRA = {100 * 13 / 24:.2f} %: Cats 13 of 24" and len(lines) == 24
 
 
 def test_explain_on_the_command_line(runs, capsys):

@@ -6,8 +6,8 @@ import pytest
 
 from evaluation import canvas
 from evaluation.core.errors import UserError
-from evaluation.core.record import write_record
 from machine_unlearning.core import cli, concepts
+from tests import tiny
 
 CONFIG = """
 canvas:
@@ -85,20 +85,12 @@ def test_refusals(parse, target, more, message):
         parse(target, *more)
 
 
-def finished(folder, method="esd", **changes):
-    """The files of a finished run, without weights in them."""
-    kinds = {"target": "Rust", "variant": "mini", "settings": {}, "seed": 0, "model": "0", "seconds": {}}
-    write_record(folder, {"method": method, **kinds, "peak_memory_bytes": 0, "stored_bytes": 0} | changes)
-    (folder / "weights.safetensors").write_bytes(b"")
-    return folder
-
-
 def test_earlier_runs_that_nothing_can_go_on_from(parse, tmp_path):
-    assert parse("Sketch", "--from", str(finished(tmp_path / "run"))).start
+    assert parse("Sketch", "--from", str(tiny.finished(tmp_path / "run"))).start
     (tmp_path / "run/weights.safetensors").unlink()
-    finished(tmp_path / "seot", "seot"), finished(tmp_path / "theirs", foreign=True)
-    (finished(tmp_path / "cut") / "record.json").write_text("{")
-    finished(tmp_path / "path", "../esd")
+    tiny.finished(tmp_path / "seot", "seot"), tiny.finished(tmp_path / "theirs", foreign=True)
+    (tiny.finished(tmp_path / "cut") / "record.json").write_text("{")
+    tiny.finished(tmp_path / "path", "../esd")
     for name, message in {
         "nowhere": "no record.json, so no finished run", "run": "no weights.safetensors; remove the folder",
         "seot": "seot acts while sampling", "theirs": "was made elsewhere", "cut": "record.json: damaged",

@@ -82,7 +82,7 @@ def test_nothing_kept_shows_any_target(target):
         kept_theme, kept_obj = concepts.substitute(WORLD, targets, theme, obj)
         assert not any(t.covers(kept_theme, kept_obj) for t in targets)
         assert kept_theme in (theme, PHOTO)
-    assert not set(forget.balanced_cells(WORLD, targets)) & set(cells)
+    assert not set(forget.balanced_cells(WORLD, targets, targets)) & set(cells)
 
 
 def test_a_whole_world_cannot_be_forgotten():
@@ -92,8 +92,9 @@ def test_a_whole_world_cannot_be_forgotten():
 
 
 def test_balance():
-    assert len(forget.balanced_cells(WORLD, parse_targets("Van_Gogh"))) == 50 * 20
-    cells = forget.balanced_cells(WORLD, parse_targets("Van_Gogh+Dogs"))
+    style, pair = parse_targets("Van_Gogh"), parse_targets("Van_Gogh+Dogs")
+    assert len(forget.balanced_cells(WORLD, style, style)) == 50 * 20
+    cells = forget.balanced_cells(WORLD, pair, pair)
     kinds = Counter((theme == "Van_Gogh", obj == "Dogs") for theme, obj in cells)
     assert kinds == {(True, False): 19, (False, True): 19, (False, False): 19}
     assert len(set(cells)) == 57
@@ -162,13 +163,14 @@ def test_same_seed_same_batches(sd, tiny_sd):
 
 def test_published_lists_and_wording(tiny_sd, monkeypatch):
     """60 and 153 images; a photograph is called Photo for a style, Seed Images for an object."""
-    said, lists = [], []
+    said, lists, resizes = [], [], []
 
     def embed(prompts):
         said.extend(prompts)
         return torch.zeros(len(prompts), 1, 1)
 
-    def images(root, cells, indices, size):
+    def images(root, cells, indices, size, resize):
+        resizes.append(resize)
         lists.append([(*cell, i) for cell in cells for i in indices])
         return SimpleNamespace(rows=lists[-1], root=root, size=size)
 
@@ -182,6 +184,7 @@ def test_published_lists_and_wording(tiny_sd, monkeypatch):
         assert [len(rows) for rows in lists] == [count, count]
         assert f"A {'Flame' if count == 60 else 'Dogs'} image in {photo} style." in said
         assert {row[2] for row in lists[0]} == {1, 2, 3}
+    assert {*resizes} == {"bicubic"}
 
 
 def test_without_data_or_anything_in_the_target_s_place(tiny_sd, tmp_path):

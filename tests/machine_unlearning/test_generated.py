@@ -3,14 +3,24 @@
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.core.errors import UserError
+from evaluation.data.images import to_tensor
 from machine_unlearning.core import concepts, embeddings, generated
 from tests import tiny
 
 PROMPTS = ["A Cats image in Sketch style.", "Rust style", "photo of Sea", "Rust style", "Towers"]
-SETTINGS = {"walk": 2, "guidance": 3.0, "image_seed": 42, "precision": "float32", "size": 16}
+SETTINGS = {
+    "walk": 2,
+    "guidance": 3.0,
+    "image_seed": 42,
+    "precision": "float32",
+    "size": 16,
+    "resize": "bilinear",
+}
+RESIZES = ("bilinear", "bicubic")
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +70,15 @@ def test_what_tells_sets_of_images_apart(sd, tmp_path):
     sets.append(draw(sd, guidance=1.0))
     assert len({folder for folder, _ in sets}) == len({images[0] for _, images in sets}) + 1 == 6
     assert draw(sd, size=8) == sets[0]  # drawn at the model's size whatever the size they are read at
+
+
+def test_read_as_the_resize_says(sd):
+    read = [generated.draw(sd, PROMPTS, settings(size=8, resize=how))[0]["image"] for how in RESIZES]
+    drawn = Image.open(generated.draw(sd, PROMPTS, settings()).path(0))
+    for image, how in zip(read, RESIZES, strict=True):
+        assert torch.equal(image, to_tensor(drawn.resize((8, 8), Image.Resampling[how.upper()])))
+    moments = [generated.generated_moments(sd, PROMPTS, settings(size=8, resize=how)) for how in RESIZES]
+    assert not torch.equal(*read) and not torch.equal(*moments)
 
 
 def test_mirrored_and_resized(sd):
