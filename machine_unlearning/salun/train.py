@@ -18,7 +18,8 @@ from tqdm import tqdm
 
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
-from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
+from machine_unlearning.core.forget import denoising_loss, relabelling_loss, streams
+from machine_unlearning.core.precision import cast_frozen
 from machine_unlearning.salun.mask import saliency_mask
 
 
@@ -42,11 +43,11 @@ def main(argv=None):
             scope = "full" if s.mask_full else s.scope
             mask = saliency_mask(sd.unet, images, sd.embed([""]), s.mask_guidance, s.mask_share, scope)
         trained = params.trainable(sd.unet, s.scope)
+        cast_frozen(sd.unet, s.precision)
         optimizer = torch.optim.Adam(trained.values(), s.lr, fused=True)
 
         for _, (forget, retain) in zip(run.steps(s.steps), pairs):
-            with autocast(sd, s.precision):
-                forgetting, retaining = relabelling_loss(sd.unet, forget), denoising_loss(sd.unet, retain)
+            forgetting, retaining = relabelling_loss(sd.unet, forget), denoising_loss(sd.unet, retain)
             loss = salun_loss(forgetting, retaining, s.alpha)
             loss.backward()
             if mask:

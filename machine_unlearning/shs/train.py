@@ -24,7 +24,8 @@ from tqdm import tqdm
 
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
-from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
+from machine_unlearning.core.forget import denoising_loss, relabelling_loss, streams
+from machine_unlearning.core.precision import cast_frozen
 from machine_unlearning.shs.trim import fresh, sensitivity, threshold, trim
 
 
@@ -86,6 +87,7 @@ def main(argv=None):
         batches = tqdm(islice(pairs, s.score_steps), "score", s.score_steps, disable=None)
         scores = sensitivity(sd.unet, (forget for forget, _ in batches))
         trimmed, trained = (params.trainable(sd.unet, scope) for scope in (s.trim_scope, s.scope))
+        cast_frozen(sd.unet, s.precision)
         count = trim(trimmed, scores, threshold(scores, s.keep), partial(fresh, generator=run.generator))
         del scores
         run.note(trimmed=count)
@@ -95,11 +97,8 @@ def main(argv=None):
         optimizer = torch.optim.Adam(trained.values(), s.lr, fused=True)
 
         for step, (forget, retain) in zip(run.steps(s.steps), pairs):
-            with autocast(sd, s.precision):
-                forgetting = (
-                    -denoising_loss(sd.unet, forget) if s.ascent else relabelling_loss(sd.unet, forget)
-                )
-                retaining = denoising_loss(sd.unet, retain)
+            forgetting = -denoising_loss(sd.unet, forget) if s.ascent else relabelling_loss(sd.unet, forget)
+            retaining = denoising_loss(sd.unet, retain)
             loss = retaining + s.alpha * forgetting
             loss.backward()
             projected = s.project_every and step % s.project_every == 0 and project_gradients(part, G)
