@@ -22,6 +22,7 @@ from itertools import islice
 import torch
 from tqdm import tqdm
 
+from evaluation.core.environment import to_device
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
 from machine_unlearning.core.forget import denoising_loss, relabelling_loss, streams
@@ -44,8 +45,8 @@ def memory(unet, weights, batch) -> torch.Tensor:
 
 def multipliers(g, G, margin: float, ridge: float) -> torch.Tensor:
     """v [K], by coordinate descent: the closed form after one sweep if there is one memory."""
-    A = (G @ G.T).double().cpu() + ridge * torch.eye(len(G), dtype=torch.float64)
-    b = (G @ g).double().cpu()
+    products = torch.cat([G @ G.T, (G @ g)[:, None]], 1).cpu().double()  # waits for a GPU once
+    A, b = products[:, :-1] + ridge * torch.eye(len(G), dtype=torch.float64), products[:, -1]
     v = torch.full_like(b, margin)
     for _ in range(1000):
         before = v.clone()
@@ -58,7 +59,7 @@ def multipliers(g, G, margin: float, ridge: float) -> torch.Tensor:
 
 def project(g, G, margin: float = 0.5, ridge: float = 1e-3) -> torch.Tensor:
     """g [D] moved along memories G [K,D] so that no step against it undoes the forgetting."""
-    return g + multipliers(g, G, margin, ridge).to(G) @ G
+    return g + to_device(multipliers(g, G, margin, ridge).to(G.dtype), G.device) @ G
 
 
 def project_gradients(weights, G) -> bool:
