@@ -21,6 +21,7 @@ from transformers.utils import logging as transformers_logging
 from diffusion_model_finetuning.core.card import read_card
 from diffusion_model_finetuning.core.fingerprint import fingerprint
 from diffusion_model_finetuning.core.load import load_parts
+from evaluation.core.environment import to_device
 
 for library in (diffusers_logging, transformers_logging):  # our own bars and messages say enough
     library.set_verbosity_error()
@@ -82,7 +83,7 @@ class StableDiffusion:
     def sample_moments(self, moments: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """What `encode` returns, from moments computed before."""
         mean, logvar = moments.float().chunk(2, dim=1)
-        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        noise = to_device(torch.randn(mean.shape, generator=generator), mean.device)
         return self.vae.config.scaling_factor * (mean + noise * (logvar.clamp(-30, 20) / 2).exp())
 
     @torch.no_grad()
@@ -206,5 +207,5 @@ def draw_noise(sd: StableDiffusion, latents: torch.Tensor, generator: torch.Gene
 
 def diffusion_loss(sd: StableDiffusion, latents, text, generator: torch.Generator) -> torch.Tensor:
     """SD's training loss: MSE of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
-    t, noise = (drawn.to(latents.device) for drawn in draw_noise(sd, latents, generator))
+    t, noise = (to_device(drawn, latents.device) for drawn in draw_noise(sd, latents, generator))
     return F.mse_loss(eps(sd.unet, sd.add_noise(latents, noise, t), t, text), noise)
