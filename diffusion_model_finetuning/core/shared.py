@@ -20,7 +20,7 @@ def shared(folder: str | Path, blocks: Mapping, done: Callable) -> Iterator[tupl
 
 def cached_once(path: str | Path, make) -> Tensors:
     """`cached` of core/tensors.py; if several processes lack the file at once, one of them makes it."""
-    path = Path(path)
+    path, tensors = Path(path), None
     for _ in shared(path.parent / ".claims", {path.stem: path}, Path.is_file):
-        cached(path, make)
-    return cached(path, make)
+        tensors = cached(path, make)
+    return tensors or cached(path, make)
