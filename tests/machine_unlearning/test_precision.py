@@ -3,10 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from machine_unlearning.core import params
 from machine_unlearning.core.precision import cast_frozen, compute_in
+from machine_unlearning.esd import train as esd
+from tests import tiny
 
 
 @pytest.fixture
@@ -53,3 +56,16 @@ def test_what_is_cast(tiny_sd):
     layers = {f"{name}.weight" for name, layer in unet.named_modules() if hasattr(layer, "in_features")}
     assert layers - weights.keys() <= low and "conv_in.bias" in low
     assert not [name for name in low if "norm" in name or name.startswith("conv_out")]
+
+
+def test_weights_of_an_earlier_run_are_stored_as_they_were(tiny_sd, tmp_path):
+    """Though frozen, and so cast, in the later one."""
+
+    def unlearn(target, *more):
+        words = ["--target", target, "--model", str(tiny_sd), "--out", str(tmp_path / target), *more]
+        esd.main([*words, "--device", "cpu", "steps=1", "walk=2", "batch=2", "size=16", "lr=1e-3"])
+        return load_file(tmp_path / target / "weights.safetensors")
+
+    first = unlearn("Rust", "scope=full")
+    second = unlearn("Sketch", "--from", str(tmp_path / "Rust"), "scope=xattn_kv", "precision=bfloat16")
+    assert tiny.changed(first, second) == {name for name in first if params.SCOPES["xattn_kv"](name)}
