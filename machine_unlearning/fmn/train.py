@@ -38,7 +38,7 @@ from machine_unlearning.fmn.invert import encode, invert, spell
 
 def fmn_loss(maps, positions) -> torch.Tensor:
     """One Euclidean norm over all attention maps [B,heads,pixels,tokens], at token positions [S] alone."""
-    norms = [torch.linalg.vector_norm(probabilities[..., positions]) for probabilities in maps]
+    norms = [torch.linalg.vector_norm(probabilities[..., positions].float()) for probabilities in maps]
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
