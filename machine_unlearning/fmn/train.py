@@ -38,7 +38,9 @@ from machine_unlearning.fmn.invert import encode, invert, spell
 
 def fmn_loss(maps, positions) -> torch.Tensor:
     """One Euclidean norm over all attention maps [B,heads,pixels,tokens], at token positions [S] alone."""
-    norms = [torch.linalg.vector_norm(probabilities[..., positions].float()) for probabilities in maps]
+    chosen = [probabilities[..., positions] for probabilities in maps]
+    # of bfloat16 maps too, in float32
+    norms = [torch.linalg.vector_norm(m, dtype=torch.promote_types(m.dtype, torch.float32)) for m in chosen]
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
