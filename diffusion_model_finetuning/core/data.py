@@ -6,10 +6,10 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from diffusion_model_finetuning.core.shared import cached_once
 from evaluation import canvas
 from evaluation.core.files import digest
 from evaluation.core.pools import loaded
-from evaluation.core.tensors import cached
 from evaluation.data.images import CanvasImages
 
 
@@ -36,7 +36,7 @@ def cached_moments(
 ) -> torch.Tensor:
     """VAE moments of every image, float16 [N,2C,h,w] (with `flip`, N mirrored ones follow), computed once.
 
-    They are kept in `folder` under a key of everything that changes them.
+    They are kept in `folder` under a key of everything that changes them but rounding, which the batch does.
     """
     weights = [float(p.double().sum()) for p in sd.vae.parameters()]
     key = digest([images.root, images.size, images.resize, images.rows, flip, weights])
@@ -50,7 +50,7 @@ def cached_moments(
                 mirrored.append(sd.moments(rows["image"].flip(-1)).half().cpu())
         return {"moments": torch.cat(parts + mirrored)}
 
-    return cached(Path(folder) / f"moments-{key}.safetensors", encode)["moments"]
+    return cached_once(Path(folder) / f"moments-{key}.safetensors", encode)["moments"]
 
 
 class Captions:

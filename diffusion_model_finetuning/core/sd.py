@@ -26,6 +26,7 @@ from transformers.utils import logging as transformers_logging
 from diffusion_model_finetuning.core.card import read_card
 from diffusion_model_finetuning.core.fingerprint import fingerprint
 from diffusion_model_finetuning.core.load import Float32Conv, load_parts
+from evaluation.core.environment import to_device
 
 for library in (diffusers_logging, transformers_logging):  # our own bars and messages say enough
     library.set_verbosity_error()
@@ -104,7 +105,7 @@ class StableDiffusion:
     def sample_moments(self, moments: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """What `encode` returns, from moments computed before."""
         mean, logvar = moments.float().chunk(2, dim=1)
-        noise = torch.randn(mean.shape, generator=generator).to(mean.device)
+        noise = to_device(torch.randn(mean.shape, generator=generator), mean.device)
         return self.vae.config.scaling_factor * (mean + noise * (logvar.clamp(-30, 20) / 2).exp())
 
     @torch.no_grad()
@@ -128,7 +129,7 @@ class StableDiffusion:
         gets its convolutions' channels last. `compiled`: the UNet is, for each new size of a batch.
         """
         for network in (self.unet, self.vae, self.text_encoder):
-            cast_frozen(network, getattr(torch, precision))
+            cast_frozen(network, precision)
         if self.device.type == "cuda":
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
@@ -148,13 +149,16 @@ def load_sd(
     return StableDiffusion(*parts, str(path), read_card(path, config))
 
 
-def cast_frozen(network: torch.nn.Module, dtype: torch.dtype) -> None:
-    """Casts what autocast would in every call: weights of layers that multiply or convolve, if frozen."""
+def cast_frozen(network: torch.nn.Module, precision: str) -> None:
+    """Casts once what autocast would cast in every call: frozen weights of layers that multiply or convolve.
+
+    Norms, and the UNet's last layer, stay float32. The results are the same to the bit.
+    """
     for layer in network.modules():
         if isinstance(layer, torch.nn.Linear | torch.nn.Conv2d) and not isinstance(layer, Float32Conv):
             for weight in layer.parameters(recurse=False):
                 if not weight.requires_grad:
-                    weight.data = weight.data.to(dtype)
+                    weight.data = weight.data.to(getattr(torch, precision))
 
 
 def eps(unet, x: torch.Tensor, t: torch.Tensor | int, text: torch.Tensor) -> torch.Tensor:
@@ -295,5 +299,5 @@ def draw_noise(sd: StableDiffusion, latents: torch.Tensor, generator: torch.Gene
 
 def diffusion_loss(sd: StableDiffusion, latents, text, generator: torch.Generator) -> torch.Tensor:
     """SD's training loss: MSE of the noise at uniform timesteps. Latents [B,C,h,w], text [B,L,D]."""
-    t, noise = (drawn.to(latents.device) for drawn in draw_noise(sd, latents, generator))
+    t, noise = (to_device(drawn, latents.device) for drawn in draw_noise(sd, latents, generator))
     return F.mse_loss(eps(sd.unet, sd.add_noise(latents, noise, t), t, text), noise)

@@ -69,3 +69,10 @@ def synchronize(device: torch.device | str) -> None:
     """Waits for the GPU, so that a clock read next tells the truth."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
+    """A tensor of the CPU on a device. A GPU gets it from pinned memory, so that the CPU does not wait."""
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)

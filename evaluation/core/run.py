@@ -95,7 +95,9 @@ class Run:
 
     def note(self, **numbers) -> None:
         """One line of the log."""
-        line = {name: round(float(torch.as_tensor(value).detach()), 6) for name, value in numbers.items()}
+        tensors = {name: value.detach().float() for name, value in numbers.items() if torch.is_tensor(value)}
+        read = torch.stack([*tensors.values()]).tolist() if tensors else []  # waits for a GPU once
+        line = {name: round(float(value), 6) for name, value in (numbers | dict(zip(tensors, read))).items()}
         append_json(self.out / LOG, line)
         for name, value in line.items():
             if not math.isfinite(value):

@@ -27,10 +27,10 @@ import torch
 from torch import nn
 
 from diffusion_model_finetuning.core.data import forever
-from diffusion_model_finetuning.core.sd import eps
+from diffusion_model_finetuning.core.sd import cast_frozen, draw_noise, eps
+from evaluation.core.environment import to_device
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
-from machine_unlearning.core.forget import autocast
 from machine_unlearning.core.generated import generated_moments
 
 
@@ -67,10 +67,10 @@ def main(argv=None):
     s = args.settings
     with Run(args, method="ca") as run:
         sd = weights.load_base(args, run)
-        mixed = autocast(sd, s.precision)
         moments = generated_moments(sd, [anchor for anchor, _ in rows], s, flip=True)
         text, number = embedded(sd, rows)
         student = params.trainable(sd.unet, s.scope)
+        cast_frozen(sd.unet, s.precision)
         detach_start_token(sd.unet)
         if s.checkpointing:
             sd.unet.enable_gradient_checkpointing()
@@ -79,17 +79,17 @@ def main(argv=None):
         for _, row in zip(run.steps(s.steps), forever(len(rows), s.batch, args.seed)):
             mirrored = torch.randint(2, (s.batch,), generator=run.generator)
             said = torch.randint(1, number.shape[1], (s.batch,), generator=run.generator)
-            target, anchor = text[number[row, said]], text[number[row, 0]]
-            x0 = sd.sample_moments(moments[row + len(rows) * mirrored], run.generator)
-            t = torch.randint(len(sd.abar), (s.batch,), generator=run.generator).to(run.device)
-            noise = torch.randn(x0.shape, generator=run.generator).to(run.device)
+            drawn = number[row, said], number[row, 0], row + len(rows) * mirrored
+            target, anchor, image = (to_device(numbers, run.device) for numbers in drawn)
+            target, anchor = text[target], text[anchor]
+            x0 = sd.sample_moments(moments[image], run.generator)
+            t, noise = (to_device(drawn, run.device) for drawn in draw_noise(sd, x0, run.generator))
             x, mask = sd.add_noise(x0, noise, t), torch.ones_like(x0[:, :1])
-            with mixed:
-                with torch.no_grad():
-                    y = noise if s.noise_based else eps(sd.unet, x, t, anchor)
-                loss = ca_loss(eps(sd.unet, x, t, target), y, mask)
-                if s.prior:
-                    loss = loss + s.prior * ca_loss(eps(sd.unet, x, t, anchor), noise, mask)
+            with torch.no_grad():
+                y = noise if s.noise_based else eps(sd.unet, x, t, anchor)
+            loss = ca_loss(eps(sd.unet, x, t, target), y, mask)
+            if s.prior:
+                loss = loss + s.prior * ca_loss(eps(sd.unet, x, t, anchor), noise, mask)
             loss.backward()
             run.step(optimizer, loss=loss)
         weights.save_delta(run, sd, student)

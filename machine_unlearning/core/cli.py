@@ -35,7 +35,34 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     kept nor put in a target's place), `settings` (DictConfig), `world` (protocol of names the model knows).
     Raises UserError for an unknown target or setting, or a kind of target the method has no settings for.
     """
-    args = _parser(doc).parse_intermixed_args(argv)
+    parser = _parser(doc)
+    parser.add_argument("--target", required=True, help="Sketch, Cats, Sketch+Cats, or several with commas")
+    parser.add_argument("--out", type=flags.new_folder, required=True, help="run folder to write")
+    return _settled(_placed(parser.parse_intermixed_args(argv)), train_file)
+
+
+def parse_apart(doc: str, train_file: str, argv=None) -> list[argparse.Namespace]:
+    """What `parse` gives for trainings of one target each; the command line is that of a `prepare.py`.
+
+    The targets are those of `--target`, or without it of the model's protocol.
+    """
+    parser = _parser(doc)
+    parser.add_argument("--target", help="those to be unlearned, with commas (default: the protocol's)")
+    args = _placed(parser.parse_intermixed_args(argv))
+    targets = args.target.split(",") if args.target else args.world.targets
+    return [_settled(argparse.Namespace(**vars(args) | {"target": name}), train_file) for name in targets]
+
+
+def shared_prompts(trainings: list[argparse.Namespace], prompts_of) -> list[tuple[DictConfig, list[str]]]:
+    """The lists `prompts_of(args)` that two of the trainings have in common, each with its settings."""
+    groups = {}
+    for args in trainings:
+        groups.setdefault(tuple(prompts_of(args)), []).append(args.settings)
+    return [(settings[0], list(prompts)) for prompts, settings in groups.items() if len(settings) > 1]
+
+
+def _placed(args: argparse.Namespace) -> argparse.Namespace:
+    """The flags, with variant, data and protocol that suit the model."""
     card = read_card(args.model, args.config)
     args.variant = args.variant or card.get("variant", "canvas")
     if args.variant not in VARIANTS:
@@ -44,6 +71,11 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     args.world = protocol.load(
         "canvas-published" if args.variant == "published" else card.get("protocol", "canvas")
     )
+    return args
+
+
+def _settled(args: argparse.Namespace, train_file: str) -> argparse.Namespace:
+    """The flags, with targets and settings."""
     args.targets = canvas.parse_targets(args.target)
     for target in args.targets:
         _known_to(args.world, target)
@@ -66,13 +98,12 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
 
 
 def _parser(doc: str) -> argparse.ArgumentParser:
+    """With the flags of train.py and prepare.py."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", required=True, help="Sketch, Cats, Sketch+Cats, or several with commas")
     parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
     parser.add_argument(
         "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
     )
-    parser.add_argument("--out", type=flags.new_folder, required=True, help="run folder to write")
     parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
     parser.add_argument(
         "--data",

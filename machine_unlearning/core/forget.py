@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 
 from diffusion_model_finetuning.core.data import cached_moments, forever
-from diffusion_model_finetuning.core.sd import StableDiffusion, eps
+from diffusion_model_finetuning.core.sd import StableDiffusion, draw_noise, eps
 from evaluation import canvas
 from evaluation.canvas import Target
+from evaluation.core.environment import to_device
 from evaluation.data.images import CanvasImages
 from evaluation.protocol import Protocol
 from machine_unlearning.core import concepts, embeddings
@@ -28,14 +29,6 @@ class Batch(NamedTuple):
     noise: torch.Tensor  # what was mixed in [B,C,h,w]
     text: torch.Tensor  # prompts [B,L,D]
     pseudo: torch.Tensor  # prompts of the substitutes [B,L,D]; the prompts again for images to keep
-
-
-def autocast(sd: StableDiffusion, precision: str):
-    """The context to compute losses in: `float32`, or `bfloat16` around weights that stay float32."""
-    # no cache: weights cast while gradients are off would give none later
-    return torch.autocast(
-        sd.device.type, torch.bfloat16, enabled=precision == "bfloat16", cache_enabled=False
-    )
 
 
 def denoising_loss(unet, batch: Batch) -> torch.Tensor:
@@ -72,12 +65,12 @@ def stream(sd: StableDiffusion, args, generator, cells: list[Cell], substitutes:
     if s.first_batch:
         images.rows = images.rows[: s.batch]
     cell_of = torch.tensor([cells.index(row[:2]) for row in images.rows])
-    moments = cached_moments(sd, images, embeddings.CACHE, batch=max(1, 2048 // s.size))
-    said = [
+    moments = cached_moments(sd, images, embeddings.CACHE, batch=max(1, 2048 // s.size)).to(sd.device)
+    wordings = [
         [canvas.prompt(*cell, args.world.template, s.photo) for cell in side] for side in (cells, substitutes)
     ]
-    prompts = ["", *sorted({*said[0], *said[1]})]
-    text, pseudo = torch.tensor([[prompts.index(prompt) for prompt in side] for side in said])
+    prompts = ["", *sorted({*wordings[0], *wordings[1]})]
+    text, pseudo = torch.tensor([[prompts.index(prompt) for prompt in side] for side in wordings])
     embedded = sd.embed(prompts)
 
     def dropped(numbers):
@@ -86,10 +79,10 @@ def stream(sd: StableDiffusion, args, generator, cells: list[Cell], substitutes:
 
     def batches():
         for rows in forever(len(images), s.batch, args.seed):
-            latents = sd.sample_moments(moments[rows].to(sd.device), generator)
-            t = torch.randint(len(sd.abar), (len(rows),), generator=generator).to(sd.device)
-            noise = torch.randn(latents.shape, generator=generator).to(sd.device)
-            texts = (embedded[dropped(numbers[cell_of[rows]])] for numbers in (text, pseudo))
+            latents = sd.sample_moments(moments[to_device(rows, sd.device)], generator)
+            t, noise = (to_device(drawn, sd.device) for drawn in draw_noise(sd, latents, generator))
+            prompt_rows = (dropped(numbers[cell_of[rows]]) for numbers in (text, pseudo))
+            texts = (embedded[to_device(numbers, sd.device)] for numbers in prompt_rows)
             yield Batch(sd.add_noise(latents, noise, t), t, noise, *texts)
 
     return batches()

@@ -1,7 +1,8 @@
 """Images the model itself makes of prompts: what CA and SA train on in place of photographs.
 
 They lie as PNG files in `.cache/unlearncanvas/images-KEY/`, where KEY stands for model, prompts, sampler and
-seed; a run that is stopped goes on with the first image missing, and the next run finds them all.
+seed. Several processes that want the same images share the drawing of them, block by block; a run that is
+stopped goes on with the first image missing, and the next run finds them all.
 """
 
 from pathlib import Path
@@ -12,7 +13,9 @@ from tqdm import tqdm
 
 from diffusion_model_finetuning.core.data import cached_moments
 from diffusion_model_finetuning.core.sd import StableDiffusion, sample
-from evaluation.core.files import atomic, digest, write_json
+from diffusion_model_finetuning.core.shared import shared
+from evaluation.answers.claims import agree
+from evaluation.core.files import atomic, digest
 from evaluation.data.images import to_tensor
 from evaluation.data.pictures import read_picture, square
 from machine_unlearning.core import embeddings
@@ -50,19 +53,23 @@ def draw(sd: StableDiffusion, prompts: list[str], s) -> Generated:
     sampler = {key: s[key] for key in ("walk", "guidance", "image_seed", "precision")}
     made_by = {"model": sd.fingerprint(), **sampler, "prompts": prompts}
     images = Generated(embeddings.CACHE / f"images-{digest(made_by)}", prompts, s.size, s.resize)
-    write_json(Path(images.root) / "made_by.json", made_by)
-    everything, block = range(len(prompts)), per_batch(sd.size)
+    agree(images.root, made_by, "images")
+    numbers, size = range(len(prompts)), per_batch(sd.size)
+    blocks = {start: numbers[start : start + size] for start in numbers[::size]}
+
+    def drawn(block):
+        return all(images.path(i).exists() for i in block)
+
     with tqdm(total=len(prompts), desc="draw images", unit="image", disable=None) as bar:
-        for start in everything[::block]:
-            part = everything[start : start + block]
-            if not all(images.path(i).exists() for i in part):
-                seeds = [(s.image_seed, i) for i in part]
-                texts = [prompts[i] for i in part]
-                made = sample(sd, texts, seeds, s.walk, s.guidance, precision=s.precision)
-                for i, pixels in zip(part, made, strict=True):
+        bar.update(sum(len(block) for block in blocks.values() if drawn(block)))
+        for claim, block in shared(images.root, blocks, drawn):
+            seeds, texts = [(s.image_seed, i) for i in block], [prompts[i] for i in block]
+            made = sample(sd, texts, seeds, s.walk, s.guidance, precision=s.precision)
+            if claim.held():
+                for i, pixels in zip(block, made, strict=True):
                     with atomic(images.path(i)) as temporary:
                         Image.fromarray(pixels).save(temporary)
-            bar.update(len(part))
+            bar.update(len(block))
     return images
 
 

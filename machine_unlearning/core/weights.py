@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from safetensors import safe_open
-
 from diffusion_model_finetuning.core.load import load_run, swapped
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
 from evaluation.core.record import WEIGHTS
-from evaluation.core.tensors import save_tensors
+from evaluation.core.tensors import read_tensors, save_tensors
+from machine_unlearning.core.precision import compute_in
 
 __all__ = ["load_base", "load_run", "save_delta", "swapped"]
 
@@ -17,17 +16,21 @@ def load_base(args, run) -> StableDiffusion:
     fingerprint, which may end it: see `Run.starts_from`."""
     sd = load_sd(args.model, run.device, config=args.config)
     run.starts_from(sd.fingerprint())
-    if args.start:
-        load_run(sd, args.start)
+    begin(sd, args)
     return sd
 
 
+def begin(sd: StableDiffusion, args) -> None:
+    """Makes of `--model` the model that training starts from: the weights of `--from`, the precision."""
+    if args.start:
+        load_run(sd, args.start)
+    compute_in(sd.unet, args.settings.get("precision", "float32"))
+
+
 def save_delta(run, sd: StableDiffusion, names) -> None:
-    """Writes UNet tensors `names`, and those of the run this one started from, as they are now."""
-    if run.args.start:
-        with safe_open(Path(run.args.start) / WEIGHTS, "pt") as earlier:
-            names = {*names, *earlier.keys()}
+    """Writes UNet tensors `names` as they are now, and the others of the run this one started from."""
+    earlier = read_tensors(Path(run.args.start) / WEIGHTS) if run.args.start else {}
     state = sd.unet.state_dict()
-    tensors = {name: state[name] for name in sorted(names)}
+    tensors = dict(sorted((earlier | {name: state[name] for name in names}).items()))
     about = {"model": run.model}  # a second entry would stand in random order
     save_tensors(run.out / WEIGHTS, tensors, about)

@@ -19,9 +19,10 @@ from itertools import islice
 
 import torch
 
+from diffusion_model_finetuning.core.sd import cast_frozen
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
-from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
+from machine_unlearning.core.forget import denoising_loss, relabelling_loss, streams
 
 
 def multiplier(kind: str, dot: float, r: float, q: float, eta: float, alpha: float) -> float:
@@ -36,17 +37,17 @@ def multiplier(kind: str, dot: float, r: float, q: float, eta: float, alpha: flo
     return max(eta - dot / (q * q if kind == "bome" else r * q + 1e-8), 0.0)
 
 
-def inner_product(a, b) -> float:
-    """Inner product of two lists of tensors."""
-    return float(sum((x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True)))
+def inner_product(a, b) -> torch.Tensor:
+    """Inner product of two lists of tensors, in float64."""
+    return sum((x * y).sum(dtype=torch.float64) for x, y in zip(a, b, strict=True))
 
 
 def ediff_gradient(trained, retaining, forgetting, kind: str, eta: float, alpha: float) -> float:
     """Puts r + lambda q into the gradients of the weights `trained`; returns lambda."""
     r, q = (torch.autograd.grad(loss, trained) for loss in (retaining, forgetting))
-    strength = multiplier(
-        kind, inner_product(r, q), inner_product(r, r) ** 0.5, inner_product(q, q) ** 0.5, eta, alpha
-    )
+    products = inner_product(r, q), inner_product(r, r), inner_product(q, q)
+    dot, rr, qq = torch.stack(products).tolist()  # waits for a GPU once
+    strength = multiplier(kind, dot, rr**0.5, qq**0.5, eta, alpha)
     for weight, a, b in zip(trained, r, q, strict=True):
         weight.grad = a.add(b, alpha=strength)
     return strength
@@ -68,6 +69,7 @@ def main(argv=None):
             sd.unet.enable_gradient_checkpointing()
         pairs = zip(*streams(sd, args, run.generator))
         named = params.trainable(sd.unet, s.scope)
+        cast_frozen(sd.unet, s.precision)
         trained = list(named.values())
         optimizer = torch.optim.Adam(trained, s.lr, fused=True)
 
@@ -77,16 +79,14 @@ def main(argv=None):
             for _ in range(s.passes):
                 value = 0.0
                 for _, (forget, _) in zip(islice(steps, s.inner_steps), pairs):
-                    with autocast(sd, s.precision):
-                        forgetting = relabelling_loss(sd.unet, forget)
+                    forgetting = relabelling_loss(sd.unet, forget)
                     forgetting.backward()
-                    value += forgetting.item() / s.inner_steps
+                    value += forgetting.detach() / s.inner_steps
                     run.step(optimizer, inner=forgetting)
                 restore(trained, start)
                 for _, (forget, retain) in zip(islice(steps, s.steps), pairs):
-                    with autocast(sd, s.precision):
-                        forgetting = relabelling_loss(sd.unet, forget)
-                        retaining = denoising_loss(sd.unet, retain)
+                    forgetting = relabelling_loss(sd.unet, forget)
+                    retaining = denoising_loss(sd.unet, retain)
                     strength = ediff_gradient(trained, retaining, forgetting, s.multiplier, s.eta, s.alpha)
                     loss = retaining + strength * (forgetting - value)
                     run.step(optimizer, loss=loss, forget=forgetting, retain=retaining, multiplier=strength)

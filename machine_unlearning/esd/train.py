@@ -15,7 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch.func import functional_call
 
-from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps
+from diffusion_model_finetuning.core.sd import cast_frozen, ddim_grid, denoise_until, eps
+from evaluation.core.environment import to_device
 from evaluation.core.run import Run
 from machine_unlearning.core import concepts, params, weights
 
@@ -52,15 +53,18 @@ def main(argv=None):
         prompts = [concepts.say(s.prompt, target) for target in args.targets]
         text, null = sd.embed(prompts), sd.embed([""])
         student = params.trainable(sd.unet, s.scope)
+        cast_frozen(sd.unet, s.precision)
         frozen = {name: weight.detach().clone() for name, weight in student.items()}
         optimizer = torch.optim.Adam(student.values(), s.lr)
         grid = ddim_grid(s.walk) if s.partial == "exact" else ddim_grid(s.walk)[:-1]  # CompVis drops the last
         shape = (s.batch, sd.unet.config.in_channels, s.size // sd.downscale, s.size // sd.downscale)
+        turns = torch.arange(s.batch, device=run.device)
 
         for step in run.steps(s.steps):
-            concept = text[(torch.arange(s.batch) + step * s.batch) % len(text)]
+            concept = text[(turns + step * s.batch) % len(text)]
             t, stop = draw_times(s.batch, s.walk, s.partial, run.generator)
-            t, noise = t.to(run.device), torch.randn(shape, generator=run.generator).to(run.device)
+            drawn = t, torch.randn(shape, generator=run.generator)
+            t, noise = (to_device(numbers, run.device) for numbers in drawn)
             x = denoise_until(sd.unet, noise, concept, null, s.guidance, grid, sd.abar, stop)
             with torch.no_grad():
                 both = {"encoder_hidden_states": torch.cat([null.expand_as(concept), concept])}

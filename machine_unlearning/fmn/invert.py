@@ -14,6 +14,7 @@ from tqdm import tqdm
 from diffusion_model_finetuning.core.data import forever
 from diffusion_model_finetuning.core.sd import StableDiffusion, diffusion_loss
 from evaluation.canvas import Target
+from evaluation.core.environment import to_device
 from evaluation.core.errors import UserError
 from machine_unlearning.core import attention, concepts
 
@@ -79,7 +80,7 @@ def invert(sd: StableDiffusion, target: Target, moments: torch.Tensor, s, run) -
     optimizer = torch.optim.AdamW([learned], s.invert_lr, weight_decay=0.1)
     batches = forever(len(moments), s.batch, run.args.seed)
     for _ in tqdm(range(s.invert_steps), f"invert {target}", disable=None):
-        x0 = sd.sample_moments(moments[next(batches)], run.generator)
+        x0 = sd.sample_moments(moments[to_device(next(batches), sd.device)], run.generator)
         text = encode(sd, prompt, learned).expand(len(x0), -1, -1)
         loss = diffusion_loss(sd, x0, text, run.generator)
         loss.backward()

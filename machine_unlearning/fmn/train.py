@@ -26,17 +26,20 @@ early(__name__, parse)  # before the slow imports
 import torch
 
 from diffusion_model_finetuning.core.data import cached_moments, forever
-from diffusion_model_finetuning.core.sd import eps
+from diffusion_model_finetuning.core.sd import cast_frozen, draw_noise, eps
 from evaluation import canvas
+from evaluation.core.environment import to_device
 from evaluation.core.run import Run
 from evaluation.data.images import CanvasImages
 from machine_unlearning.core import attention, embeddings, params, weights
 from machine_unlearning.fmn.invert import encode, invert, spell
 
 
-def fmn_loss(maps, positions: list[int]) -> torch.Tensor:
-    """One Euclidean norm over all attention maps [B,heads,pixels,tokens], at the token positions alone."""
-    norms = [torch.linalg.vector_norm(probabilities[..., positions]) for probabilities in maps]
+def fmn_loss(maps, positions) -> torch.Tensor:
+    """One Euclidean norm over all attention maps [B,heads,pixels,tokens], at token positions [S] alone."""
+    chosen = [probabilities[..., positions] for probabilities in maps]
+    # of bfloat16 maps too, in float32
+    norms = [torch.linalg.vector_norm(m, dtype=torch.promote_types(m.dtype, torch.float32)) for m in chosen]
     return torch.linalg.vector_norm(torch.stack(norms))
 
 
@@ -89,17 +92,18 @@ def main(argv=None):
         positions = resteered(
             prompt.ids.tolist(), prompt.places.tolist(), sd.tokenizer.eos_token_id, s.pooler
         )
+        positions = torch.tensor(positions, device=run.device)
         moments, text = learn_concepts(sd, images, prompt, args, run)
         student = params.trainable(sd.unet, s.scope)
+        cast_frozen(sd.unet, s.precision)
         optimizer = torch.optim.AdamW(student.values(), s.lr, weight_decay=0.01, fused=True)
         batches = forever(len(moments), s.batch, args.seed)
 
         with attention.recorded(sd.unet, lambda name: name.endswith("attn2")) as maps:
             for _ in run.steps(s.steps):
-                rows = next(batches)
+                rows = to_device(next(batches), run.device)
                 x0 = sd.sample_moments(moments[rows], run.generator)
-                t = torch.randint(len(sd.abar), (len(rows),), generator=run.generator).to(run.device)
-                noise = torch.randn(x0.shape, generator=run.generator).to(run.device)
+                t, noise = (to_device(drawn, run.device) for drawn in draw_noise(sd, x0, run.generator))
                 eps(sd.unet, sd.add_noise(x0, noise, t), t, text[rows])
                 loss = fmn_loss(maps.values(), positions)
                 loss.backward()

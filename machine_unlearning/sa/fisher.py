@@ -4,25 +4,27 @@
 
 x_n: an image the model made of c_n, one posterior draw; e_nt: fresh noise. The sum over timesteps comes
 before the square, as in the original's code. With T' of the T timesteps the sum is scaled by T/T', which
-gives noise a larger share. F is computed once per model and settings and kept in `.cache/unlearncanvas/`;
-a run that is stopped goes on.
+gives noise a larger share. F is computed once per model and settings and kept in `.cache/unlearncanvas/`.
+Several processes that want it share the images, block by block; a run that is stopped goes on.
 """
 
 import contextlib
 import json
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.sd import eps
+from diffusion_model_finetuning.core.shared import cached_once, shared
+from evaluation.core.environment import to_device
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest
-from evaluation.core.tensors import cached, read_metadata, read_tensors, save_tensors
+from evaluation.core.tensors import read_metadata, read_tensors, save_tensors
 from machine_unlearning.core import embeddings
-from machine_unlearning.core.forget import autocast
 
-EVERY = 20  # images between two saves
+EVERY, BLOCK = 20, 128  # images between two saves, and that a process takes at once
 
 
 def sum_gradients(sd, x0, text, t, noise, chunk: int) -> None:
@@ -30,10 +32,9 @@ def sum_gradients(sd, x0, text, t, noise, chunk: int) -> None:
 
     `noise` [T,C,h,w]. `chunk` timesteps are a batch: it decides about memory, not about the result.
     """
-    for part in torch.arange(len(t)).split(chunk):
-        x = sd.add_noise(x0, noise[part], t[part])
-        predicted = eps(sd.unet, x, t[part], text.expand(len(part), -1, -1))
-        (len(part) * F.mse_loss(predicted, noise[part])).backward()
+    for times, e in zip(t.split(chunk), noise.split(chunk), strict=True):
+        predicted = eps(sd.unet, sd.add_noise(x0, e, times), times, text.expand(len(e), -1, -1))
+        (len(e) * F.mse_loss(predicted, e)).backward()
 
 
 def add_squares(fisher: dict, weights: dict, factor: float) -> None:
@@ -57,34 +58,58 @@ def begun(path, weights) -> tuple[dict, int]:
     return {name: torch.zeros_like(weight) for name, weight in weights.items()}, 0
 
 
-def fisher_information(sd, weights: dict, moments, text, s, path) -> dict[str, torch.Tensor]:
-    """F by weight name, float32, over images with VAE moments [N,2C,h,w] and prompts [N,L,D]."""
+def save_part(sd, weights: dict, moments, text, s, part: Path, rows: range, held=lambda: True) -> None:
+    """Writes to the file `part` what the images `rows`, of N with VAE moments [N,2C,h,w] and prompts [N,L,D],
+    add to F, in float32, if it is still to be written by this process; goes on with what a stopped one saved.
+    """
+    path = part.with_stem(f"{part.stem}-unfinished")
     fisher, done = begun(path, weights)
     t = timesteps(s.times, len(sd.abar)).to(sd.device)
     factor = (len(sd.abar) / len(t)) ** 2 / len(moments)
-    for n in tqdm(range(done, len(moments)), "fisher", len(moments), initial=done, disable=None):
+    for n in tqdm(rows[done:], "fisher", len(rows), initial=done, disable=None):
         generator = torch.Generator().manual_seed(s.image_seed * 1_000_003 + n)
         x0 = sd.sample_moments(moments[n : n + 1], generator)
-        noise = torch.randn(len(t), *x0.shape[1:], generator=generator).to(sd.device)
-        with autocast(sd, s.precision):
-            sum_gradients(sd, x0, text[n : n + 1], t, noise, s.chunk)
+        noise = to_device(torch.randn(len(t), *x0.shape[1:], generator=generator), sd.device)
+        sum_gradients(sd, x0, text[n : n + 1], t, noise, s.chunk)
         add_squares(fisher, weights, factor)
-        if (n + 1) % EVERY == 0:
-            save_tensors(path, fisher, {"fisher": json.dumps({"done": n + 1})})
-    return fisher
+        if (done := n + 1 - rows.start) % EVERY == 0:
+            save_tensors(path, fisher, {"fisher": json.dumps({"done": done})})
+    if held():
+        save_tensors(part, fisher)
+        path.unlink(missing_ok=True)
+
+
+def parts_of_fisher(sd, weights: dict, moments, text, s, path) -> list[Path]:
+    """Files that add up to F, each of BLOCK images, unless there is a file `path` of all of F.
+
+    Processes that want the same F make them together.
+    """
+    folder, images = path.with_suffix(""), range(len(moments))
+    parts = {start: folder / f"{start:05}.safetensors" for start in images[::BLOCK]}
+    for claim, part in shared(folder, parts, lambda part: part.is_file() or path.is_file()):
+        save_part(sd, weights, moments, text, s, part, images[int(part.stem) :][:BLOCK], claim.held)
+    return [*parts.values()]
 
 
 def cached_fisher(sd, weights: dict, moments, text, prompts: list[str], s) -> dict[str, torch.Tensor]:
-    """What `fisher_information` returns, in bfloat16: it spans float32's range in half the memory."""
-    settings = "walk guidance image_seed size precision times chunk scope".split()
+    """F of all images, in bfloat16: it spans float32's range in half the memory."""
+    settings = "walk guidance image_seed size precision times scope".split()
     key = digest([sd.fingerprint(), prompts, {name: s[name] for name in settings}])
     path = embeddings.CACHE / f"fisher-{key}.safetensors"
-    unfinished = path.with_name(f"fisher-{key}-unfinished.safetensors")
+    try:
+        read_metadata(path, "fisher")
+    except UserError:  # absent or damaged
+        path.unlink(missing_ok=True)
+    parts = parts_of_fisher(sd, weights, moments, text, s, path)
 
-    def make():
-        fisher = fisher_information(sd, weights, moments, text, s, unfinished)
+    def add_up():
+        fisher = {name: torch.zeros_like(weight) for name, weight in weights.items()}
+        for part in parts:
+            for name, value in read_tensors(part).items():
+                fisher[name] += value.to(sd.device)
         return {name: value.bfloat16() for name, value in fisher.items()}
 
-    fisher = cached(path, make)
-    unfinished.unlink(missing_ok=True)
+    fisher = cached_once(path, add_up)
+    for part in parts:
+        part.unlink(missing_ok=True)
     return {name: value.to(sd.device) for name, value in fisher.items()}

@@ -24,13 +24,12 @@ early(__name__, parse)  # before the slow imports
 import torch
 
 from diffusion_model_finetuning.core.data import forever
-from diffusion_model_finetuning.core.sd import diffusion_loss
+from diffusion_model_finetuning.core.sd import cast_frozen, diffusion_loss
+from evaluation.core.environment import to_device
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
-from machine_unlearning.core.embeddings import cached_embeddings
-from machine_unlearning.core.forget import autocast
 from machine_unlearning.core.generated import generated_moments
-from machine_unlearning.sa.fisher import cached_fisher
+from machine_unlearning.sa.prepare import rehearsal
 
 
 def add_ewc(student, reference, fisher, lamb: float):
@@ -53,13 +52,12 @@ def main(argv=None):
     s, kept = args.settings, torch.tensor(kept)
     with Run(args, method="sa") as run:
         sd = weights.load_base(args, run)
-        mixed = autocast(sd, s.precision)
         student = params.trainable(sd.unet, s.scope)
         if s.checkpointing:
             sd.unet.enable_gradient_checkpointing()
-        drawn, surrogate = generated_moments(sd, prompts, s), generated_moments(sd, instead, s)
-        text = cached_embeddings(sd, prompts, run.model)
-        fisher = cached_fisher(sd, student, drawn, text, prompts, s)
+        drawn, text, fisher = rehearsal(sd, student, prompts, s, run.model)
+        surrogate = generated_moments(sd, instead, s)
+        cast_frozen(sd.unet, s.precision)
         said = list(dict.fromkeys(captions))
         forget_text, said = sd.embed(said), torch.tensor([said.index(caption) for caption in captions])
         reference = {name: weight.detach().clone() for name, weight in student.items()}
@@ -69,9 +67,8 @@ def main(argv=None):
 
         def denoise(moments, text, factor):
             """Adds the gradient of factor * L_den to .grad, and returns its value."""
-            with mixed:
-                latents = sd.sample_moments(moments, run.generator)
-                loss = factor * diffusion_loss(sd, latents, text, run.generator)
+            latents = sd.sample_moments(moments, run.generator)
+            loss = factor * diffusion_loss(sd, latents, text, run.generator)
             loss.backward()
             return loss.detach()
 
@@ -79,7 +76,8 @@ def main(argv=None):
             forget = replay = 0.0
             for _ in range(s.accumulate):
                 a, b = next(forget_rows), kept[next(replay_rows)]
-                forget += denoise(surrogate[a], forget_text[said[a]], 1 / s.accumulate)
+                a, caption, b = (to_device(numbers, run.device) for numbers in (a, said[a], b))
+                forget += denoise(surrogate[a], forget_text[caption], 1 / s.accumulate)
                 replay += denoise(drawn[b], text[b], s.gamma / s.accumulate)
             ewc = add_ewc(student, reference, fisher, s.lamb)
             run.step(optimizer, forget=forget, replay=replay, ewc=ewc)

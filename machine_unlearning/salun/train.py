@@ -16,9 +16,10 @@ from itertools import islice
 import torch
 from tqdm import tqdm
 
+from diffusion_model_finetuning.core.sd import cast_frozen
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
-from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
+from machine_unlearning.core.forget import denoising_loss, relabelling_loss, streams
 from machine_unlearning.salun.mask import saliency_mask
 
 
@@ -44,11 +45,11 @@ def main(argv=None):
         trained = params.trainable(sd.unet, s.scope)
         if mask:
             run.note(**params.coverage(trained, mask))
+        cast_frozen(sd.unet, s.precision)
         optimizer = torch.optim.Adam(trained.values(), s.lr, fused=True)
 
         for _, (forget, retain) in zip(run.steps(s.steps), pairs):
-            with autocast(sd, s.precision):
-                forgetting, retaining = relabelling_loss(sd.unet, forget), denoising_loss(sd.unet, retain)
+            forgetting, retaining = relabelling_loss(sd.unet, forget), denoising_loss(sd.unet, retain)
             loss = salun_loss(forgetting, retaining, s.alpha)
             loss.backward()
             if mask:

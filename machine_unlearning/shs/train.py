@@ -22,9 +22,11 @@ from itertools import islice
 import torch
 from tqdm import tqdm
 
+from diffusion_model_finetuning.core.sd import cast_frozen
+from evaluation.core.environment import to_device
 from evaluation.core.run import Run
 from machine_unlearning.core import params, weights
-from machine_unlearning.core.forget import autocast, denoising_loss, relabelling_loss, streams
+from machine_unlearning.core.forget import denoising_loss, relabelling_loss, streams
 from machine_unlearning.shs.trim import fresh, sensitivity, threshold, trim
 
 
@@ -43,8 +45,8 @@ def memory(unet, weights, batch) -> torch.Tensor:
 
 def multipliers(g, G, margin: float, ridge: float) -> torch.Tensor:
     """v [K], by coordinate descent: the closed form after one sweep if there is one memory."""
-    A = (G @ G.T).double().cpu() + ridge * torch.eye(len(G), dtype=torch.float64)
-    b = (G @ g).double().cpu()
+    products = torch.cat([G @ G.T, (G @ g)[:, None]], 1).cpu().double()  # waits for a GPU once
+    A, b = products[:, :-1] + ridge * torch.eye(len(G), dtype=torch.float64), products[:, -1]
     v = torch.full_like(b, margin)
     for _ in range(1000):
         before = v.clone()
@@ -57,7 +59,7 @@ def multipliers(g, G, margin: float, ridge: float) -> torch.Tensor:
 
 def project(g, G, margin: float = 0.5, ridge: float = 1e-3) -> torch.Tensor:
     """g [D] moved along memories G [K,D] so that no step against it undoes the forgetting."""
-    return g + multipliers(g, G, margin, ridge).to(G) @ G
+    return g + to_device(multipliers(g, G, margin, ridge).to(G.dtype), G.device) @ G
 
 
 def project_gradients(weights, G) -> bool:
@@ -86,6 +88,7 @@ def main(argv=None):
         batches = tqdm(islice(pairs, s.score_steps), "score", s.score_steps, disable=None)
         scores = sensitivity(sd.unet, (forget for forget, _ in batches))
         trimmed, trained = (params.trainable(sd.unet, scope) for scope in (s.trim_scope, s.scope))
+        cast_frozen(sd.unet, s.precision)
         count = trim(trimmed, scores, threshold(scores, s.keep), partial(fresh, generator=run.generator))
         del scores
         run.note(trimmed=count)
@@ -95,11 +98,8 @@ def main(argv=None):
         optimizer = torch.optim.Adam(trained.values(), s.lr, fused=True)
 
         for step, (forget, retain) in zip(run.steps(s.steps), pairs):
-            with autocast(sd, s.precision):
-                forgetting = (
-                    -denoising_loss(sd.unet, forget) if s.ascent else relabelling_loss(sd.unet, forget)
-                )
-                retaining = denoising_loss(sd.unet, retain)
+            forgetting = -denoising_loss(sd.unet, forget) if s.ascent else relabelling_loss(sd.unet, forget)
+            retaining = denoising_loss(sd.unet, retain)
             loss = retaining + s.alpha * forgetting
             loss.backward()
             projected = s.project_every and step % s.project_every == 0 and project_gradients(part, G)

@@ -32,7 +32,8 @@ import math
 import torch
 import torch.nn.functional as F
 
-from diffusion_model_finetuning.core.sd import ddim_grid, denoise_until, eps
+from diffusion_model_finetuning.core.sd import cast_frozen, ddim_grid, denoise_until, eps
+from evaluation.core.environment import to_device
 from evaluation.core.run import Run
 from machine_unlearning.core import weights
 from machine_unlearning.spm import adapters
@@ -119,7 +120,9 @@ def main(argv=None):
         new = [adapters.create(sd.unet, prompt, s.rank, s.alpha, run.generator) for prompt in prompts]
         trained = [factor for part in new for pair in part.factors.values() for factor in pair]
         optimizer = torch.optim.AdamW(trained, s.lr, fused=True)
+        cast_frozen(sd.unet, s.precision)
         on = torch.ones(1, 1, 1, device=run.device)
+        concepts_on_cpu = embedded.cpu()  # where anchors are drawn
         # rows: the empty prompt, which may serve as an anchor too, random anchors, the concept
         shares = torch.tensor([s.empty] + [1] * (s.anchors - s.empty), device=run.device) / s.anchors
         first = 0 if s.empty else 1
@@ -129,8 +132,9 @@ def main(argv=None):
             optimizer.param_groups[0]["lr"] = s.lr * rate(turn, s.steps, s.warmup, s.cycles)
             k = torch.randint(1, s.walk, (s.batch,), generator=run.generator)
             grid, t = times(k, s.walk, s.timestep)
-            noise, t = draw_noise(sd, s, run.generator).to(run.device), t.to(run.device)
-            anchors = draw_anchors(s.anchors - s.empty, embedded[n].cpu(), run.generator).to(run.device)
+            noise = draw_noise(sd, s, run.generator)
+            drawn = noise, t, draw_anchors(s.anchors - s.empty, concepts_on_cpu[n], run.generator)
+            noise, t, anchors = (to_device(numbers, run.device) for numbers in drawn)
             concept = embedded[n : n + 1]
             rows = torch.cat([null, anchors, concept])
             with adapters.applied(sd.unet, new[n], on):

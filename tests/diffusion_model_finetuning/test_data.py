@@ -36,7 +36,7 @@ def test_moments_are_cached_and_right(tiny_sd, tmp_path, monkeypatch):
     pixels = torch.stack([images[i]["image"] for i in range(4)])
     expected = torch.cat([sd.moments(pixels), sd.moments(pixels.flip(-1))])
     torch.testing.assert_close(moments.float(), expected, rtol=2e-3, atol=2e-3)
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.safetensors")
 
     monkeypatch.setattr(sd, "moments", None)  # must not be needed again
     assert torch.equal(cached_moments(sd, images, tmp_path, flip=True), moments)
@@ -48,7 +48,7 @@ def test_moments_are_cached_and_right(tiny_sd, tmp_path, monkeypatch):
 
     sd.vae.quant_conv.bias.data[0] += 1.0
     other = cached_moments(sd, images, tmp_path, flip=True)
-    assert not torch.allclose(other, moments) and len(list(tmp_path.iterdir())) == 2
+    assert not torch.allclose(other, moments) and len(list(tmp_path.glob("moments-*"))) == 2
 
 
 def test_captions_shares_and_dropout():

@@ -58,6 +58,15 @@ def test_record_and_log(tmp_path):
     assert [line["loss"] for line in lines] == pytest.approx([1, 0.64, 0.4096])
 
 
+def test_numbers_of_all_kinds_are_logged(tmp_path):
+    with Run(arguments(tmp_path), "esd") as run:
+        loss = torch.tensor(0.25, requires_grad=True)
+        run.note(loss=loss, low=loss.bfloat16(), count=3, share=0.5, projected=True, wide=loss.double())
+    line = json.loads((tmp_path / "log.jsonl").read_text())
+    assert line == {"loss": 0.25, "low": 0.25, "count": 3, "share": 0.5, "projected": 1, "wide": 0.25}
+    assert list(line) == ["loss", "low", "count", "share", "projected", "wide"]
+
+
 def test_finished_is_skipped_and_other_settings_refused(tmp_path):
     with Run(arguments(tmp_path), "esd"):
         pass

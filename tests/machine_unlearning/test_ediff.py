@@ -44,7 +44,9 @@ def test_gradient_and_the_promise_of_bome():
         a, b = ([torch.randn_like(x) for x in w] for _ in range(2))
         retain, forget = (sum((x * y).sum() for x, y in zip(w, side)) for side in (a, b))
         strength = ediff.ediff_gradient(w, retain, forget, "bome", 0.1, 0.0)
-        promised, got = 0.1 * ediff.inner_product(b, b), ediff.inner_product([x.grad for x in w], b)
+        products = ediff.inner_product(b, b), ediff.inner_product([x.grad for x in w], b)
+        square, got = (product.item() for product in products)
+        promised = 0.1 * square
         assert got == pytest.approx(promised, rel=1e-4, abs=1e-4) if strength else got > promised
         retain, forget = (sum((x * y).sum() for x, y in zip(w, side)) for side in (a, b))
         ediff.ediff_gradient(w, retain, forget, "constant", 0.0, 0.7)

@@ -13,7 +13,7 @@ from evaluation import protocol
 from evaluation.canvas import PHOTO, parse_targets
 from evaluation.core.errors import UserError
 from evaluation.data.images import CanvasImages
-from machine_unlearning.core import cli, concepts, embeddings, forget, params
+from machine_unlearning.core import cli, concepts, embeddings, forget
 from machine_unlearning.salun import train as salun
 
 WORLD = protocol.load("canvas")
@@ -175,12 +175,12 @@ def test_published_lists_and_wording(tiny_sd, monkeypatch):
         return SimpleNamespace(rows=lists[-1], root=root, size=size)
 
     monkeypatch.setattr(forget, "CanvasImages", images)
-    monkeypatch.setattr(forget, "cached_moments", lambda sd, images, *rest, **more: None)
+    monkeypatch.setattr(forget, "cached_moments", lambda sd, images, *rest, **more: torch.zeros(1))
     for target, count, photo in (("Van_Gogh", 60, "Photo"), ("Dogs", 153, "Seed Images")):
         said.clear(), lists.clear()
         words = ["--target", target, "--model", str(tiny_sd), "--out", "unused", "--variant", "published"]
         args = cli.parse(salun.__doc__, salun.__file__, words)
-        forget.streams(SimpleNamespace(embed=embed), args, None)
+        forget.streams(SimpleNamespace(embed=embed, device="cpu"), args, None)
         assert [len(rows) for rows in lists] == [count, count]
         assert f"A {'Flame' if count == 60 else 'Dogs'} image in {photo} style." in said
         assert {row[2] for row in lists[0]} == {1, 2, 3}
@@ -206,17 +206,3 @@ def test_relabelling_has_a_gradient_in_the_prompt_s_branch_only(sd, tiny_sd):
     forget.relabelling_loss(sd.unet, a).backward()
     assert a.text.grad.abs().sum() > 0 and a.pseudo.grad is None
     assert forget.relabelling_loss(sd.unet, a._replace(pseudo=a.text)) == 0
-
-
-def test_precision(tiny_sd):
-    """Gradients in bfloat16 point the way of those in float32, though a frozen branch runs first."""
-    sd, gradients = load_sd(tiny_sd), []
-    a, _ = batches(sd, arguments("Sketch", tiny_sd), 1)[0]
-    a = a._replace(pseudo=torch.randn_like(a.pseudo))
-    weights = params.trainable(sd.unet, "xattn").values()
-    for precision in ("float32", "bfloat16"):
-        with forget.autocast(sd, precision):
-            loss = forget.relabelling_loss(sd.unet, a)
-        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, weights)]))
-    assert gradients[1].dtype == torch.float32 and not torch.equal(*gradients)
-    assert torch.cosine_similarity(*gradients, dim=0) > 0.98

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from evaluation import canvas
 from evaluation.core.errors import UserError
+from evaluation.core.tensors import read_tensors
 from machine_unlearning.core import cli, embeddings, params
 from machine_unlearning.sa import fisher
 from machine_unlearning.sa import train as sa
@@ -59,10 +60,18 @@ def test_timesteps():
     assert fisher.timesteps(4, 1000).tolist() == [125, 375, 625, 875]
 
 
+def information(model, folder, rows=range(3)):
+    """What those of the three images add to F."""
+    part = folder / "part.safetensors"
+    fisher.save_part(*model, OmegaConf.create(SETTINGS), part, rows)
+    assert [*folder.iterdir()] == [part]
+    return read_tensors(part)
+
+
 def test_fisher_by_hand(model, tmp_path):
     """Sum over timesteps, scale, square, mean over images; each timestep's gradient taken alone."""
     sd, weights, moments, text = model
-    got = fisher.fisher_information(sd, weights, moments, text, OmegaConf.create(SETTINGS), tmp_path / "f")
+    got = information(model, tmp_path)
     expected = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     for n in range(3):
         generator = torch.Generator().manual_seed(42 * 1_000_003 + n)
@@ -84,13 +93,32 @@ def test_fisher_by_hand(model, tmp_path):
 
 
 def test_recomputed_activations_give_the_same_fisher(model, tmp_path):
-    sd, weights, moments, text = model
-    s = OmegaConf.create(SETTINGS)
-    plain = fisher.fisher_information(sd, weights, moments, text, s, tmp_path / "f")
-    sd.unet.enable_gradient_checkpointing()
-    again = fisher.fisher_information(sd, weights, moments, text, s, tmp_path / "f")
-    for name in weights:
+    plain = information(model, tmp_path)
+    model[0].unet.enable_gradient_checkpointing()
+    again = information(model, tmp_path)
+    for name in model[1]:
         torch.testing.assert_close(again[name], plain[name], rtol=1e-3, atol=1e-5 * plain[name].max().item())
+
+
+def test_parts_of_fisher_add_up(model, tmp_path, monkeypatch):
+    """As two processes make them: the last image's part is there, the first two are a process's own."""
+    whole, (sd, weights, moments, text) = information(model, tmp_path), model
+    s, prompts = OmegaConf.create(SETTINGS), ["a", "b", "c"]
+    monkeypatch.setattr(fisher, "BLOCK", 2)
+    save_part, blocks = fisher.save_part, []
+
+    def saved(*args):
+        blocks.append(args[-2])
+        save_part(*args)
+
+    monkeypatch.setattr(fisher, "save_part", saved)
+    added = fisher.cached_fisher(sd, weights, moments, text, prompts, s)
+    assert blocks == [range(2), range(2, 3)]
+    for name, value in whole.items():
+        torch.testing.assert_close(added[name], value.bfloat16(), rtol=1e-2, atol=0)
+    s.chunk = 1  # decides about memory alone
+    again = fisher.cached_fisher(sd, weights, moments, text, prompts, s)
+    assert len(blocks) == 2 and all(torch.equal(again[name], added[name]) for name in added)
 
 
 def test_fisher_goes_on_after_a_stop_and_is_kept(model, tmp_path, monkeypatch):
@@ -110,7 +138,7 @@ def test_fisher_goes_on_after_a_stop_and_is_kept(model, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(fisher, "add_squares", tiny.interrupt(fisher.add_squares, 1))  # one image is left
         resumed = cached()
-        (file,) = (tmp_path / "cache").iterdir()
+        (file,) = (tmp_path / "cache").glob("*.safetensors")
         assert cached().keys() == weights.keys()  # no image is left
     content = file.read_bytes()
     file.unlink()
