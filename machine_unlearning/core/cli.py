@@ -11,6 +11,7 @@ text may name in braces. All that a command line says is checked here, before an
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -40,9 +41,7 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     if args.variant not in VARIANTS:
         raise UserError(f"--model {args.model}: its card names an unknown variant {args.variant!r:.60}")
     args.data = args.data or card.get("data")
-    args.world = protocol.load(
-        "canvas-published" if args.variant == "published" else card.get("protocol", "canvas")
-    )
+    args.world = _world(card.get("protocol", "canvas"), args.variant)
     args.targets = canvas.parse_targets(args.target)
     for target in args.targets:
         _known_to(args.world, target)
@@ -138,6 +137,15 @@ def check_start(folder: str, method: str) -> None:
         raise UserError(f"--from {folder}: {acts}; no other method can go on from its run")
     if not (Path(folder) / WEIGHTS).exists():
         raise UserError(f"--from {folder}: no {WEIGHTS}; remove the folder and run {earlier['method']} again")
+
+
+def _world(name: str, variant: str) -> protocol.Protocol:
+    """The protocol of that name, whose names the model knows; for `published` the published one of these."""
+    world = protocol.load(name)
+    if variant != "published":
+        return world
+    published = protocol.load("canvas-published")
+    return replace(published, themes=world.themes, objects=world.objects, targets=())
 
 
 def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:
