@@ -74,7 +74,7 @@ from tqdm import tqdm
 from transformers import AutoTokenizer, CLIPModel
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from evaluation.core.environment import find_device
+from evaluation.core.environment import find_device, made_with
 from evaluation.core.pools import threads
 from evaluation.core.tensors import check_finite
 from evaluation.data.images import CanvasImages, to_tensor
@@ -169,8 +169,9 @@ def scores(folder: Path, clip: Clip, data: str | None) -> dict:
 @command
 def main(argv=None):
     args = parse(argv)
-    result = scores(args.answers, Clip(args.clip, find_device(args.device)), args.data)
-    write_json(args.answers / CLIP, result)
+    device = find_device(args.device)
+    result = scores(args.answers, Clip(args.clip, device), args.data)
+    write_json(args.answers / CLIP, result | {"made_with": made_with(device)})
     figures = result["themes"]
     print(f"{'':24}" + "".join(f"{figure:>11}" for figure in figures))
     for theme in figures["text"]:

@@ -101,7 +101,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from evaluation.core.checkpoint import Checkpoint
-from evaluation.core.environment import find_device
+from evaluation.core.environment import find_device, made_with
 from evaluation.data.images import CanvasImages
 from evaluation.judges.classifier import UNFIT, Classifier, load_backbone, metadata
 from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, load, order
@@ -196,7 +196,8 @@ def main(argv=None):
     training = in_memory(training, settings["cache_gb"], settings["workers"])
     classifier = train(classifier.to(device), training, settings, device, checkpoint, identity)
     report = accuracy(classifier, held_out, settings, device)
-    classifier.save(args.out, settings["half"], accuracy=report, identity=identity, settings=settings)
+    about = {"accuracy": report, "identity": identity, "settings": settings, "made_with": made_with(device)}
+    classifier.save(args.out, settings["half"], **about)
     checkpoint.unlink(missing_ok=True)
     print(f"{args.out}: {report['total']:.1%} of {report['images']} held-out images")
     for name, value in (report["themes"] | report["objects"]).items():

@@ -67,7 +67,7 @@ import torch
 from tqdm import tqdm
 
 from evaluation import canvas
-from evaluation.core.environment import find_device
+from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import file_digest, write_json
 from evaluation.core.pools import threads
 from evaluation.judges import judging
@@ -181,7 +181,7 @@ def evaluate(folder: Path, args) -> dict:
     for name, value in about.get("perceptual", {}).items():
         if not math.isfinite(value):
             raise UserError(f"{folder}: its {name} is {value}; name other files of the judges")
-    about |= costs.summed(folder)
+    about |= costs.summed(folder) | {"made_with": made_with(device)}
     name = "losses" if args.variant == "canvas" else "losses-published"
     write_rows(folder / f"{name}.csv.gz", rows)
     write_json(folder / f"{name}.json", about)

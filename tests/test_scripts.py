@@ -76,6 +76,14 @@ def test_the_first_failure_ends_a_script_with_its_code(tree):
     assert start(tree, "scripts/unlearn.sh", "esd", "Sketch", "Cats").wait() == 0 and len(log(tree)) == 3
 
 
+def test_without_a_gpu_nothing_is_tested_on_one(tree):
+    (tree / "code").write_text("1")
+    said = subprocess.run(
+        ["bash", "scripts/smoke_gpu.sh"], cwd=tree, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "torch finds no GPU here: nothing was tested\n" and len(log(tree)) == 1
+
+
 @pytest.mark.parametrize(
     "script", [["scripts/quickstart.sh"], ["scripts/unlearn.sh", "uce", "Sketch", "Cats"]]
 )

@@ -94,6 +94,7 @@ from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from diffusion_model_finetuning.compvis.checkpoints import WholeFiles, forget, resumed
+from evaluation.core.environment import no_tf32
 from evaluation.core.files import atomic
 from evaluation.core.owner import alone
 
@@ -162,6 +163,7 @@ def main(argv=None):
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     for text in QUIET:
         warnings.filterwarnings("ignore", message=f".*{text}")
+    no_tf32()
     trainer = make_trainer(config, folder, args.log)
     with alone(folder, "--name") if trainer.is_global_zero else contextlib.nullcontext():
         fit(trainer, config, folder, args)

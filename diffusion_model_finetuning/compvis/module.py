@@ -18,6 +18,7 @@ from diffusion_model_finetuning.core.read import PARTS
 from diffusion_model_finetuning.core.sd import eps, load_sd
 from diffusion_model_finetuning.train_ip2p import ip2p_loss
 from evaluation.core.config import check_choices
+from evaluation.core.environment import made_with
 from evaluation.core.errors import UserError, refused
 
 
@@ -57,11 +58,11 @@ class LatentDiffusion(pl.LightningModule):
         self.embedded = {}
 
     def embed(self, captions: list[str]) -> torch.Tensor:
-        """-> [B,L,D]. Every distinct caption goes through the text encoder once."""
+        """-> [B,L,D]. Every distinct caption goes through the text encoder once, and is kept on the CPU."""
         if new := sorted(set(captions) - self.embedded.keys()):
             with torch.autocast(self.device.type, enabled=False):
-                self.embedded |= zip(new, self.sd.embed(new))
-        return torch.stack([self.embedded[caption] for caption in captions])
+                self.embedded |= zip(new, self.sd.embed(new).cpu())
+        return torch.stack([self.embedded[caption] for caption in captions]).to(self.device)
 
     def loss(self, batch: dict) -> torch.Tensor:
         """Of a batch as `compvis.data` describes it."""
@@ -109,6 +110,7 @@ class LatentDiffusion(pl.LightningModule):
         average |= {"decay": self.average.decay, "num_updates": self.average.optimization_step}
         parts = [getattr(self, part).state_dict() for part in PARTS]
         checkpoint["state_dict"] = formats.to_compvis(*parts, average)
+        checkpoint["made_with"] = made_with(self.device)
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         """Raises UserError for a checkpoint of another network."""

@@ -1,11 +1,13 @@
 """What training reads: images encoded once, endless shuffled batches, captions in varied wordings."""
 
+import hashlib
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from diffusion_model_finetuning.core.fingerprint import tensor_bytes
 from diffusion_model_finetuning.core.shared import cached_once
 from evaluation import canvas
 from evaluation.core.files import digest
@@ -38,7 +40,7 @@ def cached_moments(
 
     They are kept in `folder` under a key of everything that changes them but rounding, which the batch does.
     """
-    weights = [float(p.double().sum()) for p in sd.vae.parameters()]
+    weights = hashlib.sha256(tensor_bytes(sd.vae)).hexdigest()
     key = digest([images.root, images.size, images.resize, images.rows, flip, weights])
 
     def encode() -> dict:

@@ -45,10 +45,17 @@ def fingerprint(sd) -> str:
     sha = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     sha.update(sd.tokens(PROMPTS).cpu().numpy().tobytes())
     for module in (sd.unet, sd.vae, sd.text_encoder):
-        for name, tensor in sorted(module.state_dict().items()):
-            values = tensor.flatten()[:: max(1, tensor.numel() // VALUES)]
-            sha.update(name.encode() + values.float().cpu().numpy().tobytes())
+        sha.update(tensor_bytes(module))
     return sha.hexdigest()[:16]
+
+
+def tensor_bytes(module) -> bytes:
+    """Names and some values of all tensors of a network, the same on every machine and device."""
+    content = b""
+    for name, tensor in sorted(module.state_dict().items()):
+        values = tensor.flatten()[:: max(1, tensor.numel() // VALUES)]
+        content += name.encode() + values.float().cpu().numpy().tobytes()
+    return content
 
 
 def changed_settings(network) -> dict:

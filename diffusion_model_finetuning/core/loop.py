@@ -6,7 +6,8 @@ batch trains, up to rounding.
 
     OUT/.training/NAME/step-N     all that is needed to go on; the newest `keep` of them, gone when finished
     OUT/.training/NAME.jsonl      every `log_every` steps: mean loss since the line before, learning rate
-    OUT/.training/NAME.json       settings, `batch` that of all processes: only the same go on from a state
+    OUT/.training/NAME.json       settings, `batch` that of all processes: only the same go on from a state;
+                                  by what they were trained
     OUT/.training/NAME-images/    pictures of the averaged weights, every `validate.every` steps
 """
 
@@ -31,7 +32,7 @@ from tqdm import tqdm
 from diffusion_model_finetuning.core import states, training
 from diffusion_model_finetuning.core.card import MODEL
 from diffusion_model_finetuning.core.data import forever
-from evaluation.core.environment import find_device
+from evaluation.core.environment import find_device, made_with
 from evaluation.core.errors import Finished, UserError, brief
 from evaluation.core.files import (
     append_json,
@@ -81,10 +82,8 @@ class Loop:
             raise UserError(
                 f"--device {device}: every process of a launch has a device of its own; name its kind"
             )
-        if device.startswith("cuda:"):
-            torch.cuda.set_device(device)  # accelerate takes the current one
         try:
-            self.accelerator = Accelerator(
+            self.accelerator = Accelerator(  # on the current device
                 mixed_precision=self.settings.precision,
                 gradient_accumulation_steps=self.settings.accumulate,
                 cpu=device == "cpu",
@@ -243,7 +242,8 @@ class Loop:
                 if step > self.start:
                     shutil.rmtree(state)
             keep_json_lines(self.states.with_suffix(".jsonl"), self._is_kept)
-            write_json(self.states.with_suffix(".json"), self._decisive())
+            made = {"made_with": made_with(self.accelerator.device)}
+            write_json(self.states.with_suffix(".json"), self._decisive() | made)
 
     def _check_average(self, kept: dict) -> None:
         """Read without running what a pickle may hold, as accelerate would. Raises ValueError."""

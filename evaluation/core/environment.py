@@ -12,22 +12,27 @@ from evaluation.core.errors import UserError
 
 
 def find_device(name: str | None) -> str:
-    """The device of a flag --device, by default a GPU if there is one. Raises UserError."""
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+    """The device of a flag --device, by default a GPU if there is one. Raises UserError.
+
+    From here on it is the process's current one, which libraries take, and computes float32 as such.
+    """
+    name = name or ("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = name.partition(":")
     count = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if int(index or 0) >= count.get(kind, 0):
         there = ", ".join(kind for kind, number in count.items() if number)
         raise UserError(f"--device {name}: there is no such device here; choose from {there}")
+    no_tf32()
+    if kind == "cuda" and index:
+        torch.cuda.set_device(int(index))
     return name
 
 
 def no_tf32() -> None:
     """From here on this process multiplies and convolves float32 numbers as such.
 
-    By default, GPUs round the factors of convolutions to TF32's 10 bits, which moves pixels and features. So
-    it is called before images are drawn, judged, or turned into features, and before `made_with`.
+    By default, GPUs round the factors of convolutions to TF32's 10 bits, which moves pixels, features and
+    weights. `find_device` calls it for every command that has a flag --device.
     """
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 

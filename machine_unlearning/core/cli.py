@@ -11,6 +11,7 @@ text may name in braces. All that a command line says is checked here, before an
 
 import argparse
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -68,9 +69,7 @@ def _placed(args: argparse.Namespace) -> argparse.Namespace:
     if args.variant not in VARIANTS:
         raise UserError(f"--model {args.model}: its card names an unknown variant {args.variant!r:.60}")
     args.data = args.data or card.get("data")
-    args.world = protocol.load(
-        "canvas-published" if args.variant == "published" else card.get("protocol", "canvas")
-    )
+    args.world = _world(card.get("protocol", "canvas"), args.variant)
     return args
 
 
@@ -191,6 +190,15 @@ def earlier_targets(folder: str | None) -> list[canvas.Target]:
                 f"{Path(chain[-1]) / RECORD}: damaged (from is {folder!r:.60}); remove it and run again"
             )
     return targets
+
+
+def _world(name: str, variant: str) -> protocol.Protocol:
+    """The protocol of that name, whose names the model knows; for `published` the published one of these."""
+    world = protocol.load(name)
+    if variant != "published":
+        return world
+    published = protocol.load("canvas-published")
+    return replace(published, themes=world.themes, objects=world.objects, targets=())
 
 
 def _known_to(world: protocol.Protocol, target: canvas.Target) -> None:

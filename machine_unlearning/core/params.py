@@ -49,7 +49,7 @@ def mask_gradients(weights: dict[str, nn.Parameter], mask: dict[str, torch.Tenso
 
 
 def kth_smallest(tensors, k: int) -> float:
-    """Exactly the k-th smallest (from 1) of all entries of all tensors, in linear time and one copy."""
-    flat = torch.cat([tensor.flatten() for tensor in tensors]).cpu().numpy()
+    """Exactly the k-th smallest (from 1) of all entries of all tensors, on the CPU in linear time."""
+    flat = torch.cat([tensor.flatten().cpu() for tensor in tensors]).numpy()
     flat.partition(k - 1)
     return float(flat[k - 1])

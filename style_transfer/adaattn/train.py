@@ -73,8 +73,9 @@ def main(argv=None):
     with Training(args) as run:
         encoder = run.encoder()
         widths = vgg.widths_of(encoder)
-        network = AdaAttN(widths).to(run.device)
+        network = AdaAttN(widths)
         initialise(network, s.deviation)
+        network.to(run.device)
         network.encoder = encoder
         run.mirror(network.decoder, widths)
         optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)

@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from evaluation.answers.claims import MANIFEST, agree, claimed
-from evaluation.core.environment import find_device
+from evaluation.core.environment import find_device, made_with
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest, file_digest
 from evaluation.core.pools import threads
@@ -71,6 +71,7 @@ def run(args, stylist: Stylist, found: dict[str, str]) -> None:
         {"method": args.method, "weights": found, **how, **pairs.asked},
         "outputs",
         batch=args.batch or max(4, 36 * 64 // size),
+        made_with=made_with(device),
     )
     if manifest["batch"] < 1:
         raise UserError(

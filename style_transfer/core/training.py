@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from evaluation import canvas
 from evaluation.core.checkpoint import Checkpoint
-from evaluation.core.environment import commit, device_name, find_device, peak_memory
+from evaluation.core.environment import find_device, made_with, peak_memory
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import append_json, digest, file_digest, keep_json_lines, read_json
 from evaluation.core.owner import alone
@@ -182,8 +182,6 @@ class Training:
             "seconds": round(self.seconds, 1),
             "peak_memory_bytes": peak_memory(self.device),
             "stored_bytes": sum((self.out / name).stat().st_size for name in files if name != losses.ENCODER),
-            "device": device_name(self.device),
             "threads": torch.get_num_threads(),
-            "commit": commit(),
         }
-        write_record(self.out, self.asked | about)
+        write_record(self.out, self.asked | about | made_with(self.device))

@@ -74,7 +74,8 @@ def main(argv=None):
         for step, content, style in run.batches(network=network, optimizer=optimizer):
             optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
             deviation = torch.empty(()).uniform_(*s.noise).item()
-            terms = mccnet_losses(network, content, style, deviation * torch.randn_like(content))
+            noise = deviation * torch.randn(content.shape).to(content)
+            terms = mccnet_losses(network, content, style, noise)
             run.step(optimizer, weigh(terms, s.weights), **terms)
         run.save(network, FILES)
 

@@ -21,7 +21,11 @@ CELLS = [("Rust", "Cats"), ("Rust", "Sea"), ("Sketch", "Cats"), ("Sketch", "Sea"
 
 @pytest.fixture(scope="module")
 def clip_folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clip")
+    return build_clip(tmp_path_factory.mktemp("clip"))
+
+
+def build_clip(folder):
+    """Writes a tiny CLIP of random weights."""
     tokenizer = AutoTokenizer.from_pretrained("checkpoints/mini/tokenizer", local_files_only=True)
     ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     shape = {

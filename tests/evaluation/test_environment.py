@@ -4,7 +4,7 @@ import json
 
 import torch
 
-from evaluation.core.environment import made_with, no_tf32
+from evaluation.core.environment import find_device, made_with, no_tf32
 
 
 def test_made_with(monkeypatch):
@@ -18,3 +18,13 @@ def test_made_with(monkeypatch):
     assert json.loads(json.dumps(made)) == made
     monkeypatch.setattr(torch, "get_num_threads", lambda: 64)  # a process's own, not of what it makes
     assert made_with(torch.device("cpu")) == made
+
+
+def test_a_device_becomes_the_current_one_without_tf32(monkeypatch):
+    current = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    for name in ("cuda:1", "cuda", "cpu"):
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        assert find_device(name) == name and made_with("cpu")["tf32"] is False
+    assert current == [1]  # of a kind, the current one stays: a launch gives every process its own

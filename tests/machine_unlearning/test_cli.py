@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from evaluation import canvas
+from evaluation import canvas, protocol
 from evaluation.core.errors import UserError
 from machine_unlearning.core import cli, concepts
 from tests import tiny
@@ -43,8 +43,8 @@ def parse(tiny_sd, tmp_path):
         ("Cats", [], {"lr": 2.0, "steps": 5, "scope": "xattn", "prompt": "An image of {object}."}),
         ("Monet", ["--variant", "canvas"], None),  # the miniature's card still names its world
         ("Cats", ["--variant", "canvas"], {"lr": 2.0, "steps": 10}),
-        ("Monet", ["--variant", "published"], {"lr": 3.0, "steps": 10}),
-        ("Monet+Dogs", ["--variant", "published"], {"prompt": "both"}),
+        ("Rust", ["--variant", "published"], {"lr": 3.0, "steps": 10}),
+        ("Rust+Cats", ["--variant", "published"], {"prompt": "both"}),
         ("Sketch", ["lr=0.5", "steps=7"], {"lr": 0.5, "steps": 7}),
     ],
 )
@@ -65,7 +65,10 @@ def test_flags_and_world(parse, tiny_sd, tmp_path):
     (real / "canvas.json").unlink()  # a real-size model has no card
     args = parse("Monet", model=real)
     assert (args.variant, args.world.name) == ("canvas", "canvas")
-    assert parse("Monet", "--variant", "published", model=real).world.name == "canvas-published"
+    published = protocol.load("canvas-published")
+    assert parse("Monet", "--variant", "published", model=real).world.hash == published.hash
+    small = parse("Rust", "--variant", "published").world  # published, but for the names that the model knows
+    assert (small.photo, small.themes) == (published.photo, protocol.load("mini").themes)
 
 
 @pytest.mark.parametrize(

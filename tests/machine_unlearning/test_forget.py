@@ -161,9 +161,11 @@ def test_same_seed_same_batches(sd, tiny_sd):
     assert torch.equal(one, two) and not torch.equal(one, other)
 
 
-def test_published_lists_and_wording(tiny_sd, monkeypatch):
+def test_published_lists_and_wording(tiny_sd, tmp_path, monkeypatch):
     """60 and 153 images; a photograph is called Photo for a style, Seed Images for an object."""
     said, lists, resizes = [], [], []
+    real = shutil.copytree(tiny_sd, tmp_path / "real")
+    (real / "canvas.json").unlink()  # a real-size model has no card
 
     def embed(prompts):
         said.extend(prompts)
@@ -178,7 +180,7 @@ def test_published_lists_and_wording(tiny_sd, monkeypatch):
     monkeypatch.setattr(forget, "cached_moments", lambda sd, images, *rest, **more: torch.zeros(1))
     for target, count, photo in (("Van_Gogh", 60, "Photo"), ("Dogs", 153, "Seed Images")):
         said.clear(), lists.clear()
-        words = ["--target", target, "--model", str(tiny_sd), "--out", "unused", "--variant", "published"]
+        words = ["--target", target, "--model", str(real), "--out", "unused", "--variant", "published"]
         args = cli.parse(salun.__doc__, salun.__file__, words)
         forget.streams(SimpleNamespace(embed=embed, device="cpu"), args, None)
         assert [len(rows) for rows in lists] == [count, count]

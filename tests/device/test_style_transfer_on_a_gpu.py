@@ -1,0 +1,79 @@
+"""Every method of style transfer: its training, stopped and gone on with; its pictures; judging, timing."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_model_finetuning.scratch import train_tokenizer
+from style_transfer.blip.model import NEGATIVE
+from style_transfer.core import losses, vgg
+from tests.device.worker import distance, same_pictures
+from tests.style_transfer import blip_release, narrow
+from tests.style_transfer.test_training import FEW, METHODS, OPTIONS, WIDTHS, weights
+from tests.style_transfer.test_transfer_methods import METHODS as PAINTERS
+from tests.style_transfer.test_transfer_methods import QUICK
+
+STEP = "style_transfer.core.training.Training.step"
+SHIPPED = Path("checkpoints/mini/style_transfer")
+FOLDERS = {"artflow": "artflow_adain"}  # else the method's name
+AIMLESS = {"adaattn": ".g.bias"}  # of keys: no gradient but rounding, of which Adam makes whole steps
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("encoder") / losses.ENCODER
+    torch.manual_seed(0)
+    torch.save(narrow.lively(vgg.Encoder(WIDTHS)).state_dict(), path)
+    torch.save(vgg.decoder(WIDTHS).state_dict(), path.with_name(losses.DECODER))
+    return path
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_training(method, gpu, cpu, encoder, tmp_path):
+    words = ["--encoder", encoder, "--workers", 0, *FEW, *OPTIONS.get(method, []), "half=false"]
+
+    def train(worker, name, *more, stop=None):
+        """-> the trained weights, flat."""
+        worker.run(f"style_transfer.{method}.train", *words, "--out", tmp_path / name, *more, stop=stop)
+        files = {} if stop else weights(method, tmp_path / name)
+        tensors = {f"{file}/{key}": tensor for file, state in files.items() for key, tensor in state.items()}
+        aimless = AIMLESS.get(method, "-")
+        return {name: tensor for name, tensor in tensors.items() if not name.endswith(aimless)}
+
+    train(gpu, "gpu", stop=(STEP, 2))
+    assert (tmp_path / "gpu/.training.pt").exists()
+    got, wanted = train(gpu, "gpu"), train(cpu, "cpu")
+    begun = train(cpu, "begun", "steps=1")
+    assert distance(got, wanted, begun) < gpu.far
+
+
+@pytest.mark.parametrize("method", PAINTERS)
+def test_pictures(method, gpu, cpu, tmp_path):
+    weights = SHIPPED / FOLDERS.get(method, method)
+    if method == "blip":
+        weights = tmp_path / "release"
+        tokenizer = train_tokenizer(["a Cats image, a Sea image", NEGATIVE], 24)
+        blip_release.build(weights, blip_release.TINY, tokenizer)
+    for worker in (gpu, cpu):
+        words = ["--weights", weights, "--data", "mini", "--limit", 6, "--out", tmp_path / worker.device]
+        worker.run(f"style_transfer.{method}.transfer", *words, *QUICK.get(method, []))
+    assert same_pictures(tmp_path / "cuda", tmp_path / "cpu", gpu.levels)
+
+
+def test_judging_and_autocast(gpu, tmp_path):
+    words = ["--weights", SHIPPED / "sanet", "--data", "mini", "--out", tmp_path, "--dtype", "bfloat16"]
+    gpu.run("style_transfer.sanet.transfer", *words, "--channels-last")
+    gpu.run("style_transfer.evaluate", tmp_path)
+    assert (tmp_path / "losses.json").exists()
+
+
+def test_a_device_by_its_number(gpu, encoder, tmp_path):
+    words = ["--encoder", encoder, "--workers", 0, *FEW, "--out", tmp_path]
+    gpu.call("style_transfer.sanet.train", *words, "--device", "cuda:0")
+    assert json.loads((tmp_path / "record.json").read_text())["tf32"] is False
+
+
+def test_bench(gpu):
+    gpu.run("style_transfer.bench", "sanet", "--size", 32, "--batch", 1)
