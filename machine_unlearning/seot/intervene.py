@@ -19,10 +19,10 @@ from diffusion_model_finetuning.core.sd import (
     to_pixels,
 )
 from evaluation import canvas
-from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
 from machine_unlearning.core.attention import recorded
 from machine_unlearning.core.cli import recorded_settings
+from machine_unlearning.seot.levels import level_of
 from machine_unlearning.seot.suppress import ito_loss, ito_terms, swr, word_masks
 from machine_unlearning.seot.words import target_tokens, token_count
 
@@ -52,21 +52,6 @@ def ending_after(block):
         pass
     finally:
         handle.remove()
-
-
-def level_of(unet, side: int, map_size: int) -> int:
-    """The level of the UNet with attention over map_size x map_size queries, for latents of `side`."""
-    grids = {
-        side >> level: level
-        for level, block in enumerate(unet.down_blocks)
-        if getattr(block, "has_cross_attention", False)
-    }
-    if map_size not in grids:
-        raise UserError(
-            f"map_size={map_size}: latents of {side} x {side} have attention maps of side "
-            f"{', '.join(map(str, grids))}; run seot/train.py again with one of these"
-        )
-    return grids[map_size]
 
 
 def attention_maps(unet, x, t: int, text, level: int):
@@ -114,7 +99,7 @@ def denoise(sd, x, text, null, found: dict[int, list[int]], counts: list[int], s
     for row, count in zip(rows, counts, strict=True):
         swr_text[row] = swr(text[row], found[row], count, s.alpha)
     erase, retain = (flags.to(x.device) for flags in word_flags([*found.values()], counts, text.shape[1]))
-    grid, level = ddim_grid(steps), level_of(sd.unet, x.shape[-1], s.map_size)
+    grid, level = ddim_grid(steps), level_of(sd.unet.config, x.shape[-1], s.map_size)
     rates = s.step_size * torch.linspace(1, 0.1, steps).sqrt()
     begin = round(s.begin * steps)
     end = max(begin, round(s.end * steps)) if s.iterations else begin
