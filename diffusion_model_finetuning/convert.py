@@ -12,7 +12,7 @@ such that older tools read it too.
 import argparse
 from pathlib import Path
 
-from diffusion_model_finetuning.core.card import config_folder
+from diffusion_model_finetuning.core.card import check_averages, config_folder
 from evaluation.core import flags
 from evaluation.core.errors import Finished, UserError, command, early
 from evaluation.core.record import read_record
@@ -40,6 +40,7 @@ def parse(argv=None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     config_folder(args.source, args.config, "SRC")
+    check_averages(args.source, args.weights)
     if args.run and (METHODS / (method := read_record(args.run)["method"]) / "intervene.py").exists():
         raise UserError(
             f"--run {args.run}: {method} acts while images are sampled, so no file holds its result; "

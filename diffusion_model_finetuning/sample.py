@@ -14,7 +14,7 @@ photo 19 of the object, edited into the style. Run a command again to go on wher
 import argparse
 from pathlib import Path
 
-from diffusion_model_finetuning.core.card import read_card
+from diffusion_model_finetuning.core import card as cards
 from evaluation import canvas, protocol
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
@@ -56,7 +56,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--batch", type=flags.whole(), help="images drawn at once (default: by image size)")
     flags.add_device(parser)
     args = parser.parse_args(argv)
-    card = read_card(args.model, args.config)
+    card = cards.read_card(args.model, args.config)
     check_out(args)
     if len(set(args.photos)) < len(args.photos):
         raise UserError(f"--photos {' '.join(map(str, args.photos))}: name every number once")
@@ -68,6 +68,8 @@ def parse(argv=None) -> argparse.Namespace:
             setattr(args, name, defaults.get(name))
     if args.data:
         flags.data_set(args.data)
+    if args.prompt is not None:
+        check_picture(args)
     return args
 
 
@@ -85,6 +87,22 @@ def check_out(args: argparse.Namespace) -> None:
         raise UserError(f"--out {out}: {'is a folder; ' * out.is_dir()}{named}")
     if args.photo is not None and not Path(args.photo).is_file():
         raise UserError(f"--photo {args.photo}: no such file")
+
+
+def check_picture(args: argparse.Namespace) -> None:
+    """UserError for what the model does not draw, as far as its folder tells."""
+    if args.size % (factor := cards.downscale(args.model, args.config)):
+        raise UserError(f"--size {args.size}: expected a multiple of {factor} for {args.model}")
+    if Path(args.model).is_dir():
+        check_photo(args, cards.edits(args.model))
+
+
+def check_photo(args: argparse.Namespace, edits: bool) -> None:
+    """UserError for a --photo that a model, which `edits` or not, cannot use, or that it needs."""
+    if args.photo and not edits:
+        raise UserError(f"--photo {args.photo}: {args.model} draws from text alone; leave the flag out")
+    if edits and not args.photo:
+        raise UserError("--photo is missing: this model edits; name an image file")
 
 
 early(__name__, parse)
@@ -106,7 +124,7 @@ from tqdm import tqdm
 from diffusion_model_finetuning.core import ip2p
 from diffusion_model_finetuning.core.sd import NOTHING, load_sd, sample
 from evaluation.answers.answer_set import AnswerSet
-from evaluation.core.environment import find_device, made_with, no_tf32
+from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import append_json, atomic
 from evaluation.core.pools import threads
 from evaluation.data.images import CanvasImages, to_tensor
@@ -194,7 +212,6 @@ def link(source: Path, path: Path) -> None:
 def fill(how: Drawing, answers: AnswerSet) -> int:
     """Draws every block of the answer set that no one else draws; returns how many images it wrote."""
     written = 0
-    no_tf32()
     with tqdm(
         total=len(answers.missing()), desc=f"sample {answers.folder}", unit="image", disable=None
     ) as bar:
@@ -209,7 +226,6 @@ def open_answers(
     folder, p: protocol.Protocol, sd, model: str, run: dict | None, batch: int | None
 ) -> AnswerSet:
     """The answer set that `sd` fills; `model` is the base model's fingerprint, `batch` None goes by size."""
-    no_tf32()
     batch = batch or max(1, min(32, 16 * 512**2 // p.size**2))
     return AnswerSet(folder, p, model, run, batch, made_with(sd.device))
 
@@ -252,15 +268,9 @@ def digest_of(photos: CanvasImages) -> str:
 
 def one_picture(sd, args, photo: Image.Image | None):
     """uint8 [H,W,3] of --prompt, and of the photo if the model edits."""
-    no_tf32()
-    if args.size % sd.downscale:
-        raise UserError(f"--size {args.size}: expected a multiple of {sd.downscale} for {sd.path}")
-    if not ip2p.edits(sd):
-        if photo:
-            raise UserError(f"--photo {args.photo}: {sd.path} draws from text alone; leave the flag out")
-        return sample(sd, [args.prompt], [args.seed], args.steps, args.guidance, args.size)[0]
+    check_photo(args, ip2p.edits(sd))
     if not photo:
-        raise UserError("--photo is missing: this model edits; name an image file")
+        return sample(sd, [args.prompt], [args.seed], args.steps, args.guidance, args.size)[0]
     photo = to_tensor(square(photo, args.size))[None]
     return ip2p.edit(sd, photo, [args.prompt], [args.seed], args.steps, args.guidance, args.photo_guidance)[0]
 

@@ -160,7 +160,9 @@ def main(argv=None):
     parser.add_argument("--decode", action="store_true", help="decode every image (slow)")
     parser.add_argument("--hash", action="store_true", help="print the SHA-256 of every file (slow)")
     args = parser.parse_args(argv)
-    return external.report(args.files, args.hash) if args.files else report(args.data, args.decode)
+    if args.files is None:
+        return report(args.data, args.decode)
+    return external.report(args.files, args.hash)
 
 
 if __name__ == "__main__":

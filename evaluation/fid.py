@@ -67,7 +67,7 @@ def parse(argv=None) -> argparse.Namespace:
 
 early(__name__, parse)
 
-from evaluation.core.environment import find_device, made_with, no_tf32
+from evaluation.core.environment import find_device, made_with
 from evaluation.judges import features
 
 
@@ -128,7 +128,6 @@ def main(argv=None):
         print(f"FID not measured (needs {args.missing[0]})")
         return
     device = find_device(args.device)
-    no_tf32()
     content, new = measure(args.answers, args.target, args.data, args.files, device, Path(args.cache))
     if not new:
         print(f"{args.answers}: FID and KID are measured already")

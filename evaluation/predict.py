@@ -38,7 +38,7 @@ def parse(argv=None) -> argparse.Namespace:
 
 early(__name__, parse)
 
-from evaluation.core.environment import find_device, made_with, no_tf32
+from evaluation.core.environment import find_device, made_with
 from evaluation.judges.judging import find_files, judge, judged, open_judges, source_of
 
 
@@ -46,7 +46,6 @@ from evaluation.judges.judging import find_files, judge, judged, open_judges, so
 def main(argv=None):
     args = parse(argv)
     device = find_device(args.device)
-    no_tf32()
     for folder, sampled in [(folder, open_folder(folder, args.protocol)) for folder in args.folders]:
         files = find_files(sampled, (args.style_classifier, args.object_classifier))
         source = source_of(folder, sampled, files)

@@ -102,6 +102,7 @@ from tqdm import tqdm
 
 from evaluation.core.checkpoint import Checkpoint
 from evaluation.core.environment import find_device, made_with
+from evaluation.core.owner import alone_at
 from evaluation.data.images import CanvasImages
 from evaluation.judges.classifier import UNFIT, Classifier, load_backbone, metadata
 from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, load, order
@@ -174,9 +175,8 @@ def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
     return result
 
 
-@command
-def main(argv=None):
-    args = parse(argv)
+def make(args: argparse.Namespace) -> None:
+    """Trains, tests and writes the judge, unless its file is there."""
     settings, checkpoint = args.settings, args.out.with_suffix(".checkpoint")
     identity = digest([args.task, settings, args.data, args.per_object, args.test_data])
     if args.out.exists():
@@ -202,6 +202,13 @@ def main(argv=None):
     print(f"{args.out}: {report['total']:.1%} of {report['images']} held-out images")
     for name, value in (report["themes"] | report["objects"]).items():
         print(f"    {name:24}{value:.1%}")
+
+
+@command
+def main(argv=None):
+    args = parse(argv)
+    with alone_at(args.out):
+        make(args)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from diffusion_model_finetuning.core.card import SD15, config_folder
+from diffusion_model_finetuning.core.card import SD15, check_averages, config_folder
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.formats import Tensors
 from diffusion_model_finetuning.core.read import PARTS, read_file, read_part
@@ -65,6 +65,7 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
     """-> UNet, autoencoder, text encoder, tokenizer, scheduler; see `core.sd.load_sd`."""
     path = Path(path)
     folder = config_folder(path, config)
+    check_averages(path, weights)
     wanted = [*PARTS, "scheduler"] + ["tokenizer"] * (folder != SD15)
     for part in wanted:
         if not (folder / part).is_dir():
@@ -80,8 +81,6 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
     if len(tokenizer) <= len(tokenizer.all_special_ids):
         raise UserError(f"{folder}/tokenizer: has no words; add tokenizer.json, or vocab.json and merges.txt")
     if path.is_dir():
-        if weights == "ema":
-            raise UserError(f"--weights ema: the folder {path} has one set of weights; only files have both")
         tensors = {part: read_part(path, part) for part in PARTS}
     else:
         complete = modules["unet"].state_dict()

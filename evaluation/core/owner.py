@@ -1,4 +1,4 @@
-"""Who wrote a claim or a temporary file, and whether that process still lives; a folder for one process."""
+"""Who wrote a claim or a temporary file, and whether that process still lives; places for one process."""
 
 import contextlib
 import fcntl
@@ -72,17 +72,24 @@ def _space() -> str:
         return "0"
 
 
-@contextlib.contextmanager
 def alone(folder: str | Path, flag: str = "--out", who: str = "process"):
-    """Within, no other process is within the same; UserError if another is. The folder is made.
+    """Within, no other process is within the same; UserError if another is. The folder is made."""
+    return _locked(Path(folder) / ".lock", f"{flag} {folder}: another {who} is at work here")
 
-    The lock is the kernel's: it goes with the process, however that ends. Its file goes too, if it can.
-    """
-    path = Path(folder) / ".lock"
+
+def alone_at(file: str | Path):
+    """The same for --out, a file that is to be written. Its folder is made."""
+    file = Path(file)
+    return _locked(file.with_name(f".{file.name}.lock"), f"--out {file}: another process makes this file")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, otherwise: str):
+    """The lock is the kernel's: it goes with the process, however that ends. Its file goes too, if it can."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = _open_locked(path)
     if lock is None:
-        raise UserError(f"{flag} {folder}: another {who} is at work here; wait for it or stop it")
+        raise UserError(f"{otherwise}; wait for it or stop it")
     try:
         yield
     finally:

@@ -54,6 +54,8 @@ def state(row: External, folder: Path) -> tuple[str, str]:
 def report(folder: str | Path, hashes: bool = False) -> None:
     """Prints the state of every file; raises UserError if one is not what it should be."""
     folder, rows = Path(folder), read_list()
+    if not folder.is_dir():
+        raise UserError(f"--files {folder}: no such folder; name the one that the files are in")
     states = [state(row, folder) for row in rows]
     width = max(len(row.file) for row in rows)
     for row, (what, why) in zip(rows, states):

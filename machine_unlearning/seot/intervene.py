@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 
 from diffusion_model_finetuning.core.sd import Intervention, ddim_grid, eps
 from evaluation import canvas
-from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
 from machine_unlearning.core.attention import recorded
 from machine_unlearning.core.cli import recorded_settings
+from machine_unlearning.seot.levels import level_of
 from machine_unlearning.seot.suppress import ito_loss, ito_terms, swr, word_masks
 from machine_unlearning.seot.words import target_tokens
 
@@ -63,21 +63,6 @@ def ending_after(block):
         pass
     finally:
         handle.remove()
-
-
-def level_of(unet, side: int, map_size: int) -> int:
-    """The level of the UNet with attention over map_size x map_size queries, for latents of `side`."""
-    grids = {
-        side >> level: level
-        for level, block in enumerate(unet.down_blocks)
-        if getattr(block, "has_cross_attention", False)
-    }
-    if map_size not in grids:
-        raise UserError(
-            f"map_size={map_size}: latents of {side} x {side} have attention maps of side "
-            f"{', '.join(map(str, grids))}; run seot/train.py again with one of these"
-        )
-    return grids[map_size]
 
 
 def attention_maps(unet, x, t: int, text, level: int):
@@ -144,7 +129,11 @@ def editor(sd, text, touched: dict[int, tuple[list[int], int]], steps: int, s):
             return swr_text
         if plain is None or not s.reference_trajectory:
             plain = x[rows]
-        t, level, edited = grid[steps - 1 - i], level_of(sd.unet, x.shape[-1], s.map_size), swr_text.clone()
+        t, level, edited = (
+            grid[steps - 1 - i],
+            level_of(sd.unet.config, x.shape[-1], s.map_size),
+            swr_text.clone(),
+        )
         # gradients are too small for the half precision that images may be drawn in
         with torch.autocast(x.device.type, enabled=False):
             reference = attention_maps(sd.unet, plain, t, text[rows], level)

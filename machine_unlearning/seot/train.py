@@ -15,10 +15,12 @@ retain and large for words to erase: of the words' maps, and of the image's atte
 shows. Here the run is only written; `intervene.py` acts when `machine_unlearning.sample` draws its images.
 """
 
+from diffusion_model_finetuning.core.card import sizes
 from evaluation import canvas
 from evaluation.core.errors import UserError, command, early
 from evaluation.core.record import read_record
 from machine_unlearning.core import cli
+from machine_unlearning.seot.levels import level_of
 
 
 def parse(argv=None):
@@ -29,6 +31,8 @@ def parse(argv=None):
         raise UserError(f"begin={s.begin}: expected no more than end={s.end}, when the optimisation ends")
     if len(s.lambdas) != 4:
         raise UserError(f"lambdas={s.lambdas}: expected four numbers, of L_ret, L_era, L_sret, L_sera")
+    unet = sizes(args.model, args.config, "unet", down_block_types=list, sample_size=int)
+    level_of(unet, unet["sample_size"], s.map_size)
     if args.start and (earlier := read_record(args.start))["method"] == "seot":
         args.target, args.start = f"{earlier['target']},{args.target}", earlier.get("from")
         args.targets = canvas.parse_targets(args.target, "--from")
@@ -39,7 +43,6 @@ early(__name__, parse)  # before the slow imports
 
 from evaluation.core.run import Run
 from machine_unlearning.core import weights
-from machine_unlearning.seot.intervene import level_of
 
 
 @command
@@ -47,7 +50,6 @@ def main(argv=None):
     args = parse(argv)
     with Run(args, method="seot") as run:
         sd = weights.load_base(args, run)
-        level_of(sd.unet, sd.size // sd.downscale, args.settings.map_size)
         run.begin()
         weights.save_delta(run, sd, {})
 

@@ -15,7 +15,7 @@ The paper has no L_content; the code computes it and gives it weight 0.
 from evaluation.core.errors import command, early
 from style_transfer.core import cli
 
-early(__name__, cli.parse_train, __doc__, __file__)
+early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
 
 import torch
 from torch import nn
@@ -68,7 +68,7 @@ def initialise(part: nn.Module, deviation: float) -> None:
 
 @command
 def main(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()

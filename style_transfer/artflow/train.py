@@ -13,7 +13,7 @@ The scales of all layers are set by the first contents, so that what they pass o
 from evaluation.core.errors import command, early
 from style_transfer.core import cli
 
-early(__name__, cli.parse_train, __doc__, __file__)
+early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
 
 import torch
 
@@ -37,7 +37,7 @@ def artflow_losses(
 
 @command
 def main(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()

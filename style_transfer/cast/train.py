@@ -16,7 +16,16 @@ minutes, begins with VGG-19 as E and decoders that invert it.
 from evaluation.core.errors import UserError, command, early
 from style_transfer.core import cli
 
-early(__name__, cli.parse_train, __doc__, __file__)
+
+def parse(argv=None):
+    """VGG-19 is asked for only where the networks begin as it does."""
+    args = cli.parse_train(__doc__, __file__, argv)
+    if args.settings.mirror:
+        cli.check_encoder(args)
+    return args
+
+
+early(__name__, parse)
 
 import torch
 import torch.nn.functional as F
@@ -100,7 +109,7 @@ def build(s, device) -> dict[str, nn.Module]:
 
 @command
 def main(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = parse(argv)
     s = args.settings
     with Training(args) as run:
         parts = build(s, run.device)

@@ -168,6 +168,19 @@ def parse_train(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     return args
 
 
+def parse_train_with_encoder(doc: str, train_file: str, argv=None) -> argparse.Namespace:
+    """`parse_train` for a method that sees with VGG-19 while it trains."""
+    args = parse_train(doc, train_file, argv)
+    check_encoder(args)
+    return args
+
+
+def check_encoder(args: argparse.Namespace) -> None:
+    """UserError unless the encoder is named. That it exists is checked before."""
+    if not args.encoder:
+        raise UserError("--encoder: name the file vgg_normalised.pth that the method's authors released")
+
+
 def _check_training(args, limits: Mapping) -> None:
     settings = OmegaConf.to_container(args.settings)
     weights = {f"weights.{name}": weight for name, weight in settings.pop("weights").items()}

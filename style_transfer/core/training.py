@@ -80,9 +80,7 @@ class Training:
         raise Finished(f"{self.out}: already trained")
 
     def encoder(self) -> nn.Module:
-        """The frozen VGG-19 that the losses see with, on the device; raises UserError."""
-        if not self.args.encoder:
-            raise UserError("--encoder: name the file vgg_normalised.pth that the method's authors released")
+        """The frozen VGG-19 that the losses see with, on the device; raises UserError for another file."""
         return losses.load_encoder(self.args.encoder).to(self.device)
 
     def cooled(self, lr: float) -> float:

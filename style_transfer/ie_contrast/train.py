@@ -21,7 +21,7 @@ from style_transfer.core import cli
 
 
 def parse(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
     crop, least = args.settings.crop, 8 * 2**args.settings.layers
     if crop < least:  # its quarter, halved by every layer, is a single pixel
         raise UserError(

@@ -16,7 +16,7 @@ meet features of both. They share no weights, so one optimizer trains all.
 from evaluation.core.errors import command, early
 from style_transfer.core import cli
 
-early(__name__, cli.parse_train, __doc__, __file__)
+early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
 
 import torch
 
@@ -55,7 +55,7 @@ def rename(encoder: vgg.Encoder) -> dict[str, torch.Tensor]:
 
 @command
 def main(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()

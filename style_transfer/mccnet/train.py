@@ -19,7 +19,7 @@ from style_transfer.core import cli
 
 
 def parse(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
     noise = list(args.settings.noise)
     if len(noise) != 2 or noise[0] > noise[1]:
         raise UserError(f"noise={noise}: expected two numbers, the smaller one first")

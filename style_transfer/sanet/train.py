@@ -15,7 +15,7 @@ The weights are the code's, 1, 3, 50 and 1; the paper exchanges the last two.
 from evaluation.core.errors import command, early
 from style_transfer.core import cli
 
-early(__name__, cli.parse_train, __doc__, __file__)
+early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
 
 import torch
 
@@ -44,7 +44,7 @@ def sanet_losses(network: SANet, content: torch.Tensor, style: torch.Tensor) -> 
 
 @command
 def main(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()

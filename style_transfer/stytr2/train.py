@@ -15,7 +15,7 @@ In image(s,s) the style is the content, so its positions are its own. The learni
 from evaluation.core.errors import command, early
 from style_transfer.core import cli
 
-early(__name__, cli.parse_train, __doc__, __file__)
+early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
 
 import torch
 from torch import nn
@@ -50,7 +50,7 @@ def warmed(lr: float, warmup: int, decay: float, step: int) -> float:
 
 @command
 def main(argv=None):
-    args = cli.parse_train(__doc__, __file__, argv)
+    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
     s = args.settings
     with Training(args) as run:
         encoder = run.encoder()

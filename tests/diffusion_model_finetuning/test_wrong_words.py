@@ -138,11 +138,14 @@ def test_an_empty_prompt_is_one():
     assert sample.parse(["--prompt", "", "--out", "a.PNG"]).prompt == ""
 
 
-def test_what_only_the_model_tells(tiny_sd, tmp_path, capsys):
+def test_what_only_the_model_tells(tiny_sd, tmp_path, capsys, monkeypatch):
     words = ["--model", tiny_sd, "--prompt", "a", "--out", tmp_path / "a.png", "--steps", "1"]
     assert "multiple of 2" in refusal(sample.main, [*words, "--size", "17"], capsys)
-    photo = "tests/fixtures/../../checkpoints/mini/../../evaluation/README.md"
-    assert "not a readable image" in refusal(sample.main, [*words, "--size", "16", "--photo", photo], capsys)
+    photo = REPOSITORY / "evaluation/README.md"
+    with monkeypatch.context() as patch:
+        patch.setattr(sample.cards, "edits", lambda folder: True)
+        refused = refusal(sample.main, [*words, "--size", "16", "--photo", photo], capsys)
+    assert "not a readable image" in refused
     sample.main([*map(str, words), "--size", "16"])
     drawn = tmp_path / "a.png"
     words[5] = tmp_path / "b.png"

@@ -13,7 +13,7 @@ from evaluation import canvas, check
 from evaluation.core.errors import UserError
 from evaluation.data.damage import damage
 from evaluation.mini import dataset as mini
-from tests.evaluation.test_images_parquet import ROWS, jpeg, write_shards
+from tests.evaluation.data.test_images_parquet import ROWS, jpeg, write_shards
 
 DISAGREE = "numbers of photos and paintings seem to disagree, look at some"
 

@@ -18,7 +18,7 @@ from evaluation.core.files import file_digest
 from evaluation.judges import judging
 from evaluation.judges.classifier import Classifier
 from evaluation.protocol import Protocol
-from tests.evaluation.test_picture_reader import damaged
+from tests.evaluation.data.test_picture_reader import damaged
 
 THEMES, OBJECTS = ["Rust", "Sketch", "Van_Gogh"], ["Bears", "Cats", "Dogs"]
 

@@ -19,7 +19,7 @@ from evaluation import canvas, prepare
 from evaluation.core.errors import UserError
 from evaluation.core.owner import alone
 from evaluation.data.images import CanvasImages
-from tests.evaluation.test_images_parquet import CELLS, ROWS, cache, write_shards  # noqa: F401
+from tests.evaluation.data.test_images_parquet import CELLS, ROWS, cache, write_shards  # noqa: F401
 
 CELL = [("Rust", "Cats"), (canvas.PHOTO, "Cats")]
 

@@ -121,9 +121,9 @@ def test_maps_of_a_pass_cut_short_are_those_of_a_whole_one(sd):
 
 
 def test_level_of_the_real_and_the_small_unet(sd):
-    assert [intervene.level_of(sd.unet, side, 16) for side in (16, 32)] == [0, 1]
+    assert [intervene.level_of(sd.unet.config, side, 16) for side in (16, 32)] == [0, 1]
     with pytest.raises(UserError, match=r"map_size=16: latents of 8 x 8 have attention maps of side 8, 4"):
-        intervene.level_of(sd.unet, 8, 16)
+        intervene.level_of(sd.unet.config, 8, 16)
 
 
 def test_gradient_steps_lower_the_loss_row_by_row(sd):

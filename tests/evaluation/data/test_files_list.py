@@ -11,7 +11,7 @@ from evaluation import check, fid
 from evaluation.data import external
 from evaluation.judges import judging
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 METHODS = sorted(ROOT.glob("style_transfer/*/model.py"))
 
 

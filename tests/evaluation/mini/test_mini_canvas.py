@@ -66,7 +66,7 @@ def test_importing_loads_no_torch():
 
 
 def test_another_process_draws_the_same_bytes():
-    code = "from tests.evaluation.test_mini_canvas import digest; print(digest())"
+    code = "from tests.evaluation.mini.test_mini_canvas import digest; print(digest())"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert other.stdout.strip() == digest()
 

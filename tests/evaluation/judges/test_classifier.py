@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torchvision import transforms
 
 from evaluation import canvas, train_classifier
+from evaluation.core import owner
 from evaluation.core.errors import UserError
 from evaluation.judges import training_data
 from evaluation.judges.classifier import ALL_THEMES, FIELDS, Classifier, load_classifier, metadata
@@ -233,6 +234,15 @@ def test_a_stopped_command_continues(command, tmp_path, monkeypatch):
     assert steps == list(range(20, 40)) and not (tmp_path / "halves.checkpoint").exists()
     for name, value in whole.items():
         torch.testing.assert_close(halves[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_two_do_not_write_one_file(command, tmp_path, capsys):
+    out = tmp_path / "judge.safetensors"
+    with owner.alone_at(out), pytest.raises(SystemExit) as stop:
+        command(out)
+    assert stop.value.code == 2
+    assert f"--out {out}: another process makes this file; wait" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
 def test_rate_warms_up_and_ends_at_zero():
