@@ -168,7 +168,7 @@ def test_runs_leave_no_weight_behind(runs, evaluated, tiny_sd):
 def test_what_seot_leaves_alone_is_linked_from_the_base(runs, words, tiny_sd, tmp_path):
     """The run's own sampler, without the base model's answers, makes the same pixels."""
     run = runs / "seot" / "Cats"
-    seot.main(["--target", "Cats", "--model", str(tiny_sd), "--out", str(run), "iterations=1"])
+    seot.main(["--target", "Cats", "--model", str(tiny_sd), "--out", str(run), "iterations=0"])
     evaluate.main(["--runs", str(run), *words, "--batch", "3"])
     base, answers = made(runs / "base/answers"), made(run / "answers")
     same = {name for name, content in answers.items() if name.endswith(".png") and content == base[name]}
