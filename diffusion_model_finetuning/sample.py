@@ -146,10 +146,10 @@ def drawing(sd, answers: AnswerSet, intervention=NOTHING, base=None, even=False)
     p, size = answers.protocol, answers.block if even else 0
 
     def draw(cells, act=intervention):
-        cells = [tuple(cell) for cell in cells]
-        cells += cells[-1:] * (size - len(cells))
-        prompts = [p.prompt(theme, obj) for theme, obj, _ in cells]
-        return sample(sd, prompts, cells, p.steps, p.guidance, p.size, p.precision, act)
+        rows = [tuple(cell) for cell in cells]
+        rows += rows[-1:] * (size - len(rows))
+        prompts = [p.prompt(theme, obj) for theme, obj, _ in rows]
+        return sample(sd, prompts, rows, p.steps, p.guidance, p.size, p.precision, act)[: len(cells)]
 
     if not intervention.touches:
         return Drawing(draw, sd.device)

@@ -49,6 +49,7 @@ class StableDiffusion:
     scheduler: DDIMScheduler
     path: str
     card: dict = field(default_factory=dict)
+    compiled: Callable | None = None  # the UNet as `sample` calls it, once it is hastened so
 
     @property
     def device(self) -> torch.device:
@@ -126,7 +127,7 @@ class StableDiffusion:
         """Prepares for drawing many images in `precision`; the model is then for nothing else.
 
         Weights are cast once to what autocast would make of them in every call, which changes no pixel; a GPU
-        gets its convolutions' channels last. `compiled`: the UNet is, for each new size of a batch.
+        gets its convolutions' channels last. `compiled`: so is the UNet, once for every size of a batch.
         """
         for network in (self.unet, self.vae, self.text_encoder):
             cast_frozen(network, precision)
@@ -134,7 +135,7 @@ class StableDiffusion:
             self.unet.to(memory_format=torch.channels_last)
             self.vae.to(memory_format=torch.channels_last)
         if compiled:
-            self.unet.compile()
+            self.compiled = torch.compile(self.unet)
 
 
 def load_sd(
@@ -274,6 +275,8 @@ def sample(
     act, grid, abar = intervention, ddim_grid(steps), sd.abar
     x, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
     scale = guidance if act.guidance is None else act.guidance
+    # a compiled UNet is blind to hooks that come later
+    unet = sd.unet if sd.compiled is None or act.around is not NOTHING.around else sd.compiled
     with torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32):
         ids = prompts if torch.is_tensor(prompts) else sd.tokens(prompts)
         null, plain = sd.embed([act.null]), sd.embed(ids)
@@ -283,7 +286,7 @@ def sample(
             for i in reversed(range(len(grid))):
 
                 def advance(x, text, i=i):
-                    return ddim(sd.unet, x, text, null, scale, grid, abar, i)
+                    return ddim(unet, x, text, null, scale, grid, abar, i)
 
                 x = advance(x, edit(len(grid) - 1 - i, x, advance) if edit else text)
         at_once = max(1, DECODED // (x.shape[-2] * x.shape[-1] * sd.downscale**2))
