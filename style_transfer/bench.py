@@ -40,12 +40,11 @@ early(__name__, parse)
 
 import importlib
 import inspect
-import time
 
 import torch
 from torch import nn
 
-from evaluation.core.environment import find_device, peak_memory, synchronize
+from evaluation.core.environment import clock, find_device, peak_memory
 from style_transfer.core.run import take
 
 
@@ -61,12 +60,6 @@ def seeded(method: str) -> nn.Module:
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3) and layer.weight.any():
             nn.init.kaiming_normal_(layer.weight)  # torch's own lets deep features die away
     return network
-
-
-def clock(device: torch.device) -> float:
-    """Seconds."""
-    synchronize(device)
-    return time.process_time() / torch.get_num_threads() if device.type == "cpu" else time.perf_counter()
 
 
 def timed(device: torch.device, function, *args):

@@ -5,6 +5,7 @@ import re
 import resource
 import subprocess
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,6 +88,12 @@ def synchronize(device: torch.device | str) -> None:
     """Waits for the GPU, so that a clock read next tells the truth."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def clock(device: torch.device) -> float:
+    """Seconds; a CPU's are this process's own, by thread, so that other processes matter little."""
+    synchronize(device)
+    return time.process_time() / torch.get_num_threads() if device.type == "cpu" else time.perf_counter()
 
 
 def to_device(tensor: torch.Tensor, device: torch.device | str) -> torch.Tensor:
