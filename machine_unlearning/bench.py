@@ -103,7 +103,7 @@ def count(sd: StableDiffusion, size: int) -> Flops:
 
 
 def matmul_rate(device: torch.device, precision: str) -> float:
-    """FLOP/s of the fastest of five products of square matrices, so large that each takes over a millisecond."""
+    """FLOP/s of the fastest of five products of square matrices, that take a millisecond or more."""
     side, fastest = 1024, 0.0
     while fastest < 1e-3:
         side, seconds = 2 * side, []
