@@ -7,6 +7,7 @@
 protocol of two themes x two objects x one seed. 10 GB of memory, 6 GB of disk.
 """
 
+import shutil
 import sys
 from dataclasses import asdict, replace
 from itertools import product
@@ -28,6 +29,7 @@ from tests import full_size
 
 def data(root: Path) -> None:
     """A picture for every object, of which the images of all themes and numbers are links."""
+    root.mkdir()
     noise = np.random.default_rng(0)
     for obj in canvas.OBJECTS:
         small = Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8))
@@ -54,6 +56,8 @@ def inception(path: Path) -> None:
 
 
 def main(folder: Path) -> None:
+    for name in ("DATA", "checkpoints"):  # of an attempt that was stopped
+        shutil.rmtree(folder / name, ignore_errors=True)
     checkpoints = folder / "checkpoints"
     checkpoints.mkdir(parents=True)
     data(folder / "DATA")
