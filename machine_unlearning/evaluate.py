@@ -22,8 +22,7 @@ from evaluation.core.errors import UserError, command, early
 from evaluation.core.record import read_record
 from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
-
-KEEP = ("all", "targets", "none")
+from machine_unlearning.core.cli import KEEP
 
 
 def parse(argv=None) -> argparse.Namespace:

@@ -22,7 +22,7 @@ from evaluation.core.owner import alone
 from evaluation.metrics.distances import WEIGHTS
 from scripts.sweep import __main__ as sweep
 from scripts.sweep import jobs
-from scripts.sweep.experiments import Experiment, answer_names, commands
+from scripts.sweep.experiments import Experiment, answer_names, evaluated, painted, planned, prepared, trained
 from tests import tiny
 from tests.test_readme import parse
 
@@ -68,7 +68,7 @@ def test_an_empty_folder_has_everything_to_do(tmp_path, capsys):
     text = dry(tmp_path / "new", capsys)
     for method in tiny.METHODS:
         assert f"{method:16}   0 of   8 finished" in text
-    assert "8 to train, 8 to sample, 8 to predict, 8 to fid, 8 to score" in text
+    assert "8 to train, 8 to evaluate" in text
     assert "not counted" in text and not (tmp_path / "new").exists()
 
 
@@ -78,7 +78,7 @@ def test_plan_counts_what_is_finished_and_what_it_costs(tmp_path, capsys):
     text = dry(tmp_path, capsys, "--methods", "esd", "--workers", "2")
     assert "esd                2 of   8 finished,  0 running    12.00 h   6 to train" in text
     assert "missing: 12.00 hours, 6.00 with 2 at once; 6.000 GB" in text
-    assert "esd train" not in text and "esd sample" in text
+    assert "esd train" not in text and "esd evaluate" in text
 
 
 def test_half_an_answer_set_costs_half_and_images_tell_the_disk(tmp_path, capsys):
@@ -88,12 +88,12 @@ def test_half_an_answer_set_costs_half_and_images_tell_the_disk(tmp_path, capsys
         (tmp_path / "base/answers" / answer_name(*cell)).write_bytes(bytes(10**6))
     for name in ("sheet.png", "Rust_Sea_seed188.jpg"):  # no images of the answer set
         (tmp_path / "base/answers" / name).write_bytes(bytes(10**6))
-    write_json(tmp_path / ".sweep/probe.json", {"/sample": 7200, "esd/train": 3600})
+    write_json(tmp_path / ".sweep/probe.json", {"/evaluate": 7200, "esd/train": 3600})
     base, esd = Experiment(tmp_path, "base", ""), Experiment(tmp_path, "esd", "Sketch")
-    assert base.missing(protocol.load("mini"))["sample"] == 0.5
+    assert base.missing(protocol.load("mini"))["evaluate"] == 0.5
     text = dry(tmp_path, capsys, "--methods", "esd", "--targets", "Sketch")
     assert "missing: 4.00 hours" in text and f"{1.5 * len(cells) * 1e6 / 1e9:.3f} GB" in text
-    assert esd.missing(protocol.load("mini")).keys() == {"train", "sample", "predict", "fid", "score"}
+    assert esd.missing(protocol.load("mini")) == {"train": 1.0, "evaluate": 1.0}
 
 
 def test_predictions_without_their_images_are_judged_and_have_no_fid(tmp_path, capsys):
@@ -102,14 +102,15 @@ def test_predictions_without_their_images_are_judged_and_have_no_fid(tmp_path, c
     for name in ("fid.json", "accuracy.json"):
         (answers / name).unlink()
     run, names = Experiment(tmp_path, "esd", "Sketch"), sorted(answer_names(mini))
-    assert run.missing(mini).keys() == {"score"}
+    assert run.missing(mini) == {"evaluate": 0.01}
     (answers / names[0]).write_bytes(b"")
-    assert run.missing(mini).keys() == {"score"}
+    (answers / "accuracy.json").write_text("{}")
+    assert not run.missing(mini)
     text = dry(tmp_path, capsys, "--methods", "esd", "--targets", "Sketch")
     assert "FID cannot be measured for 1 answer sets: images were removed after they were judged" in text
     for name in names:
         (answers / name).write_bytes(b"")
-    assert run.missing(mini).keys() == {"fid", "score"}
+    assert run.missing(mini) == {"evaluate": 0.01}
 
 
 def test_what_is_made_of_a_missing_file_is_made_again(tmp_path):
@@ -118,14 +119,16 @@ def test_what_is_made_of_a_missing_file_is_made_again(tmp_path):
     for name in answer_names(mini):
         (run.answers / name).write_bytes(b"")
     (run.answers / "predictions.csv.gz").unlink()
-    assert run.missing(mini).keys() == {"predict", "score"}
+    assert run.missing(mini) == {"evaluate": 0.01}
     (run.answers / name).unlink()
-    assert run.missing(mini).keys() == {"sample", "predict", "fid", "score"}
+    assert run.missing(mini) == {"evaluate": 0.01}
+    for name in list(answer_names(mini))[::2]:
+        (run.answers / name).unlink(missing_ok=True)
+    assert run.missing(mini)["evaluate"] == pytest.approx(0.5, abs=0.01)
     (run.answers / "predictions.csv.gz").write_text("")
     assert not run.missing(mini)
     (run.folder / "record.json").unlink()
-    everything = ("train", "sample", "predict", "fid", "score")
-    assert run.missing(mini) == dict.fromkeys(everything, 1.0)
+    assert run.missing(mini) == {"train": 1.0, "evaluate": 1.0}
 
 
 def test_fid_waits_for_the_weights_of_its_extractor_and_for_nothing_else(tmp_path, capsys, monkeypatch):
@@ -144,9 +147,9 @@ def test_fid_waits_for_the_weights_of_its_extractor_and_for_nothing_else(tmp_pat
     assert "1 of   1 finished" in text and text.count("FID cannot be measured") == 1
     assert f"FID cannot be measured for 2 answer sets: {weights} is not there" in text
     weights.write_bytes(b"")
-    assert run.missing(mini) == {"fid": 1.0}
+    assert run.missing(mini) == {"evaluate": 0.01}
     text = dry(tmp_path, capsys, *flags)
-    assert "0 of   1 finished" in text and "1 to fid" in text and "cannot" not in text
+    assert "0 of   1 finished" in text and "1 to evaluate" in text and "cannot" not in text
 
 
 def test_the_shipped_results_are_finished(capsys):
@@ -182,15 +185,15 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
     module, *flags = lines[0][0].removeprefix("-m ").split()
     assert module == "scripts.sweep"
     sweep.main(flags)
-    plan, stages = capsys.readouterr().out, ("train", "sample", "predict", "fid", "score")
+    plan, stages = capsys.readouterr().out, ("train", "evaluate")
     assert plan.startswith(f"{given['RUNS']}: protocol canvas, model {given['MODEL']}\n")
     everything = ", ".join(f"70 to {stage}" for stage in stages)
     methods = [line.split()[0] for line in plan.splitlines() if line.endswith(everything)]
     assert methods == tiny.METHODS and len(methods) == 10
-    assert re.search(r"base +0 of   1 finished.* 1 to sample, 1 to predict, 1 to fid\n", plan)
+    assert re.search(r"base +0 of   1 finished.* 1 to evaluate\n", plan)
     experiments = sweep.listed(sweep.parse(flags))
     work = [stage for experiment in experiments for stage in experiment.missing(protocol.load("canvas"))]
-    assert len(experiments) == 701 and len(work) == 10 * 70 * 5 + 3
+    assert len(experiments) == 701 and len(work) == 10 * 70 * 2 + 1
     assert len(answer_names(protocol.load("canvas"))) == 51 * 20 * 5
     assert not any(given["RUNS"].iterdir())
 
@@ -302,13 +305,35 @@ def test_commands_exist_with_these_flags(monkeypatch, tmp_path):
         "transfer-mini",
     ]
     args = sweep.parse([*MINI, *flags])
-    experiments = [Experiment(Path("runs"), method, "Sketch") for method in args.methods]
-    experiments += [Experiment(Path("runs"), "style_transfer", method) for method in args.transfer]
-    for experiment in [Experiment(Path("runs"), "base", ""), *experiments]:
-        for stage, module, arguments in commands(experiment, args):
-            parsed = parse(module, arguments, monkeypatch)
-            if stage == "train":
-                assert (parsed.seed, parsed.overrides, parsed.target) == (1, [], "Sketch")
+    args.runs_per_job = 8
+    for method in args.methods:
+        step = trained(Experiment(args.out, method, "Sketch"), args)
+        parsed = parse(step.module, step.arguments, monkeypatch)
+        assert (parsed.seed, parsed.overrides, parsed.target) == (1, [], "Sketch")
+        if step := prepared(method, ["Sketch", "Cats"], args):
+            parse(step.module, step.arguments, monkeypatch)
+    base = evaluated([Experiment(args.out, "base", "")], args)
+    assert not any(base.runs.values())
+    parse(base.module, base.arguments, monkeypatch)
+    for method in args.transfer:
+        step = painted(Experiment(args.out, "style_transfer", method), args)
+        parse(step.module, step.arguments, monkeypatch)
+
+
+def test_a_job_prepares_once_then_trains_and_evaluates_several_runs(tmp_path, capsys):
+    args = sweep.parse([*MINI, "--methods", "sa", "uce", "--out", str(tmp_path), "--runs-per-job", "3"])
+    finish(tmp_path, "sa", "Sketch")
+    todo = planned(sweep.listed(args), args)
+    assert [len(job.folders) for job in todo] == [1, 3, 3, 1, 3, 3, 2]
+    stages = [[step.stage for step in job.steps] for job in todo]
+    assert stages[:2] == [["evaluate"], ["prepare", *["train"] * 3, "evaluate"]]
+    assert stages[4] == [*["train"] * 3, "evaluate"]
+    first, second = (job.steps[0].arguments for job in todo[1:3])
+    assert first == second and "Sketch" not in first[first.index("--target") + 1].split(",")
+    evaluation = todo[1].steps[-1]
+    assert list(evaluation.runs) == todo[1].folders
+    assert list(evaluation.runs.values()) == [step.arguments[step.arguments.index("--out") + 1]
+                                              for step in todo[1].steps[1:-1]]  # fmt: skip
 
 
 def test_style_transfer_is_finished_when_its_outputs_are_there_or_judged(tmp_path, capsys):

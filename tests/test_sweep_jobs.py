@@ -33,8 +33,9 @@ def cluster():
 
 def toy(root, name, seconds=0.0, word="made"):
     file = root / f"{name}.txt"
-    stages = [("draw", "tests.toy_stage", [str(file), str(seconds), word])]
-    return jobs.Job(root / "jobs" / name, stages, root)
+    folder = root / "jobs" / name
+    step = jobs.Step("draw", "tests.toy_stage", [str(file), str(seconds), word], {folder: ""})
+    return jobs.Job([step], [folder], [root])
 
 
 def begun(root, name):
@@ -80,7 +81,7 @@ def test_never_more_jobs_than_workers(tmp_path):
     todo, most = [toy(tmp_path, str(number), 0.5) for number in range(4)], []
     thread, _ = in_background(todo, local(tmp_path, 2))
     while thread.is_alive():
-        most.append(len(jobs.alive(job.folder for job in todo)))
+        most.append(len(jobs.alive(job.folders[0] for job in todo)))
         time.sleep(0.1)
     assert max(most) <= 2 and all(begun(tmp_path, str(number)) == 1 for number in range(4))
 
@@ -89,6 +90,20 @@ def test_a_failed_job_names_its_error_and_leaves_no_seconds(tmp_path):
     ended([toy(tmp_path, "a", word="fail"), toy(tmp_path, "b")], local(tmp_path))
     assert not (tmp_path / "jobs/a" / jobs.SECONDS).exists() and (tmp_path / "b.txt").exists()
     assert "a.txt cannot be made" in Path(jobs.latest_job(tmp_path / "jobs/a")["log"]).read_text()
+
+
+def test_a_failed_step_ends_its_experiment_and_no_other(tmp_path):
+    a, b = toy(tmp_path, "a", word="fail"), toy(tmp_path, "b")
+    folders = [*a.folders, *b.folders]
+    both = jobs.Step(
+        "look", "tests.toy_stage", [str(tmp_path / "c.txt"), "0"], dict(zip(folders, ("A", "B")))
+    )
+    assert ended([jobs.Job([*a.steps, *b.steps, both], folders)], local(tmp_path)) == ["a", "b"]
+    assert (tmp_path / "b.txt").exists() and (tmp_path / "c.txt").read_text() == "--runs B"
+    assert not (folders[0] / jobs.SECONDS).exists()
+    assert json.loads((folders[1] / jobs.SECONDS).read_text()).keys() == {"draw", "look"}
+    log = jobs.latest_job(folders[0])["log"]
+    assert "a.txt cannot be made" in jobs.reason(log, folders[0]) and not jobs.reason(log, folders[1])
 
 
 def test_a_killed_worker_ends_its_job_only(tmp_path):
@@ -105,7 +120,7 @@ def test_jobs_of_a_stopped_sweep_are_ended(tmp_path):
     todo = [toy(tmp_path, "a", 60), toy(tmp_path, "b", 60)]
     thread, names = in_background(todo, local(tmp_path))
     slurm_node.wait(lambda: begun(tmp_path, "a") and begun(tmp_path, "b"), 60, "both jobs to begin")
-    folders = [job.folder for job in todo]
+    folders = [job.folders[0] for job in todo]
     assert jobs.alive(folders) == {*folders}
     assert jobs.Local.stop(folders) == "so are its jobs on this machine"
     thread.join(10)
@@ -118,8 +133,8 @@ def test_jobs_of_a_dead_sweep_are_waited_for(tmp_path):
     first, job = local(tmp_path), toy(tmp_path, "a", 4)
     next(iter_once := jobs.run([job, toy(tmp_path, "b")], first, set()))
     iter_once.close()  # the sweep is gone, its job is not
-    assert jobs.alive([job.folder]) == {job.folder}
-    assert ended([], local(tmp_path), {job.folder}) == ["a"] and begun(tmp_path, "a") == 1
+    assert jobs.alive(job.folders) == {*job.folders}
+    assert ended([], local(tmp_path), job.folders) == ["a"] and begun(tmp_path, "a") == 1
 
 
 def test_a_number_that_passed_to_another_process_is_not_a_job(tmp_path):

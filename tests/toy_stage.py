@@ -5,7 +5,7 @@ from pathlib import Path
 
 
 def main(argv):
-    file, seconds, word = Path(argv[0]), float(argv[1]), argv[2]
+    file, seconds, word = Path(argv[0]), float(argv[1]), " ".join(argv[2:])
     with open(file.with_suffix(".begun"), "a") as begun:
         begun.write("x")
     if word == "fail":

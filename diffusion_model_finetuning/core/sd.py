@@ -280,12 +280,12 @@ def sample(
         text = act.text(ids, plain)
         edit = act.step(ids, text, steps) if act.step else None
         with act.around(ids, plain):
-            for i in reversed(range(steps)):
+            for i in reversed(range(len(grid))):
 
                 def advance(x, text, i=i):
                     return ddim(sd.unet, x, text, null, scale, grid, abar, i)
 
-                x = advance(x, edit(steps - 1 - i, x, advance) if edit else text)
+                x = advance(x, edit(len(grid) - 1 - i, x, advance) if edit else text)
         at_once = max(1, DECODED // (x.shape[-2] * x.shape[-1] * sd.downscale**2))
         images = torch.cat([sd.decode(part) for part in x.split(at_once)])
     return to_pixels(images)

@@ -1,5 +1,7 @@
 """By what a number was made: commit, libraries, device, precision; what it cost. Never compared."""
 
+import contextlib
+import re
 import resource
 import subprocess
 import sys
@@ -62,10 +64,21 @@ def commit() -> str | None:
         return None
 
 
+def reset_peak_memory(device: torch.device | str) -> None:
+    """What `peak_memory` tells from now on is of what follows."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with contextlib.suppress(OSError):  # of Linux
+            Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device | str) -> int:
     """Bytes: the most torch's allocator held on a GPU, or this process's largest resident size on a CPU."""
     if torch.device(device).type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with contextlib.suppress(OSError):
+        return int(re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -19,7 +19,7 @@ import torch
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from evaluation.core.environment import find_device, made_with, peak_memory, synchronize
+from evaluation.core.environment import find_device, made_with, peak_memory, reset_peak_memory, synchronize
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import append_json
 from evaluation.core.owner import alone
@@ -63,8 +63,7 @@ class Run:
             self.locks = contextlib.ExitStack()
             self.locks.enter_context(alone(self.out))
             (self.out / LOG).write_bytes(b"")
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        reset_peak_memory(self.device)
         self.started, self.began = time.perf_counter(), None
         return self
 

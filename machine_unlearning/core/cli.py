@@ -26,6 +26,7 @@ from machine_unlearning.core import concepts
 
 METHODS = Path(__file__).parents[1]
 VARIANTS = ("canvas", "published", "mini")
+KEEP = ("all", "targets", "none")  # which images of a run's answer set stay once they are judged
 
 
 def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:

@@ -3,11 +3,12 @@
     python -m scripts.sweep --methods esd uce --targets Sketch Cats --out runs/mini --dry-run
     python -m scripts.sweep --model SD --data DATA --executor slurm --max-concurrent 16 --hours 24
 
+A job trains several targets with one method, after what the method makes once for all of them (`prepare.py`),
+then evaluates these runs in one go; drawing the base model's answers is shared by all jobs.
 An experiment is finished when all its files are there. What is missing is made, on this machine with one
 worker a GPU or as SLURM arrays. Run the command again, after any interruption, to go on: what is finished
 stays, what failed is tried again, what still waits or runs is left alone. Ctrl-C and SIGTERM stop the jobs on
-this machine, and leave those of SLURM. An experiment's commands run in one process that begins with the
-training, so the peak memory in its record is that of the training.
+this machine, and leave those of SLURM.
 """
 
 import argparse
@@ -17,19 +18,18 @@ from itertools import groupby
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
-from evaluation import accuracy, canvas, protocol
+from evaluation import canvas, protocol
 from evaluation.answers.claims import agree
-from evaluation.answers.predictions import JudgedAnswers
 from evaluation.core import flags
 from evaluation.core.errors import UserError, closest, command
-from evaluation.core.files import write_json
 from evaluation.core.owner import alone
 from evaluation.metrics.distances import FID
 from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
 from machine_unlearning.core import cli
+from machine_unlearning.core.cli import KEEP
 from scripts.sweep import jobs
-from scripts.sweep.experiments import BASE, SCORES, TRANSFER, Experiment, commands, job_stages
+from scripts.sweep.experiments import BASE, SCORES, TRANSFER, Experiment, planned
 from scripts.sweep.plan import HERE, PROBED, Costs, describe, probe
 from style_transfer import protocol as transfer_protocol
 
@@ -63,6 +63,13 @@ def flag_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--flags", default="", help="more for every train.py, such as '--seed 1 --variant published'"
+    )
+    parser.add_argument(
+        "--keep", choices=KEEP, default="all", help="which of the runs' images stay once judged (all)"
+    )
+    parser.add_argument("--compile", action="store_true", help="the UNet that draws the answer sets")
+    parser.add_argument(
+        "--runs-per-job", type=flags.whole(1, 1024), help="of one method, in one process (default: up to 8)"
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
     parser.add_argument(
@@ -171,16 +178,6 @@ def listed(args) -> list[Experiment]:
     return [*base, *runs, *(Experiment(args.out, TRANSFER, method) for method in args.transfer)]
 
 
-def score(experiments: list[Experiment]) -> None:
-    """Scores what is judged, once the base model is: arithmetic, so not a job."""
-    base = next((experiment for experiment in experiments if experiment.method == BASE), None)
-    for experiment in experiments:
-        if base and base.judged and experiment.judged and not experiment.scored:
-            answers, compared = (JudgedAnswers(judged.answers) for judged in (experiment, base))
-            scores = accuracy.score_answers(answers, experiment.target, compared)
-            write_json(experiment.answers / SCORES, scores)
-
-
 def executor(args, gpus: list[str]) -> jobs.Local | jobs.Slurm:
     logs = args.out / ".sweep" / jobs.LOGS
     if args.executor == "local":
@@ -208,28 +205,23 @@ def visible_gpus() -> list[str]:
 
 
 def run(experiments: list[Experiment], args, executor: jobs.Local | jobs.Slurm, running: set[Path]) -> None:
-    """Makes what is missing and scores it; a UserError at the end if an experiment failed."""
-    score(experiments)
-    todo = []
+    """Makes what is missing; a UserError at the end if an experiment failed."""
     for experiment in experiments:
-        stages = job_stages(experiment.missing(args.world))
-        if stages and experiment.job_folder not in running:
-            for name, stage in ((FID, "sample"), (SCORES, "predict")):
-                if stage in stages and (experiment.answers / name).exists():
-                    (experiment.answers / name).unlink()  # of what will be made again
-            work = [words for words in commands(experiment, args) if words[0] in stages]
-            todo.append(jobs.Job(experiment.job_folder, work, experiment.answers))
+        unjudged = "evaluate" in experiment.missing(args.world) and not experiment.judged
+        if unjudged and experiment.job_folder not in running:
+            for path in (experiment.answers / FID, experiment.answers / SCORES):
+                if path.exists():
+                    path.unlink()  # of what will be made again
+    todo = planned([e for e in experiments if e.job_folder not in running], args)
     by_folder, failed = {experiment.job_folder: experiment for experiment in experiments}, []
     try:
         for folder in jobs.run(todo, executor, running):
-            score(experiments)
-            unfinished = job_stages(by_folder[folder].missing(args.world))
-            if unfinished:
+            if unfinished := by_folder[folder].missing(args.world):
                 log = jobs.latest_job(folder)["log"]
-                failed.append(f"{by_folder[folder]}: failed, log {log}{jobs.reason(log)}")
+                failed.append(f"{by_folder[folder]}: failed, log {log}{jobs.reason(log, folder)}")
             print(failed[-1] if unfinished else f"{by_folder[folder]}: finished", flush=True)
     except KeyboardInterrupt as stop:
-        left = executor.stop([*running, *(job.folder for job in todo)])
+        left = executor.stop([*running, *(folder for job in todo for folder in job.folders)])
         raise type(stop)(f"stopped; {left}. Run the same command again to go on") from stop
     if failed:
         raise UserError("\n  ".join([f"{len(failed)} experiments failed; run this again to retry", *failed]))
@@ -240,6 +232,7 @@ def main(argv=None):
     args = parse(argv)
     experiments, gpus = listed(args), visible_gpus() if args.executor == "local" else []
     args.workers = args.workers or (args.max_concurrent if args.executor == "slurm" else max(1, len(gpus)))
+    args.runs_per_job = args.runs_per_job or min(8, max(1, len(experiments) // (4 * args.workers)))
     if args.probe:
         probe(experiments, args)
     running = jobs.alive(experiment.job_folder for experiment in experiments)

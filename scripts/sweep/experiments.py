@@ -20,8 +20,11 @@ from evaluation.core.record import RECORD
 from evaluation.metrics.distances import FID, WEIGHTS
 from evaluation.protocol import Protocol
 from evaluation.reporting.collect import BASE
+from scripts.sweep.jobs import Job, Step
 
 TRANSFER, SCORES = "style_transfer", "accuracy.json"
+METHODS = Path(__file__).parents[2] / "machine_unlearning"
+LITTLE = 0.01  # of the work of an evaluation: what it takes beside drawing
 
 
 class Experiment(NamedTuple):
@@ -77,11 +80,10 @@ class Experiment(NamedTuple):
             fractions = {"transfer": self._unpainted()}
         else:
             train = self.method != BASE and not (self.folder / RECORD).exists()
-            predict = train or not self.judged
-            sample = 1 - (not train and self.drawn(protocol)) / len(answer_names(protocol)) if predict else 0
-            fid = (sample or not (self.answers / FID).exists()) and not self.without_fid(protocol)
-            score = self.method != BASE and (predict or not self.scored)
-            fractions = {"train": train, "sample": sample, "predict": predict, "fid": fid, "score": score}
+            undrawn = 1 - (not train and self.drawn(protocol)) / len(answer_names(protocol))
+            measured = (self.answers / FID).exists() or self.without_fid(protocol)
+            evaluate = max(undrawn, LITTLE) if train or not self.judged else 0
+            fractions = {"train": train, "evaluate": evaluate or LITTLE * (not self.scored or not measured)}
         return {stage: float(fraction) for stage, fraction in fractions.items() if fraction}
 
     def _unpainted(self) -> float:
@@ -103,33 +105,56 @@ def answer_names(protocol: Protocol) -> frozenset[str]:
     return frozenset(answer_name(*cell, suffix="." + protocol.format) for cell in grid(protocol))
 
 
-def job_stages(missing: dict[str, float]) -> set[str]:
-    """The stages that need a job: scores are made here, once the base model is judged."""
-    return missing.keys() - {"score"}
+def model_flags(args) -> list[str]:
+    config = ["--config", args.config] if args.config else []
+    return ["--model", args.model, *config, "--data", args.data]
 
 
-def commands(experiment: Experiment, args) -> list[tuple[str, str, list[str]]]:
-    """(stage, module, arguments) of all that makes an experiment, in order."""
-    folder, answers = str(experiment.folder), str(experiment.answers)
-    model = ["--model", args.model, *(["--config", args.config] if args.config else [])]
-    if experiment.method == TRANSFER:
-        weights = str(Path(args.weights) / experiment.target)
-        flags = ["--weights", weights, "--data", args.data, "--out", folder]
-        flags += ["--protocol", args.transfer_protocol] if args.transfer_protocol else []
-        return [("transfer", f"style_transfer.{experiment.target}.transfer", flags)]
-    train, run = [], []
-    if experiment.method != BASE:
-        run = ["--run", folder]
-        flags = ["--target", experiment.target, *model, "--out", folder, "--data", args.data]
-        flags += shlex.split(args.flags)
-        train = [("train", f"machine_unlearning.{experiment.method}.train", flags)]
-    return [
-        *train,
-        (
-            "sample",
-            "machine_unlearning.sample",
-            [*model, *run, "--protocol", args.protocol, "--out", answers],
-        ),
-        ("predict", "evaluation.predict", [answers]),
-        ("fid", "evaluation.fid", [answers, "--data", args.data]),
-    ]
+def prepared(method: str, targets: list[str], args) -> Step | None:
+    """What a method makes once for all targets, if it has a `prepare.py`."""
+    if not (METHODS / method / "prepare.py").exists():
+        return None
+    flags = ["--target", ",".join(targets), *model_flags(args), *shlex.split(args.flags)]
+    return Step("prepare", f"machine_unlearning.{method}.prepare", flags)
+
+
+def trained(experiment: Experiment, args) -> Step:
+    flags = ["--target", experiment.target, *model_flags(args), "--out", str(experiment.folder)]
+    module = f"machine_unlearning.{experiment.method}.train"
+    return Step("train", module, flags + shlex.split(args.flags), {experiment.job_folder: ""})
+
+
+def evaluated(experiments: list[Experiment], args) -> Step:
+    """Of runs, and of the base model, which every such job shares."""
+    base = Experiment(args.out, BASE, "").answers
+    flags = [*model_flags(args), "--protocol", args.protocol, "--base", str(base), "--keep", args.keep]
+    runs = {e.job_folder: "" if e.method == BASE else str(e.folder) for e in experiments}
+    return Step("evaluate", "machine_unlearning.evaluate", flags + ["--compile"] * args.compile, runs)
+
+
+def painted(experiment: Experiment, args) -> Step:
+    flags = ["--weights", str(Path(args.weights) / experiment.target), "--data", args.data]
+    flags += ["--out", str(experiment.folder)]
+    flags += ["--protocol", args.transfer_protocol] if args.transfer_protocol else []
+    module = f"style_transfer.{experiment.target}.transfer"
+    return Step("transfer", module, flags, {experiment.job_folder: ""})
+
+
+def planned(experiments: list[Experiment], args) -> list[Job]:
+    """The jobs that make what is missing, of up to `args.runs_per_job` runs of a method each."""
+    jobs = []
+    missing = {e: stages for e in experiments if (stages := e.missing(args.world))}
+    for method in dict.fromkeys(experiment.method for experiment in missing):
+        own = [experiment for experiment in missing if experiment.method == method]
+        if method == TRANSFER:
+            jobs += [Job([painted(experiment, args)], [experiment.job_folder]) for experiment in own]
+            continue
+        to_train = [experiment for experiment in own if "train" in missing[experiment]]
+        first = prepared(method, [e.target for e in to_train], args) if to_train else None
+        for start in range(0, len(own), args.runs_per_job):
+            group = own[start : start + args.runs_per_job]
+            steps = [trained(experiment, args) for experiment in group if experiment in to_train]
+            steps = [*([first] if first and steps else []), *steps, evaluated(group, args)]
+            clear = [experiment.answers for experiment in group if method != BASE]
+            jobs.append(Job(steps, [experiment.job_folder for experiment in group], clear))
+    return jobs

@@ -1,6 +1,6 @@
 """Commands as jobs, each in a fresh process: on this machine or on a SLURM cluster, through submitit.
 
-    Job(folder, [("sample", "machine_unlearning.sample", ["--out", "runs/base/answers"]), ...])
+    Job([Step("train", "machine_unlearning.uce.train", ["--target", "Sketch", ...], {folder: ""})], [folder])
 
 A job is judged by the files its commands leave. It is at work while `squeue` or the process table lists it:
 SLURM's accounting, which submitit asks, may be switched off, and does not know of jobs that were killed.
@@ -15,7 +15,9 @@ import signal
 import subprocess
 import sys
 import time
+import traceback
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 from submitit import LocalExecutor, SlurmExecutor
@@ -26,33 +28,66 @@ from evaluation.core.files import read_json, write_json
 
 JOB, SECONDS, LOGS = "job.json", "seconds.json", "logs"
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+REFUSED = 2  # how commands end that told why
+MARK = "--"  # begins the line of a log that names the experiments whose step begins
 A_YEAR = 365 * 24 * 60  # minutes: jobs on this machine have no time limit
 AT_ONCE = 1000  # clusters limit the size of an array, usually to 1001
 
 
-class Job:
-    """Commands of this project that run one after another in one process; each skips what is done.
+class Step(NamedTuple):
+    """A command: the main of a module and its arguments."""
 
-    `folder` is the job's own: who works on it (`job.json`) and what each stage took (`seconds.json`).
-    `commands`: (stage, module, arguments of its main). `clear`: claims in this folder are of an attempt that
-    is over. SLURM may requeue a job on another machine, where its own claims would be waited for in vain.
+    stage: str
+    module: str
+    arguments: list[str]
+    # job folders of the experiments that it makes -> what stands for them behind --runs, if anything; without
+    # any it is for all of the job
+    runs: dict[Path, str] = {}  # noqa: RUF012
+
+
+class Job:
+    """Steps that run one after another in one process; each skips what is done.
+
+    `folders` are those of its experiments' jobs: who works on them (`job.json`) and what each stage took
+    (`seconds.json`). An experiment whose step fails is left out of later steps. `clear`: claims in these
+    folders are of an attempt that is over. SLURM may requeue a job on another machine, where its own claims
+    would be waited for in vain.
     """
 
-    def __init__(self, folder: Path, commands: list[tuple[str, str, list[str]]], clear: Path):
-        self.folder, self.commands, self.clear, self.gpu = folder, commands, clear, None
+    def __init__(self, steps: list[Step], folders: list[Path], clear: list[Path] = ()):
+        self.steps, self.folders, self.clear, self.gpu = steps, folders, clear, None
 
     def __call__(self) -> None:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         if self.gpu is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.gpu  # before torch is imported, by the first command
-        for claim in self.clear.glob(".claim-*"):
+        for claim in (claim for folder in self.clear for claim in folder.glob(".claim-*")):
             claim.unlink(missing_ok=True)
-        seconds = read_seconds(self.folder / SECONDS)  # of stages that an earlier job did
-        for stage, module, arguments in self.commands:
-            began = time.perf_counter()
-            importlib.import_module(module).main(arguments)
-            seconds[stage] = round(time.perf_counter() - began, 3)
-        write_json(self.folder / SECONDS, seconds)
+        failed = {}
+        for step in self.steps:
+            runs = {folder: run for folder, run in step.runs.items() if folder not in failed}
+            if step.runs and not runs:
+                continue
+            try:
+                self.take(step, runs)
+            except (Exception, SystemExit) as error:
+                if not isinstance(error, SystemExit):
+                    traceback.print_exc()
+                elif error.code != REFUSED:  # stopped, or submitit's own
+                    raise
+                failed |= runs or dict.fromkeys(self.folders)
+        if failed:
+            raise SystemExit(REFUSED)
+
+    def take(self, step: Step, runs: dict[Path, str]) -> None:
+        """Makes a step for some of its experiments, and notes in their folders the seconds it took."""
+        print(MARK, *(runs or self.folders), file=sys.stderr, flush=True)
+        named = [run for run in runs.values() if run]
+        began = time.perf_counter()
+        importlib.import_module(step.module).main(step.arguments + (["--runs", *named] if named else []))
+        took = round((time.perf_counter() - began) / max(1, len(runs)), 3)
+        for folder in runs:
+            write_json(folder / SECONDS, read_seconds(folder / SECONDS) | {step.stage: took})
 
     def checkpoint(self) -> DelayedSubmission:
         """Called by submitit on USR2, before time is up or the job is preempted: the same again, later."""
@@ -162,9 +197,13 @@ def latest_job(folder: Path) -> dict:
     return read_note(folder / JOB, executor=str, id=str, slot=int, log=str)
 
 
-def reason(log: str) -> str:
-    """What a failed job said last, to be added to the name of its log; nothing if it was killed."""
-    lines = Path(log).read_text(errors="replace").splitlines() if Path(log).exists() else []
+def reason(log: str, folder: Path) -> str:
+    """What a failed job said last of an experiment, to be added to the name of its log; nothing if it was
+    killed."""
+    lines, own = [], True
+    for line in Path(log).read_text(errors="replace").splitlines() if Path(log).exists() else []:
+        own = str(folder) in line.split() if line.startswith(f"{MARK} ") else own
+        lines += [line] * own
     told = [line for line in lines if re.match(r"(\S+ )?error: |\w*(Error|Exception): ", line)]
     return f" ({told[-1].rpartition('error: ')[2]})" if told else ""
 
@@ -187,19 +226,22 @@ def submit(batch: list[Job], executor: Local | Slurm, slot: int) -> set[Path]:
     try:
         for job, number in zip(batch, executor.submit(batch, slot), strict=True):
             log = str(executor.submitit.folder / f"{number}_0_log.err")
-            write_json(job.folder / JOB, {"executor": executor.name, "id": number, "slot": slot, "log": log})
+            note = {"executor": executor.name, "id": number, "slot": slot, "log": log}
+            for folder in job.folders:
+                write_json(folder / JOB, note)
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    return {job.folder for job in batch}
+    return {folder for job in batch for folder in job.folders}
 
 
 def run(jobs: list[Job], executor: Local | Slurm, running: set[Path]):
-    """Runs the jobs and waits for the `running` ones too; yields the folder of each when it has ended."""
+    """Runs the jobs and waits for the `running` ones too; yields the folders of each when it has ended."""
     waiting, running = list(jobs), set(running)
     while waiting or running:
         for slot in range(executor.slots):
             at_work = [latest_job(folder) for folder in running]
-            busy = sum((job["executor"], job["slot"]) == (executor.name, slot) for job in at_work)
+            here = (job for job in at_work if (job["executor"], job["slot"]) == (executor.name, slot))
+            busy = len({job["id"] for job in here})
             batch = waiting[: max(0, executor.capacity - busy)]
             del waiting[: len(batch)]
             if batch:

@@ -11,7 +11,7 @@ from evaluation.core.record import RECORD
 from evaluation.protocol import Protocol
 from machine_unlearning.core import cli
 from scripts.sweep import jobs
-from scripts.sweep.experiments import BASE, TRANSFER, Experiment, answer_names, commands, job_stages
+from scripts.sweep.experiments import BASE, TRANSFER, Experiment, answer_names, evaluated, trained
 from scripts.sweep.jobs import SECONDS, latest_job, read_seconds
 
 PROBED = ".sweep/probe.json"
@@ -36,7 +36,7 @@ class Costs:
                     seconds["", stage].append(value)
             images = (path for path in experiment.answers.glob("[!.]*") if path.suffix in (".png", ".jpg"))
             sizes += [path.stat().st_size for path in islice(images, 50)]
-        self.seconds = {tuple(key.split("/")): value for key, value in probed.items()} | {("", "score"): 1.0}
+        self.seconds = {tuple(key.split("/")): value for key, value in probed.items()}
         self.seconds |= {key: fmean(values) for key, values in seconds.items()}
         self.stored = {method: fmean(values) for method, values in stored.items()}
         self.image = fmean(sizes) if sizes else 0
@@ -53,7 +53,7 @@ class Costs:
 
     def disk(self, experiment: Experiment, missing: dict[str, float], protocol: Protocol) -> float:
         """Bytes of what is missing, as far as known."""
-        images = missing.get("sample", 0) * len(answer_names(protocol)) * self.image
+        images = missing.get("evaluate", 0) * len(answer_names(protocol)) * self.image
         return images + self.stored.get(experiment.method, 0) * ("train" in missing)
 
 
@@ -76,7 +76,7 @@ def describe(
         )
     for experiment in experiments:
         job = latest_job(experiment.job_folder)
-        if job and job_stages(left[experiment]) and experiment.job_folder not in running:
+        if job and left[experiment] and experiment.job_folder not in running:
             lines.append(f"{experiment}: ended unfinished, is tried again; log {job['log']}")
     hours = sum(total for total, _ in cost.values())
     disk = sum(costs.disk(experiment, missing, protocol) for experiment, missing in left.items())
@@ -99,15 +99,15 @@ def probe(experiments: list[Experiment], args) -> None:
     seconds = read_seconds(args.out / PROBED)
     known = Costs(experiments, seconds).seconds
     last = {e.method: e for e in experiments if e.method not in (BASE, TRANSFER)}
-    if last and ("", "sample") not in known:
+    if last and ("", "evaluate") not in known:
         base, total = experiments[0], len(answer_names(args.world))
-        _, module, flags = commands(base, args)[0]
-        seconds["/sample"] = jobs.extrapolate(module, flags, lambda: base.drawn(args.world), total)
+        _, module, flags, _ = evaluated([base], args)
+        seconds["/evaluate"] = jobs.extrapolate(module, flags, lambda: base.drawn(args.world), total)
     for method, experiment in last.items():
         if (method, "train") in known:
             continue
         scratch = experiment._replace(root=args.out / ".sweep" / "probe" / "run")
-        _, module, flags = commands(scratch, args)[0]
+        _, module, flags, _ = trained(scratch, args)
         settings = cli.parse("", str(HERE / "machine_unlearning" / method / "train.py"), flags).settings
         log, steps = scratch.folder / "log.jsonl", settings.get("steps", 1)
         shutil.rmtree(scratch.root, ignore_errors=True)

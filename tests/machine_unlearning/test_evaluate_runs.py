@@ -1,19 +1,24 @@
 """python -m machine_unlearning.evaluate: all refusals come before the first image."""
 
+import contextlib
 import json
+import multiprocessing
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
+from threading import BrokenBarrierError
 
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import protocol
-from evaluation.core.files import write_json
+from evaluation import accuracy, fid, predict, protocol
+from evaluation.answers.predictions import read_table
+from evaluation.core.files import read_json_lines, write_json
 from evaluation.core.record import read_record, write_record
 from evaluation.judges import judging
 from evaluation.reporting.collect import collect
-from machine_unlearning import evaluate
+from machine_unlearning import evaluate, sample
+from machine_unlearning.seot import train as seot
 from machine_unlearning.uce import train as uce
 from tests import tiny
 
@@ -84,6 +89,135 @@ def test_every_run_is_judged_and_a_second_time_nothing_is_drawn(runs, evaluated,
     evaluated(["Sketch", "Cats"])
     assert {path: path.stat().st_mtime_ns for path in runs.glob("**/*.png")} == stamps
     assert capsys.readouterr().out.count("measured already") == 3
+
+
+def made(answers: Path) -> dict:
+    """All that figures are made of: images, predictions but for how they were made, FID, scores."""
+    content = {path.name: path.read_bytes() for path in answers.glob("*.png")}
+    content["rows"] = read_table(answers).to_pylist()
+    for name in ("fid.json", "accuracy.json"):
+        if (answers / name).exists():
+            content[name] = (answers / name).read_text()
+    return content
+
+
+def by_single_commands(run: Path | None, answers: Path, model: str, world: str, *base: str) -> dict:
+    device = ["--device", "cpu"]
+    sample.main(["--model", model, "--protocol", world, "--out", str(answers), "--batch", "3", *device,
+                 *(["--run", str(run)] if run else [])])  # fmt: skip
+    predict.main([str(answers), *device])
+    fid.main([str(answers), "--data", "mini", *device])
+    if run:
+        accuracy.main([str(answers), "--base", *base])
+    return made(answers)
+
+
+@pytest.mark.parametrize("keep", ["all", "targets", "none"])
+def test_the_bytes_of_the_single_commands_whatever_is_kept(runs, words, evaluated, tiny_sd, tmp_path, keep):
+    """Blocks of three images, so that the last is smaller."""
+    world, apart = words[-1], tmp_path / "apart"
+    evaluated(["Sketch"], "--keep", keep, "--batch", "3")
+    shutil.copytree(runs / "uce/Sketch", apart / "run", ignore=lambda *_: ["answers"])
+    base = by_single_commands(None, apart / "base/answers", str(tiny_sd), world)
+    run = by_single_commands(
+        apart / "run", apart / "run/answers", str(tiny_sd), world, str(apart / "base/answers")
+    )
+    together = made(runs / "uce/Sketch/answers")
+    assert made(runs / "base/answers") == base
+    images = {"all": 4, "targets": 2, "none": 0}[keep]
+    assert sum(name.endswith(".png") for name in together) == images
+    assert together.items() <= run.items() and run != base
+    assert not [path for path in runs.glob("**/.*") if path.name not in (".lock",)]
+    evaluated(["Sketch"], "--keep", keep, "--batch", "3")  # nothing is left to do
+    assert made(runs / "uce/Sketch/answers") == together
+
+
+def test_a_stopped_evaluation_goes_on_with_the_next_block(runs, evaluated, monkeypatch):
+    evaluated(["Sketch"], "--batch", "1")
+    whole = made(runs / "uce/Sketch/answers")
+    shutil.rmtree(runs / "uce/Sketch/answers")
+    real, drawn = evaluate.draw_block, []
+
+    def interrupted(how, answers, claim, cells):
+        if len(drawn) == 2:
+            raise KeyboardInterrupt
+        drawn.extend(cells)
+        return real(how, answers, claim, cells)
+
+    monkeypatch.setattr(evaluate, "draw_block", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        evaluated(["Sketch"], "--batch", "1", "--keep", "none")
+    answers = runs / "uce/Sketch/answers"
+    assert stop.value.code == 130 and len(drawn) == 2 and not (answers / "predictions.csv.gz").exists()
+    drawn.clear()
+    evaluated(["Sketch"], "--batch", "1", "--keep", "none")
+    assert len(drawn) == 2
+    rest = made(answers)
+    assert rest["rows"] == whole["rows"] and rest.keys() == {"rows", "fid.json", "accuracy.json"}
+
+
+def test_runs_leave_no_weight_behind(runs, evaluated, tiny_sd):
+    """Cats is the same whether another run was evaluated before it or not."""
+    evaluated(["Sketch", "Cats"])
+    after = made(runs / "uce/Cats/answers")
+    shutil.rmtree(runs / "uce/Cats/answers")
+    evaluated(["Cats"])
+    assert made(runs / "uce/Cats/answers") == after != made(runs / "uce/Sketch/answers")
+
+
+def test_what_seot_leaves_alone_is_linked_from_the_base(runs, words, tiny_sd, tmp_path):
+    """The run's own sampler, without the base model's answers, makes the same pixels."""
+    run = runs / "seot" / "Cats"
+    seot.main(["--target", "Cats", "--model", str(tiny_sd), "--out", str(run), "iterations=0"])
+    evaluate.main(["--runs", str(run), *words, "--batch", "3"])
+    base, answers = made(runs / "base/answers"), made(run / "answers")
+    same = {name for name, content in answers.items() if name.endswith(".png") and content == base[name]}
+    assert same == {"Rust_Sea_seed188.png", "Sketch_Sea_seed188.png"}
+    for name in answers.keys() - {"rows", "fid.json", "accuracy.json"}:
+        linked = (run / "answers" / name).samefile(runs / "base/answers" / name)
+        assert linked == (name in same)
+    drawn = sum(line["images"] for line in read_json_lines(run / "answers/sampling.jsonl"))
+    assert drawn == 2
+    sample.main(["--model", str(tiny_sd), "--run", str(run), "--protocol", words[-1], "--batch", "3",
+                 "--out", str(tmp_path / "alone")])  # fmt: skip
+    assert {path.name: path.read_bytes() for path in (tmp_path / "alone").glob("*.png")} == {
+        name: content for name, content in answers.items() if name.endswith(".png")
+    }
+
+
+def one_of_two(arguments, together):
+    draw = evaluate.draw_block
+
+    def at_once(*args):
+        if together.n_waiting or not together.broken:
+            with contextlib.suppress(BrokenBarrierError):
+                together.wait(60)
+            together.abort()
+        return draw(*args)
+
+    evaluate.draw_block = at_once
+    evaluate.main(arguments)
+
+
+def test_two_processes_share_the_blocks(runs, words, evaluated):
+    evaluated(["Sketch"], "--batch", "1")
+    whole = {folder: made(folder) for folder in runs.glob("**/answers")}
+    for folder in whole:
+        shutil.rmtree(folder)
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["machine_unlearning.evaluate"])
+    together = processes.Barrier(2)
+    arguments = ["--runs", str(runs / "uce/Sketch"), *words, "--batch", "1"]
+    pool = [processes.Process(target=one_of_two, args=(arguments, together)) for _ in range(2)]
+    for process in pool:
+        process.start()
+    for process in pool:
+        process.join(120)
+    assert [process.exitcode for process in pool] == [0, 0]
+    assert {folder: made(folder) for folder in whole} == whole
+    for folder in whole:
+        lines = read_json_lines(folder / "sampling.jsonl")
+        assert sum(line["images"] for line in lines) == 4  # none was drawn twice
 
 
 def test_a_foreign_run_is_not_sampled(runs, evaluated, monkeypatch):

@@ -59,11 +59,11 @@ def test_images_to_keep_and_substitutes(method, target, retain_all, parse, monke
         return SimpleNamespace(rows=[(*cell, 1) for cell in kept], root=root, size=16)
 
     monkeypatch.setattr(forget, "CanvasImages", images)
-    monkeypatch.setattr(forget, "cached_moments", lambda *_, **__: None)
+    monkeypatch.setattr(forget, "cached_moments", lambda *_, **__: torch.zeros(1))
     args = parse(method, target, f"retain_all={retain_all}", parser=cli.parse_with_substitutes)
     said = []
     embed = lambda prompts: said.append(prompts) or torch.zeros(len(prompts), 1, 1)  # noqa: E731
-    forget.streams(SimpleNamespace(embed=embed), args, None)
+    forget.streams(SimpleNamespace(embed=embed, device="cpu"), args, None)
     forgotten, kept = cells
     everything = [(theme, obj) for theme in args.world.themes for obj in args.world.objects]
     assert forgotten == [cell for cell in everything if args.targets[0].covers(*cell)]
