@@ -18,9 +18,10 @@ finally:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     print(f"   {time.monotonic() - began:.0f} s, peak {peak:.1f} GB", flush=True)'
 
-part() {  # NAME MODULE ARGUMENTS...: once, and if it is asked for
+wanted() { [[ ! -e done/$1 && " ${parts:-$1} " == *" $1 "* ]]; }  # NAME: not finished, and asked for
+part() {  # NAME MODULE ARGUMENTS...
     local name=$1; shift
-    [[ ! -e done/$name && " ${parts:-$name} " == *" $name "* ]] || return 0
+    wanted "$name" || return 0
     echo "== $name: python -m $*"
     python -c "$measured" "$@" && touch "done/$name"
 }
@@ -44,8 +45,9 @@ sd=(--model checkpoints/sd15 --data DATA)
 part base machine_unlearning.evaluate "${sd[@]}" --base runs/base/answers --batch 4
 part gate evaluation.gate --base runs/base/answers --data DATA || echo "   which was expected: the weights are random"
 part plan scripts.sweep "${sd[@]}" --methods all --targets all --protocol canvas --out runs/plan --dry-run
-for folder in "$root"/machine_unlearning/*/train.py; do
-    method=$(basename "$(dirname "$folder")")
+for train in "$root"/machine_unlearning/*/train.py; do
+    method=$(basename "$(dirname "$train")")
+    wanted "$method" || continue
     settings=$(python -c "from tests.full_size import quick; print(*quick('$method', steps=2))")
     part "$method" "machine_unlearning.$method.train" "${sd[@]}" --target Sketch --out "runs/$method/Sketch" $settings
 done
