@@ -44,12 +44,14 @@ part compvis diffusion_model_finetuning.compvis.main --base sd --model checkpoin
 sd=(--model checkpoints/sd15 --data DATA)
 part base machine_unlearning.evaluate "${sd[@]}" --base runs/base/answers --batch 4
 part gate evaluation.gate --base runs/base/answers --data DATA || echo "   which was expected: the weights are random"
-part plan scripts.sweep "${sd[@]}" --methods all --targets all --protocol canvas --out runs/plan --dry-run
+part plan scripts.sweep --model checkpoints/v1-5-pruned-emaonly.ckpt --data DATA --methods all --targets all \
+    --out plan --dry-run
 for train in "$root"/machine_unlearning/*/train.py; do
     method=$(basename "$(dirname "$train")")
     wanted "$method" || continue
     settings=$(python -c "from tests.full_size import quick; print(*quick('$method', steps=2))")
     part "$method" "machine_unlearning.$method.train" "${sd[@]}" --target Sketch --out "runs/$method/Sketch" $settings
 done
+rm -f done/{evaluate,tables}  # they skip what is done themselves, and there may be more runs
 part evaluate machine_unlearning.evaluate "${sd[@]}" --runs runs/*/Sketch --batch 4
 part tables evaluation.tables runs
