@@ -105,7 +105,15 @@ from evaluation.core.environment import find_device, made_with
 from evaluation.core.owner import alone_at
 from evaluation.data.images import CanvasImages
 from evaluation.judges.classifier import UNFIT, Classifier, load_backbone, metadata
-from evaluation.judges.training_data import Labelled, augment, batches, generator, in_memory, load, order
+from evaluation.judges.training_data import (
+    Labelled,
+    augment,
+    batches,
+    generator,
+    in_memory,
+    order,
+    recognised,
+)
 
 
 def new_classifier(task: str, settings: dict) -> Classifier:
@@ -160,14 +168,9 @@ def train(classifier: Classifier, data, settings: dict, device: str, checkpoint:
     return averaged.module.eval()
 
 
-@torch.no_grad()
 def accuracy(classifier: Classifier, data, settings: dict, device: str) -> dict:
     """How many of the images get their label, 0 to 1: `total`, and of every theme and every object."""
-    seen, task = [], TASKS.index(classifier.task)
-    loader = load(data, settings["workers"], batch_size=settings["batch"])
-    for images, _ in tqdm(loader, desc="held out", disable=None):
-        seen.append(classifier(images.to(device).float().div(255)).argmax(1).cpu())
-    right = (torch.cat(seen) == data.labels[:, task]).float()
+    right = recognised(classifier, data, settings["workers"], settings["batch"], device)
     result = {"images": len(data), "total": round(right.mean().item(), 4)}
     for label, key in zip(data.labels.T, NAMES):
         means = [right[label == i].mean().item() for i in range(len(settings[key]))]

@@ -1,6 +1,7 @@
 """Stable Diffusion 1.5's exact architecture with random weights, for tests with the marker `sd15`."""
 
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
@@ -15,6 +16,18 @@ from evaluation import protocol
 
 UNET_PARAMETERS = 859_520_964
 MEMORY = 24e9  # bytes
+METHODS = Path(__file__).parent.parent / "machine_unlearning"
+QUICK = {  # those of them that a method has: pre-passes of one step
+    "walk": 2, "warmup": 0, "accumulate": 1, "images": 2, "retain_images": 1, "surrogates": 1,
+    "times": 8, "mask_steps": 1, "score_steps": 1, "invert_steps": 1,
+}  # fmt: skip
+
+
+def quick(method: str, steps: int) -> list[str]:
+    """Settings for a few steps of a method, as its command line takes them."""
+    settings = OmegaConf.load(METHODS / method / "config.yaml").canvas.all
+    words = [f"{key}={value}" for key, value in ({"steps": steps} | QUICK).items() if key in settings]
+    return words + ["batch=4"] * (settings.get("batch", 0) > 4)  # of 16, a step takes half an hour
 
 
 def build(folder) -> None:

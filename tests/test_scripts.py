@@ -98,3 +98,30 @@ def test_signals_reach_the_command_once(tree, script, number, word, send):
     began = time.monotonic()
     assert process.wait(20) == 128 + number and time.monotonic() - began < 2
     assert len(log(tree)) == 2 and log(tree)[1] == word
+
+
+def table(tree, *flags):
+    """What main.sh says and ends with; every module that it starts, in `log`."""
+    given = os.environ | {"MODEL": "model", "DATA": "data", "RUNS": "runs"}
+    words = ["bash", "scripts/tables/main.sh", *flags]
+    return subprocess.run(words, cwd=tree, env=given, capture_output=True, text=True)
+
+
+def modules(tree):
+    return [line.split()[1] for line in log(tree)]
+
+
+def test_no_table_without_the_gate(tree):
+    """Which is passed once, and by a job where the sweep is one of jobs."""
+    (tree / "code").write_text("2")
+    assert table(tree).returncode == 2 and modules(tree) == ["machine_unlearning.evaluate"]
+    done = table(tree, "--executor", "slurm")
+    assert done.returncode == 2 and "in a job with a GPU: bash scripts/tables/gate.sh" in done.stderr
+    assert len(modules(tree)) == 1
+    (tree / "code").write_text("0")
+    assert table(tree).returncode == 0
+    assert modules(tree)[2:] == ["evaluation.gate", "scripts.sweep", "evaluation.tables"]
+    (tree / "runs/base/answers").mkdir(parents=True)
+    (tree / "runs/base/answers/gate.json").touch()
+    assert table(tree, "--executor", "slurm").returncode == 0
+    assert modules(tree)[5:] == ["scripts.sweep", "evaluation.tables"]

@@ -168,7 +168,8 @@ def test_targets_are_names_or_sets(tmp_path, capsys):
 def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_path, capsys, monkeypatch):
     """What main.sh would run, without its set-up: the plan of --dry-run alone; else also the tables."""
     monkeypatch.setitem(WEIGHTS, "inception", [])  # as if they were there
-    caught = 'source() { :; }; python() { printf "%s " "$@"; echo; }; export -f source python; '
+    caught = 'source() { :; }; bash() { python "$@"; }; python() { printf "%s " "$@"; echo; }; '
+    caught += "export -f source python bash; command"
     given = {name: tmp_path / name.lower() for name in ("MODEL", "DATA", "RUNS")}
     for folder in given.values():
         folder.mkdir()
@@ -180,8 +181,9 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
         ).stdout.splitlines()
         for flags in ("--dry-run", "--workers 2")
     ]  # fmt: skip
-    assert [len(commands) for commands in lines] == [1, 2]
-    assert lines[1][1].split() == ["-m", "evaluation.tables", str(given["RUNS"])]
+    assert [len(commands) for commands in lines] == [1, 3]
+    assert lines[1][0].split() == ["scripts/tables/gate.sh"]  # what fails there ends the script
+    assert lines[1][2].split() == ["-m", "evaluation.tables", str(given["RUNS"])]
     module, *flags = lines[0][0].removeprefix("-m ").split()
     assert module == "scripts.sweep"
     sweep.main(flags)

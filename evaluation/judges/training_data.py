@@ -1,4 +1,4 @@
-"""What a classifier is trained on: labelled images in a resumable order, and their augmentation."""
+"""What a classifier is trained on and tested with: labelled images, their resumable order, augmentation."""
 
 import itertools
 
@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 from tqdm import tqdm
 
+from evaluation.canvas import TASKS
 from evaluation.core.pools import loaded
 from evaluation.data.images import CanvasImages
-from evaluation.judges.classifier import preprocess
+from evaluation.judges.classifier import Classifier, preprocess
 
 
 class Labelled(Dataset):
@@ -29,6 +30,14 @@ class Labelled(Dataset):
 def load(data: Dataset, workers: int, **batches):
     """The batches of a DataLoader."""
     return loaded(DataLoader(data, num_workers=workers, **batches))
+
+
+@torch.no_grad()
+def recognised(classifier: Classifier, data: Labelled, workers: int, batch: int, device: str) -> torch.Tensor:
+    """float32 [N]: 1 for an image that gets its label, else 0."""
+    loader = tqdm(load(data, workers, batch_size=batch), desc="held out", disable=None)
+    seen = [classifier(images.to(device).float().div(255)).argmax(1).cpu() for images, _ in loader]
+    return (torch.cat(seen) == data.labels[:, TASKS.index(classifier.task)]).float()
 
 
 def in_memory(data: Labelled, gigabytes: float, workers: int) -> Dataset:

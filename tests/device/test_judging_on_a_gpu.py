@@ -10,7 +10,7 @@ from evaluation import canvas
 from evaluation.core.tensors import read_tensors
 from evaluation.mini import dataset as mini
 from tests.device.worker import distance
-from tests.evaluation.test_classifier import TINY
+from tests.evaluation.judges.test_classifier import TINY
 from tests.evaluation.test_clip_score import build_clip
 from tests.machine_unlearning.test_evaluate_runs import protocol_file
 
@@ -36,8 +36,8 @@ def test_from_model_to_scores(gpu, cpu, tiny_sd, tmp_path):
     """Sampling, predict and fid, of the base model and of a run."""
     run = tmp_path / "runs/uce/Sketch"
     cpu.run("machine_unlearning.uce.train", "--target", "Sketch", "--model", tiny_sd, "--out", run)
-    words = ["--model", tiny_sd, "--runs", tmp_path / "runs", "--protocol", protocol_file(tmp_path)]
-    gpu.run("machine_unlearning.evaluate", "uce", "Sketch", *words)
+    words = ["--model", tiny_sd, "--protocol", protocol_file(tmp_path)]
+    gpu.run("machine_unlearning.evaluate", "--runs", run, *words)
     for answers in (run / "answers", tmp_path / "runs/base/answers"):
         scores = [verdicts(answers), json.loads((answers / "fid.json").read_text())["values"]]
         for name in ("predictions.csv.gz", "fid.json"):

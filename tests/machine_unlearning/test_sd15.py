@@ -5,11 +5,9 @@ Run by `bash scripts/smoke_sd15.sh METHOD`. With UNLEARNCANVAS_SD15=FOLDER the m
 
 import importlib
 import json
-from pathlib import Path
 
 import pytest
 import torch
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import load_sd, sample
@@ -17,13 +15,8 @@ from evaluation.core import environment
 from machine_unlearning.core import embeddings, weights
 from machine_unlearning.core.cli import intervenes
 from machine_unlearning.sample import intervention
-from tests.full_size import MEMORY, UNET_PARAMETERS
+from tests.full_size import MEMORY, UNET_PARAMETERS, quick
 from tests.tiny import METHODS
-
-QUICK = {  # those of them that a method has: one step, and pre-passes of one
-    "steps": 1, "walk": 2, "warmup": 0, "accumulate": 1, "images": 2, "retain_images": 1, "surrogates": 1,
-    "times": 8, "mask_steps": 1, "score_steps": 1, "invert_steps": 1,
-}  # fmt: skip
 
 
 @pytest.mark.sd15
@@ -31,11 +24,9 @@ QUICK = {  # those of them that a method has: one step, and pre-passes of one
 def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
     monkeypatch.setattr(embeddings, "CACHE", tmp_path / "embeddings")
     train = importlib.import_module(f"machine_unlearning.{method}.train")
-    settings = OmegaConf.load(Path(train.__file__).parent / "config.yaml").canvas.all
-    quick = [f"{key}={value}" for key, value in QUICK.items() if key in settings]
-    quick += ["batch=4"] if settings.get("batch", 0) > 4 else []  # of 16, a step takes half an hour
     run = tmp_path / "run"
-    train.main(["--target", "Sketch", "--model", str(sd15), "--out", str(run), "--device", "cpu", *quick])
+    words = ["--target", "Sketch", "--model", str(sd15), "--out", str(run), "--device", "cpu"]
+    train.main([*words, *quick(method, 1)])
     record = json.loads((run / "record.json").read_text())
     print(f"{method}: {record['seconds']} s, {record['peak_memory_bytes'] / 1e9:.1f} GB")
     assert record["variant"] == "canvas"
