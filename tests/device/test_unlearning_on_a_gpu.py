@@ -57,8 +57,3 @@ def test_a_device_by_its_number(gpu, tiny_sd, tmp_path):
     words = ["--target", "Sketch", "--model", tiny_sd, "--out", tmp_path / "run", *quick("uce")]
     gpu.call("machine_unlearning.uce.train", *words, "--device", "cuda:0")
     assert json.loads((tmp_path / "run/record.json").read_text())["tf32"] is False
-
-
-def test_bench(gpu, tiny_sd):
-    words = ["--model", tiny_sd, "--dtype", "float16", "--batch", 2, "--steps", 1]
-    gpu.run("machine_unlearning.bench", *words)
