@@ -7,7 +7,7 @@
 The sampler itself is timed, with one step and with more: their difference is the steps', the rest goes into
 noise, text and decoding. `ceiling` is the UNet's share of the FLOP/s of a large square matmul, of the same
 dtype on the same device; FLOPs are counted, two for a multiplication with an addition. Seconds are, on a CPU,
-this process's own, so that other processes matter little. Memory is the most that was held, on a CPU so far.
+this process's own, so that other processes matter little. Memory is the most that was held.
 """
 
 import argparse
@@ -61,7 +61,7 @@ from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.core.load import empty
 from diffusion_model_finetuning.core.read import PARTS
 from diffusion_model_finetuning.core.sd import StableDiffusion, eps, load_sd, sample
-from evaluation.core.environment import clock, device_name, find_device, peak_memory
+from evaluation.core.environment import clock, device_name, find_device, peak_memory, reset_peak_memory
 from machine_unlearning.core.cli import METHODS, intervenes
 
 
@@ -134,8 +134,7 @@ class Rate(NamedTuple):
 def measure(sd: StableDiffusion, precision: str, batch: int, args) -> Rate:
     """The sampler's, after a first call that compiles and tunes."""
     seconds = {}
-    if sd.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(sd.device)
+    reset_peak_memory(sd.device)
     prompts, seeds = [args.world.prompt(args.world.themes[0], args.world.objects[0])] * batch, [*range(batch)]
     for steps in (1, 1, 1 + args.steps):
         start = clock(sd.device)

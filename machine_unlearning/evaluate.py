@@ -79,8 +79,8 @@ import shutil
 
 from tqdm import tqdm
 
+from diffusion_model_finetuning.core.drawing import draw_block, drawing, open_answers
 from diffusion_model_finetuning.core.sd import load_sd
-from diffusion_model_finetuning.sample import draw_block, drawing, open_answers
 from evaluation import accuracy, fid, predict
 from evaluation.answers.predictions import PREDICTIONS
 from evaluation.core.environment import find_device, made_with
@@ -89,7 +89,7 @@ from evaluation.judges.judging import find_files, judged, open_judges, source_of
 from evaluation.judges.parts import Parts
 from evaluation.metrics.distances import WEIGHTS
 from machine_unlearning.core import weights
-from machine_unlearning.sample import intervention
+from machine_unlearning.sample import hasten, intervention
 
 
 def check(args, model: str) -> None:
@@ -151,7 +151,7 @@ def main(argv=None):
     sd = load_sd(args.model, device, config=args.config)
     model = sd.fingerprint()
     check(args, model)
-    sd.hasten(args.world.precision, args.compile)
+    hasten(sd, args.world.precision, args.compile, [record["method"] for record in args.records])
     base = open_answers(args.base, args.world, sd, model, None, args.batch)
     draw_and_judge(drawing(sd, base, even=args.compile), base, files, device, kept("all", []))
     unfinished = []

@@ -56,8 +56,8 @@ def parse(argv=None) -> argparse.Namespace:
 
 early(__name__, parse)  # before the slow imports
 
+from diffusion_model_finetuning.core.drawing import drawing, fill, open_answers
 from diffusion_model_finetuning.core.sd import NOTHING, Intervention, load_sd
-from diffusion_model_finetuning.sample import drawing, fill, open_answers
 from evaluation.core.environment import find_device
 from machine_unlearning.core import cli, weights
 
@@ -70,6 +70,12 @@ def intervention(sd, run: str | Path | None, method: str = "") -> Intervention:
     return importlib.import_module(f"machine_unlearning.{method}.intervene").intervention(sd, run)
 
 
+def hasten(sd, precision: str, compiled: bool, methods: list[str]) -> None:
+    """`sd.hasten` for the runs of these methods. One that acts while sampling may do so in float32, whatever
+    the images are drawn in, as SEOT's gradients: then the weights stay float32."""
+    sd.hasten("float32" if any(map(cli.intervenes, methods)) else precision, compiled)
+
+
 @command
 def main(argv=None):
     args = parse(argv)
@@ -79,7 +85,7 @@ def main(argv=None):
     if args.run:
         weights.load_run(sd, args.run)
     act = intervention(sd, args.run, method)
-    sd.hasten(args.world.precision, args.compile)
+    hasten(sd, args.world.precision, args.compile, [method])
     fill(drawing(sd, answers, act, even=args.compile), answers)
     answers.check_complete()
 

@@ -29,7 +29,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from tqdm import tqdm
 
-from diffusion_model_finetuning.core import states, training
+from diffusion_model_finetuning.core import damage, states, training
 from diffusion_model_finetuning.core.card import MODEL
 from diffusion_model_finetuning.core.data import forever
 from evaluation.core.environment import find_device, made_with
@@ -44,10 +44,9 @@ from evaluation.core.files import (
     write_json,
 )
 from evaluation.core.owner import alone
-from evaluation.core.tensors import check_finite, read_content
+from evaluation.core.tensors import check_finite
 
 FREE = {"save_every", "keep", "log_every", "validate", "workers", "gradient_checkpointing", "half", "card"}
-AVERAGE = "custom_checkpoint_0.pkl"  # accelerate's name for it
 
 
 @contextlib.contextmanager
@@ -57,16 +56,6 @@ def alone_in(args: argparse.Namespace, name: str):
     with alone(args.out) if loop.accelerator.is_main_process else contextlib.nullcontext():
         loop.begin(args)
         yield loop
-
-
-def unreadable(state: Path) -> Path:
-    """The file of a damaged state that cannot be read; the state itself, if all can."""
-    for path in (state / name for name in ("model.safetensors", "optimizer.bin", AVERAGE)):
-        try:
-            read_content(path)
-        except UserError:
-            return path
-    return state
 
 
 class Loop:
@@ -228,14 +217,14 @@ class Loop:
         if self.start:
             state = states.saved(self.states)[self.start]
             try:
-                self._check_average(read_content(state / AVERAGE))
+                damage.check_average(state, self.start)
                 self.accelerator.load_state(str(state))
-                self._check_shapes()
+                damage.check_shapes(self.model, self.average, self.optimizer)
             except (MemoryError, torch.OutOfMemoryError):
                 raise
             except Exception as error:  # a damaged file ends in any of many
                 advice = states.earlier(self.states, self.start)
-                raise UserError(f"{unreadable(state)}: damaged ({brief(error)}); {advice}") from error
+                raise UserError(f"{damage.unreadable(state)}: damaged ({brief(error)}); {advice}") from error
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             for step, state in states.saved(self.states).items():
@@ -245,26 +234,8 @@ class Loop:
             made = {"made_with": made_with(self.accelerator.device)}
             write_json(self.states.with_suffix(".json"), self._decisive() | made)
 
-    def _check_average(self, kept: dict) -> None:
-        """Read without running what a pickle may hold, as accelerate would. Raises ValueError."""
-        if "shadow_params" not in kept or kept.get("optimization_step") != self.start:
-            raise ValueError(f"its average is not that of {self.start} steps")
-
     def _is_kept(self, line: dict) -> bool:
         return isinstance(line.get("step"), int) and line["step"] <= self.start
-
-    def _check_shapes(self) -> None:
-        """ValueError unless averages and moments are finite, and of their parameters' shapes."""
-        moments = self.optimizer.state
-        if not moments:
-            raise ValueError("its optimizer has no moments")
-        pairs = zip(self.model.named_parameters(), self.average.shadow_params, strict=True)
-        for (name, parameter), average in pairs:
-            of_parameter = moments.get(parameter, {})
-            tensors = [average, *(of_parameter[key] for key in ("exp_avg", "exp_avg_sq") if of_parameter)]
-            if any(tensor.shape != parameter.shape for tensor in tensors):
-                raise ValueError(f"its average or moments of {name} are of another shape")
-            check_finite({name: parameter.detach(), **dict(zip("amv", tensors))}, "its tensors")
 
     def _decisive(self) -> dict:
         """The settings that change what is learned; `batch` that of all processes."""

@@ -4,14 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from diffusion_model_finetuning.scratch import train_tokenizer
 from style_transfer.blip.model import NEGATIVE
-from style_transfer.core import losses, vgg
 from tests.device.worker import distance, same_pictures
 from tests.style_transfer import blip_release, narrow
-from tests.style_transfer.test_training import FEW, METHODS, OPTIONS, WIDTHS, weights
+from tests.style_transfer.test_training import FEW, METHODS, OPTIONS, weights
 from tests.style_transfer.test_transfer_methods import METHODS as PAINTERS
 from tests.style_transfer.test_transfer_methods import QUICK
 
@@ -23,11 +21,7 @@ AIMLESS = {"adaattn": ".g.bias"}  # of keys: no gradient but rounding, of which 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("encoder") / losses.ENCODER
-    torch.manual_seed(0)
-    torch.save(narrow.lively(vgg.Encoder(WIDTHS)).state_dict(), path)
-    torch.save(vgg.decoder(WIDTHS).state_dict(), path.with_name(losses.DECODER))
-    return path
+    return narrow.write_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from diffusion_model_finetuning import sample as sampler
-from diffusion_model_finetuning.core import ip2p
+from diffusion_model_finetuning.core import drawing, ip2p
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from diffusion_model_finetuning.core.training import save_pipeline
 from evaluation import canvas, predict, protocol
@@ -188,7 +188,7 @@ def test_a_block_whose_claim_was_lost_is_left_to_who_took_it_over(tmp_path):
                 answers.path(Cell(*cell)).write_bytes(b"theirs")
         return np.zeros((len(cells), 8, 8, 3), np.uint8)
 
-    written = sampler.fill(sampler.Drawing(draw, torch.device("cpu")), answers)
+    written = drawing.fill(drawing.Drawing(draw, torch.device("cpu")), answers)
     theirs = [path for path in tmp_path.glob("*.png") if path.read_bytes() == b"theirs"]
     assert len(theirs) == 4 and written == len(grid(world)) - 4 and not answers.missing()
     assert sum(line["images"] for line in read_json_lines(tmp_path / "sampling.jsonl")) == written

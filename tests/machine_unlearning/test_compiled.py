@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch._dynamo.utils import counters
 
+from diffusion_model_finetuning.core.drawing import drawing, fill, open_answers
 from diffusion_model_finetuning.core.sd import load_sd
-from diffusion_model_finetuning.sample import drawing, fill, open_answers
 from evaluation import protocol
 from machine_unlearning.core import cli, weights
 from machine_unlearning.sample import intervention

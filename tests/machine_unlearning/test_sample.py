@@ -9,10 +9,12 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from diffusion_model_finetuning import sample as finetuned
+from diffusion_model_finetuning.core import drawing
+from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import canvas, protocol
 from machine_unlearning import sample as sampler
 from machine_unlearning.esd import train as esd
@@ -71,7 +73,7 @@ def whole(arguments, tmp_path):
 
 def test_killed_and_restarted(arguments, whole, tmp_path, monkeypatch):
     out = tmp_path / "again"
-    monkeypatch.setattr(finetuned, "sample", tiny.interrupt(finetuned.sample, 1))
+    monkeypatch.setattr(drawing, "sample", tiny.interrupt(drawing.sample, 1))
     with pytest.raises(SystemExit) as exit:
         sampler.main(arguments(out))
     assert exit.value.code == 130
@@ -91,7 +93,7 @@ def test_another_block_size_stays_within_one_level(arguments, whole, tmp_path):
 
 def logged(arguments, together, log):
     """The sampler as one process of a pool, which begin together; notes every cell before it is drawn."""
-    draw, fill = finetuned.sample, sampler.fill
+    draw, fill = drawing.sample, sampler.fill
 
     def noted(sd, prompts, cells, *rest):
         with open(log, "a") as file:
@@ -102,7 +104,7 @@ def logged(arguments, together, log):
         together.wait(120)  # all have loaded the model
         fill(*args)
 
-    finetuned.sample, sampler.fill = noted, at_once
+    drawing.sample, sampler.fill = noted, at_once
     sampler.main(arguments)
 
 
@@ -150,3 +152,10 @@ def test_base_model_needs_out(tiny_sd, capsys):
     with pytest.raises(SystemExit):
         sampler.main(["--model", str(tiny_sd)])
     assert "--out is missing" in capsys.readouterr().err
+
+
+def test_what_acts_while_sampling_keeps_its_weights_in_float32(tiny_sd):
+    for methods, dtype in ((["uce", "esd"], torch.bfloat16), (["uce", "seot"], torch.float32)):
+        sd = load_sd(tiny_sd)
+        sampler.hasten(sd, "bfloat16", False, methods)
+        assert sd.unet.conv_in.weight.dtype == dtype

@@ -97,7 +97,8 @@ def test_inference_time_optimisation(case):
     unet = build_unet(description)
     x, text, positions = inputs["latent"], inputs["prompt_embedding"], inputs["ito_token_indices"]
     side = len(arrays["ito_attn"])
-    look = partial(attention_maps, unet, x, inputs["timestep"], level=level_of(unet, x.shape[-1], side))
+    level = level_of(unet.config, x.shape[-1], side)
+    look = partial(attention_maps, unet, x, inputs["timestep"], level=level)
     with torch.no_grad():
         A, S = reference = look(text)
     close(A, case, "ito_attn")

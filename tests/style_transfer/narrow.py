@@ -1,8 +1,14 @@
 """Networks of a few channels, and what must hold for each."""
 
+from pathlib import Path
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+from style_transfer.core import losses, vgg
+
+WIDTHS = vgg.scaled(1 / 16)
 
 
 def lively(network):
@@ -15,6 +21,14 @@ def lively(network):
             scale = "norm" in name and name.endswith("weight")
             weight.data = scale + 0.1 * torch.randn(weight.shape, generator=generator)
     return network
+
+
+def write_encoder(folder: Path) -> Path:
+    """A narrow VGG-19, and a decoder beside it, under the names of the released ones."""
+    torch.manual_seed(0)
+    torch.save(lively(vgg.Encoder(WIDTHS)).state_dict(), folder / losses.ENCODER)
+    torch.save(vgg.decoder(WIDTHS).state_dict(), folder / losses.DECODER)
+    return folder / losses.ENCODER
 
 
 def released(network, files):

@@ -13,21 +13,17 @@ from style_transfer.core.cli import parse_train as parse
 from style_transfer.core.images import crops
 from style_transfer.core.training import Training
 from tests.style_transfer import narrow
+from tests.style_transfer.narrow import WIDTHS
 
 ROOT = Path(__file__).parents[2]
 METHODS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/train.py"))
-WIDTHS = vgg.scaled(1 / 16)
 OPTIONS = {"artflow": ["hidden=4"], "cast": ["width=0.0625"]}
 FEW = ["steps=3", "batch=2", "load=48", "crop=32"]
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("encoder") / losses.ENCODER
-    torch.manual_seed(0)
-    torch.save(narrow.lively(vgg.Encoder(WIDTHS)).state_dict(), path)
-    torch.save(vgg.decoder(WIDTHS).state_dict(), path.with_name(losses.DECODER))
-    return path
+    return narrow.write_encoder(tmp_path_factory.mktemp("encoder"))
 
 
 @pytest.fixture
