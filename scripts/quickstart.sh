@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Forget a style and an object with UCE and a style with ESD, on the embedded miniature: sample, judge, table, picture.
-# Under 2 minutes on two CPU cores after installation. Run it again: what is finished is skipped.
+# About 2 minutes on two CPU cores after installation. Run it again: what is finished is skipped.
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 export RUNS=runs/quickstart MODEL=checkpoints/mini
