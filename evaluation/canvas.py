@@ -32,6 +32,11 @@ UNUSED_STYLES = (  # in the data set, never unlearned: held-out styles
     "Realistic_Watercolor Techno"
 ).split()
 
+# a pair for every style, objects in turn; before Sketch one object, Trees, is passed over
+PAIRS = [f"{style}+{OBJECTS[(i + (style >= 'Sketch')) % len(OBJECTS)]}" for i, style in enumerate(STYLES)]
+
+CHAIN = "~"  # between requests that a model is asked to forget in turn, as in Sketch~Cats~Monet
+
 THEMES = sorted([*STYLES, PHOTO])  # the order of the style classifier's 51 outputs; PHOTO is number 38
 
 TASKS = ("style", "object")  # of the two classifiers, and kinds of targets

@@ -15,12 +15,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from evaluation import canvas
-from evaluation.answers.answer_set import protocol_of, read_manifest
+from evaluation.answers.answer_set import forgotten, protocol_of, read_manifest
 from evaluation.canvas import Target
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
-from evaluation.core.record import read_record
+from evaluation.core.record import RECORD, read_record
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.protocol import Protocol
 from evaluation.reporting.formats import EDGE, GREY, INK, MARK
@@ -66,7 +66,7 @@ def panel(base: Path, answers: Path, seed: int | None = None, objects: int = 3) 
     seed = protocol.seeds[0] if seed is None else seed
     if seed not in protocol.seeds:
         raise UserError(f"--seed {seed}: the seeds of {answers} are {', '.join(map(str, protocol.seeds))}")
-    targets = canvas.parse_targets(record["target"])
+    targets = forgotten(record, answers.resolve().parent / RECORD)
     layout = arrange(protocol, targets, objects)
     height = max(layout.tops.values()) + layout.below + layout.side + MARGIN
     page = Image.new("RGB", (WIDTH, height), "white")

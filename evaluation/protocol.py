@@ -1,7 +1,8 @@
 """Measurement protocols: everything that changes a pixel or a score, under one name and one hash.
 
 A protocol is a YAML file in `evaluation/protocols/`, or any file of that form. Numbers of different hashes
-are never mixed silently; the hash leaves out what changes no number of a single run (`name`, `targets`).
+are never mixed silently; the hash leaves out what changes no number of a single run (`name`, and what the
+tables unlearn: `targets`, `pairs`, `orders`).
 """
 
 import argparse
@@ -18,6 +19,8 @@ from evaluation.core.files import digest
 
 FOLDER = Path(__file__).parent / "protocols"
 EVERYTHING = {"themes": canvas.THEMES, "objects": canvas.OBJECTS, "targets": canvas.STYLES + canvas.OBJECTS}
+EVERYTHING |= {"pairs": canvas.PAIRS}
+UNHASHED = ("name", "targets", "pairs", "orders")
 CHOICES = {
     "themes": canvas.THEMES + canvas.UNUSED_STYLES,
     "objects": canvas.OBJECTS,
@@ -63,12 +66,19 @@ class Protocol:
     photos: str | None = None  # digest of the photos, numbered by the seeds, that a cell edits
     photo_guidance: float | None = None  # s_I of those photos
     photo_in_ira: bool = True  # whether the photo theme, where it counts, is a class of a style's IRA as well
+    pairs: tuple[str, ...] = ()  # what the finer-scale table unlearns, each on its own
+    orders: tuple[str, ...] = ()  # what the sequential table unlearns in turn, requests joined by ~
 
     def __post_init__(self):
         settings = self.__dict__
-        check_lists(settings, empty=("targets",))
+        check_lists(settings, empty=("targets", "pairs", "orders"))
         check_choices(settings, CHOICES | {"targets": self.everything})
         check_ranges(settings, RANGES)
+        for pair in self.pairs:
+            if canvas.parse_targets(pair, "pairs")[0].kind != "pair":
+                raise UserError(f"pairs: {pair}: expected an object in one style, such as Sketch+Cats")
+        for order in self.orders:
+            canvas.parse_targets(order.replace(canvas.CHAIN, ","), "orders")
         if self.photo_guidance is not None:
             check_ranges(settings, {"photo_guidance": (0, 1000)})
         if self.size % 8:
@@ -93,7 +103,7 @@ class Protocol:
 
     @property
     def hash(self) -> str:
-        return hash_of(self, without=("name", "targets"))
+        return hash_of(self, without=UNHASHED)
 
     def prompt(self, theme: str, obj: str) -> str:
         return canvas.prompt(theme, obj, self.template, self.photo)

@@ -14,12 +14,11 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import protocol
-from evaluation.answers.answer_set import protocol_of
+from evaluation.answers.answer_set import forgotten, protocol_of
 from evaluation.answers.claims import MANIFEST
-from evaluation.canvas import parse_targets
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
-from evaluation.core.record import read_record
+from evaluation.core.record import RECORD, read_record
 from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
 from machine_unlearning.core.cli import KEEP
@@ -62,8 +61,8 @@ def parse(argv=None) -> argparse.Namespace:
     args.base = args.base or args.runs[0].parents[1] / "base" / "answers"
     args.runs = list(dict.fromkeys(args.runs))
     args.records = [read_record(run) for run in args.runs]
-    for record in args.records:
-        check_targets(parse_targets(record["target"]), args.world)
+    for run, record in zip(args.runs, args.records):
+        check_targets(forgotten(record, run / RECORD), args.world)
     for answers in [args.base, *(run / "answers" for run in args.runs)]:
         if (answers / MANIFEST).exists() and protocol_of(answers).hash != args.world.hash:
             raise UserError(
@@ -138,10 +137,11 @@ def evaluate_run(sd, model: str, base, run: Path, record: dict, args, files, dev
     if record.get("foreign"):
         predict.main([str(run / "answers"), "--device", device])
         return
-    with weights.swapped(sd, run, model):
+    with weights.swapped(sd, run, model) as changed:
         answers = open_answers(run / "answers", args.world, sd, model, record, args.batch)
-        how = drawing(sd, answers, intervention(sd, run, record["method"]), base, args.compile)
-        draw_and_judge(how, answers, files, device, kept(args.keep, parse_targets(record["target"])))
+        act = intervention(sd, run, record["method"])
+        how = drawing(sd, answers, act, None if changed else base, args.compile)
+        draw_and_judge(how, answers, files, device, kept(args.keep, forgotten(record)))
 
 
 @command

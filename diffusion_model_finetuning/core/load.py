@@ -130,13 +130,16 @@ def load_run(sd, folder: str | Path) -> None:
 
 @contextlib.contextmanager
 def swapped(sd, folder: str | Path, model: str):
-    """Within, `sd` has a run's weights in place of the base model's, whose fingerprint is `model`."""
+    """Within, `sd` has a run's weights in place of the base model's, whose fingerprint is `model`.
+
+    Yields the names of those that it changed.
+    """
     tensors, weights = run_weights(sd, folder, model), sd.unet.state_dict()
     before = {name: weights[name].clone() for name in tensors}
     try:
         for name, tensor in tensors.items():
             weights[name].copy_(tensor)
-        yield
+        yield list(tensors)
     finally:
         for name, tensor in before.items():
             weights[name].copy_(tensor)

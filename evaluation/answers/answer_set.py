@@ -11,7 +11,7 @@ from evaluation import canvas
 from evaluation.answers.claims import MANIFEST, agree, claimed
 from evaluation.core.errors import UserError
 from evaluation.core.files import read_json
-from evaluation.core.record import RECORD, read_record
+from evaluation.core.record import RECORD, read_record, requests
 from evaluation.protocol import Protocol, from_manifest, load
 
 
@@ -132,13 +132,24 @@ def open_folder(folder: Path, name: str | None) -> Protocol:
     return sampled
 
 
+def forgotten(record: dict, path: str | Path = RECORD) -> list[canvas.Target]:
+    """The targets of a run, and of those that it went on from, in the order they were asked for.
+
+    UserError that begins with `path`, where the record lies, if it names none.
+    """
+    text = ",".join(request.target for request in requests(record, path))
+    return list(dict.fromkeys(canvas.parse_targets(text, f"{path}: target")))
+
+
 def target_of(folder: str | Path, asked: str | None = None) -> str | None:
-    """The target of an answer set: that of the record beside it, which `asked` must not contradict."""
+    """What was forgotten by the model of an answer set: what the record beside it says, with commas, which
+    `asked` must not contradict."""
     path = Path(folder).resolve().parent / RECORD
     if not path.exists():
         return asked
-    made = read_record(path.parent)["target"]
-    if asked and set(canvas.parse_targets(asked)) != set(canvas.parse_targets(made)):
+    targets = forgotten(read_record(path.parent), path)
+    made = ",".join(map(str, targets))
+    if asked and set(canvas.parse_targets(asked)) != set(targets):
         raise UserError(
             f"--target {asked}: {path} says that {made} was unlearned; correct --target or omit it"
         )

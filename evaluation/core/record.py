@@ -3,8 +3,9 @@
 import re
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from evaluation.core.errors import UserError
+from evaluation.core.errors import UserError, refused
 from evaluation.core.files import read_json, write_json
 
 RECORD = "record.json"
@@ -41,6 +42,26 @@ def read_record(folder: str | Path) -> dict:
         )
         raise UserError(f"{path}: damaged ({fault}); remove it and run again")
     return record
+
+
+class Request(NamedTuple):
+    """What a run was asked to forget, and with what."""
+
+    method: str
+    target: str  # several with commas
+
+
+def requests(record: dict, path: str | Path = RECORD) -> list[Request]:
+    """Those of the runs that a run went on from, the first first, and its own.
+
+    UserError that begins with `path`, where the record lies, if it cannot tell.
+    """
+    earlier = record.get("earlier", None if record.get("from") else [])
+    with refused(f"{path}: damaged (earlier is {earlier!r:.60}); remove it and run again", TypeError):
+        before = [Request(**request) for request in earlier]
+        if not all(isinstance(word, str) for request in before for word in request):
+            raise TypeError
+    return [*before, Request(record["method"], record["target"])]
 
 
 def now() -> str:

@@ -29,7 +29,8 @@ LOG = "log.jsonl"
 
 
 class Run:
-    """`args` has target, out, seed, device, variant, settings, model, data, start (earlier run or None)."""
+    """`args` has target, out, seed, device, variant, settings, model, data, start (earlier run or None; then
+    `earlier`, what was asked before)."""
 
     def __init__(self, args, method: str):
         self.args, self.method = args, method
@@ -37,6 +38,7 @@ class Run:
         settings, start = OmegaConf.to_container(args.settings), str(args.start) if args.start else None
         self.asked = {"method": method, "target": args.target, "variant": args.variant, "settings": settings}
         self.asked |= {"seed": args.seed, "model_path": str(args.model), "data": args.data, "from": start}
+        self.asked |= {"earlier": [request._asdict() for request in args.earlier]} if start else {}
         self.model = None  # fingerprint of the base model
         self.finished = read_record(self.out) if (self.out / RECORD).exists() else None
         self._refuse_or_skip()

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import canvas
+from evaluation.answers.answer_set import forgotten
 from evaluation.answers.predictions import PREDICTIONS, JudgedAnswers, Origin, Predictions
 from evaluation.core.errors import UserError
 from evaluation.core.files import check_keys
 from evaluation.core.pools import threads
-from evaluation.core.record import RECORD, read_record
+from evaluation.core.record import RECORD, read_record, requests
 from evaluation.metrics.distances import FID, read_distances
 from evaluation.metrics.figures import FIGURES, by_seed, check_targets
 from evaluation.protocol import Protocol
@@ -36,11 +37,12 @@ class Result:
     path: Path  # of the run
     method: str
     variant: str
-    targets: tuple[canvas.Target, ...]  # forgotten at once
+    targets: tuple[canvas.Target, ...]  # forgotten at once, or in turn
     answers: JudgedAnswers
     origin: Origin
     settings: dict[str, str] = field(default_factory=dict)  # that set a run apart from others of its variant
     seed: int | None = None  # of the training
+    requests: tuple[str, ...] = ()  # what it and the runs before it were asked to forget, in turn
     costs: dict[str, float] = field(default_factory=dict)  # FID, KID, seconds, memory_GB, storage_MB
     reference: dict | None = None  # the origin of FID and KID: with what, against what
 
@@ -125,12 +127,14 @@ def read_run(path: Path, bases: dict[Path, JudgedAnswers]) -> Result:
         costs["memory_GB"] = record["peak_memory_bytes"] / 1e9
     if record["stored_bytes"] is not None:
         costs["storage_MB"] = record["stored_bytes"] / 1e6
-    targets = tuple(canvas.parse_targets(record["target"]))
+    targets = tuple(forgotten(record, path / RECORD))
     check_targets(targets, answers.protocol)
-    settings = record["settings"] | {"data": record.get("data"), "continued": bool(record.get("from"))}
+    settings = record["settings"] | {"data": record.get("data")}
     settings = {key: str(value) for key, value in settings.items()}
     shape = (path, record["method"], record["variant"], targets, answers, origin)
-    return with_distances(Result(*shape, settings, record["seed"], costs))
+    return with_distances(
+        Result(*shape, settings, record["seed"], tuple(request.target for request in requests(record)), costs)
+    )
 
 
 def with_distances(result: Result) -> Result:
@@ -167,7 +171,7 @@ def check_same(results: list[Result], mixed: bool) -> None:
                     f"{other.path} has {what} {its}, but {result.path} has {what} {value}, so they do not "
                     "compare; name other folders, or add --any-protocol, which marks the rows"
                 )
-        made = (result.method, result.variant, result.targets, result.origin, result.seed)
+        made = (result.method, result.variant, result.targets, result.requests, result.origin, result.seed)
         twin = known.setdefault((*made, *sorted(result.settings.items())), result)
         if twin is not result:
             raise UserError(f"{twin.path} and {result.path} are of one method and target; leave one out")

@@ -18,10 +18,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import canvas, protocol
+from evaluation.answers.answer_set import forgotten
 from evaluation.core import flags
 from evaluation.core.config import check_limits, override
 from evaluation.core.errors import UserError, closest
-from evaluation.core.record import RECORD, WEIGHTS, read_record
+from evaluation.core.record import RECORD, WEIGHTS, Request, read_record, requests
 from machine_unlearning.core import concepts
 
 METHODS = Path(__file__).parents[1]
@@ -33,8 +34,9 @@ def parse(doc: str, train_file: str, argv=None) -> argparse.Namespace:
     """Parses a method's command line.
 
     `doc` and `train_file` are the caller's __doc__ and __file__. The result has the flags and `targets`
-    (list[canvas.Target]), `forgotten` (the targets of all runs `--from` leads to, and these: neither
-    kept nor put in a target's place), `settings` (DictConfig), `world` (protocol of names the model knows).
+    (list[canvas.Target]), `earlier` (what the runs that `--from` leads to were asked, in their order),
+    `forgotten` (the targets of these, too: neither kept nor put in a target's place), `settings`
+    (DictConfig), `world` (protocol of names the model knows).
     Raises UserError for an unknown target or setting, or a kind of target the method has no settings for.
     """
     parser = _parser(doc)
@@ -91,9 +93,8 @@ def _settled(args: argparse.Namespace, train_file: str) -> argparse.Namespace:
     settings = OmegaConf.to_container(args.settings)
     check_limits(settings, config.get("limits", {}))
     check_prompts(settings, config.get("prompts", {}), args.targets)
-    if args.start:
-        check_start(args.start, Path(train_file).parent.name)
-    args.forgotten = [*earlier_targets(args.start), *args.targets]
+    args.earlier = earlier_requests(args.start, Path(train_file).parent.name) if args.start else []
+    args.forgotten = canvas.parse_targets(",".join([*(r.target for r in args.earlier), args.target]))
     return args
 
 
@@ -161,36 +162,21 @@ def intervenes(method: str) -> bool:
     return method.isidentifier() and (METHODS / method / "intervene.py").exists()
 
 
-def check_start(folder: str, method: str) -> None:
-    """UserError unless `method` can go on from the run in a folder."""
-    earlier = read_record(folder)
-    if earlier.get("foreign"):
+def earlier_requests(folder: str, method: str) -> list[Request]:
+    """What the run in a folder and those that it went on from were asked to forget, the first request first.
+
+    UserError unless `method` can go on from it.
+    """
+    record = read_record(folder)
+    if record.get("foreign"):
         raise UserError(f"--from {folder}: was made elsewhere, so there are no weights to go on from")
-    if intervenes(earlier["method"]) and earlier["method"] != method:
-        acts = f"{earlier['method']} acts while sampling"
+    if intervenes(record["method"]) and record["method"] != method:
+        acts = f"{record['method']} acts while sampling"
         raise UserError(f"--from {folder}: {acts}; no other method can go on from its run")
     if not (Path(folder) / WEIGHTS).exists():
-        raise UserError(f"--from {folder}: no {WEIGHTS}; remove the folder and run {earlier['method']} again")
-
-
-def earlier_targets(folder: str | None) -> list[canvas.Target]:
-    """The targets of the run in a folder and of all it came from by `--from`, the first run's first.
-
-    UserError that names the folder if a run of the chain is missing or damaged.
-    """
-    targets, chain = [], []
-    while folder:
-        if folder in chain:
-            raise UserError(f"{folder}: by its {RECORD} it went on from itself; remove it and run again")
-        chain.append(folder)
-        record = read_record(folder)
-        targets = [*canvas.parse_targets(record["target"], f"{Path(folder) / RECORD}: target"), *targets]
-        folder = record.get("from")
-        if not isinstance(folder, str | None):
-            raise UserError(
-                f"{Path(chain[-1]) / RECORD}: damaged (from is {folder!r:.60}); remove it and run again"
-            )
-    return targets
+        raise UserError(f"--from {folder}: no {WEIGHTS}; remove the folder and run {record['method']} again")
+    forgotten(record, Path(folder) / RECORD)
+    return requests(record)
 
 
 def _world(name: str, variant: str) -> protocol.Protocol:

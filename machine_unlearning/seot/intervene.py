@@ -6,13 +6,14 @@ prompts; every term is per image, so its rows do not see each other.
 
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
 
 from diffusion_model_finetuning.core.sd import Intervention, ddim_grid, eps
 from evaluation import canvas
-from evaluation.core.record import read_record
+from evaluation.core.record import RECORD, read_record, requests
 from machine_unlearning.core.attention import recorded
 from machine_unlearning.core.cli import recorded_settings
 from machine_unlearning.seot.levels import level_of
@@ -24,7 +25,8 @@ def intervention(sd, run) -> Intervention:
     """What a run does while images are sampled."""
     record = read_record(run)
     settings = OmegaConf.create(recorded_settings(run, record))
-    return forgetting(sd, canvas.parse_targets(record["target"]), settings)
+    own = [request.target for request in requests(record, Path(run) / RECORD) if request.method == "seot"]
+    return forgetting(sd, canvas.parse_targets(",".join(own)), settings)
 
 
 def forgetting(sd, targets: list[canvas.Target], s) -> Intervention:

@@ -16,15 +16,12 @@ shows. Here the run is only written; `intervene.py` acts when `machine_unlearnin
 """
 
 from diffusion_model_finetuning.core.card import sizes
-from evaluation import canvas
 from evaluation.core.errors import UserError, command, early
-from evaluation.core.record import read_record
 from machine_unlearning.core import cli
 from machine_unlearning.seot.levels import level_of
 
 
 def parse(argv=None):
-    """To go on from a SEOT run, which changed no weight, is to start where it did, with its targets too."""
     args = cli.parse(__doc__, __file__, argv)
     s = args.settings
     if s.begin > s.end:
@@ -33,9 +30,6 @@ def parse(argv=None):
         raise UserError(f"lambdas={s.lambdas}: expected four numbers, of L_ret, L_era, L_sret, L_sera")
     unet = sizes(args.model, args.config, "unet", down_block_types=list, sample_size=int)
     level_of(unet, unet["sample_size"], s.map_size)
-    if args.start and (earlier := read_record(args.start))["method"] == "seot":
-        args.target, args.start = f"{earlier['target']},{args.target}", earlier.get("from")
-        args.targets = canvas.parse_targets(args.target, "--from")
     return args
 
 

@@ -44,7 +44,10 @@ def flag_parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=flags.new_folder, default="runs", help="holds {method}/{target} (runs)")
     parser.add_argument("--methods", nargs="*", default=["all"], help="of machine unlearning; all (default)")
     parser.add_argument(
-        "--targets", nargs="*", default=["targets"], help="names, the protocol's targets (default), or all"
+        "--targets",
+        nargs="*",
+        default=["targets"],
+        help="names (Sketch~Cats: in turn), or of the protocol: targets (default), all, pairs, orders",
     )
     parser.add_argument("--transfer", nargs="*", default=[], help="methods of style transfer, or all")
     parser.add_argument(
@@ -140,8 +143,9 @@ def check_trainings(args) -> None:
     except ValueError as error:
         raise UserError(f"--flags {args.flags}: {error}; close the quote") from error
     kind = lambda target: canvas.parse_targets(target, "--targets")[0].kind  # noqa: E731
+    requests = dict.fromkeys(r for target in chosen_targets(args) for r in target.split(canvas.CHAIN))
     for method in args.methods:
-        for _, targets in groupby(sorted(chosen_targets(args), key=kind), kind):
+        for _, targets in groupby(sorted(requests, key=kind), kind):
             given = {"target": ",".join(targets), "model": args.model, "config": args.config}
             given |= {"data": args.data, "out": str(args.out)}
             words = [word for key, value in given.items() if value for word in (f"--{key}", value)]
@@ -162,10 +166,13 @@ def chosen(flag: str, names: list[str], known: list[str]) -> list[str]:
 
 def chosen_targets(args) -> list[str]:
     p = args.world
-    sets = {"targets": p.targets, "all": p.everything}
-    names = [name for word in args.targets for name in sets.get(word, [word])]
-    for name in names:
-        check_targets(canvas.parse_targets(name, "--targets"), p)
+    at_once = dict.fromkeys(",".join(sorted(order.split(canvas.CHAIN))) for order in p.orders)
+    sets = {"targets": p.targets, "all": p.everything, "pairs": p.pairs, "orders": [*p.orders, *at_once]}
+    names = []
+    for name in (name for word in args.targets for name in sets.get(word, [word])):
+        requests = name.split(canvas.CHAIN)
+        check_targets(canvas.parse_targets(",".join(requests), "--targets"), p)
+        names += [canvas.CHAIN.join(requests[: count + 1]) for count in range(len(requests))]
     return list(dict.fromkeys(names))
 
 

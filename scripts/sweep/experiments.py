@@ -1,7 +1,8 @@
 """What a sweep runs: a method on a target, read off its files, and the commands that make it
 
 An experiment is `ROOT/{method}/{target}`: a run, the base model (`ROOT/base`) or a method of style transfer
-(`ROOT/style_transfer/{method}`). A stage of it is finished when what the stage makes is there, and only then:
+(`ROOT/style_transfer/{method}`). The run Sketch~Cats forgot Cats, and went on from
+the run Sketch. A stage of it is finished when what the stage makes is there, and only then:
 that a job ended says nothing. What jobs leave about themselves is in `ROOT/.sweep/{method}/{target}`.
 """
 
@@ -13,7 +14,7 @@ from typing import NamedTuple
 
 from evaluation.answers.answer_set import grid
 from evaluation.answers.predictions import PREDICTIONS
-from evaluation.canvas import answer_name
+from evaluation.canvas import CHAIN, answer_name
 from evaluation.core.errors import refused
 from evaluation.core.files import read_json
 from evaluation.core.record import RECORD
@@ -30,7 +31,7 @@ LITTLE = 0.01  # of the work of an evaluation: what it takes beside drawing
 class Experiment(NamedTuple):
     root: Path
     method: str
-    target: str  # "" for the base model
+    target: str  # "" for the base model; of a chain, its requests with ~ between them
 
     def __str__(self) -> str:
         return str(Path(self.method, self.target))
@@ -38,6 +39,17 @@ class Experiment(NamedTuple):
     @property
     def folder(self) -> Path:
         return self.root / self.method / self.target
+
+    @property
+    def request(self) -> str:
+        """What this run itself is asked to forget."""
+        return self.target.rpartition(CHAIN)[2]
+
+    @property
+    def start(self) -> Path | None:
+        """The run that it goes on from."""
+        before = self.target.rpartition(CHAIN)[0]
+        return self.root / self.method / before if before else None
 
     @property
     def answers(self) -> Path:
@@ -119,7 +131,8 @@ def prepared(method: str, targets: list[str], args) -> Step | None:
 
 
 def trained(experiment: Experiment, args) -> Step:
-    flags = ["--target", experiment.target, *model_flags(args), "--out", str(experiment.folder)]
+    flags = ["--target", experiment.request, *model_flags(args), "--out", str(experiment.folder)]
+    flags += ["--from", str(experiment.start)] if experiment.start else []
     module = f"machine_unlearning.{experiment.method}.train"
     return Step("train", module, flags + shlex.split(args.flags), {experiment.job_folder: ""})
 
@@ -140,6 +153,21 @@ def painted(experiment: Experiment, args) -> Step:
     return Step("transfer", module, flags, {experiment.job_folder: ""})
 
 
+def groups(experiments: list[Experiment], size: int) -> list[list[Experiment]]:
+    """Of about `size` each, in their order; what begins with the same request, as all of a chain, stays
+    together, so that a run comes after the one that it goes on from."""
+    families = {}
+    for experiment in experiments:
+        families.setdefault(experiment.target.partition(CHAIN)[0], []).append(experiment)
+    result = []
+    for family in families.values():
+        if result and len(result[-1]) + len(family) <= size:
+            result[-1] += family
+        else:
+            result.append(family)
+    return result
+
+
 def planned(experiments: list[Experiment], args) -> list[Job]:
     """The jobs that make what is missing, of up to `args.runs_per_job` runs of a method each."""
     jobs = []
@@ -150,9 +178,9 @@ def planned(experiments: list[Experiment], args) -> list[Job]:
             jobs += [Job([painted(experiment, args)], [experiment.job_folder]) for experiment in own]
             continue
         to_train = [experiment for experiment in own if "train" in missing[experiment]]
-        first = prepared(method, [e.target for e in to_train], args) if to_train else None
-        for start in range(0, len(own), args.runs_per_job):
-            group = own[start : start + args.runs_per_job]
+        requests = dict.fromkeys(e.request for e in to_train if CHAIN not in e.target)
+        first = prepared(method, list(requests), args) if requests else None
+        for group in groups(own, args.runs_per_job):
             steps = [trained(experiment, args) for experiment in group if experiment in to_train]
             steps = [*([first] if first and steps else []), *steps, evaluated(group, args)]
             clear = [experiment.answers for experiment in group if method != BASE]

@@ -106,7 +106,7 @@ def probe(experiments: list[Experiment], args) -> None:
     for method, experiment in last.items():
         if (method, "train") in known:
             continue
-        scratch = experiment._replace(root=args.out / ".sweep" / "probe" / "run")
+        scratch = Experiment(args.out / ".sweep" / "probe" / "run", method, experiment.request)
         _, module, flags, _ = trained(scratch, args)
         settings = cli.parse("", str(HERE / "machine_unlearning" / method / "train.py"), flags).settings
         log, steps = scratch.folder / "log.jsonl", settings.get("steps", 1)

@@ -59,6 +59,8 @@ CHANGES = {  # another value of every field that may have one
     "fid_extractor": "inception",
     "fid_images": (1,),
     "targets": ("Rust",),
+    "pairs": ("Rust+Cats",),
+    "orders": ("Rust~Cats",),
     "photo_guidance": 1.5,
     "photo_in_ira": False,
 }
@@ -71,7 +73,7 @@ def test_hash_covers_everything_but_name_and_targets():
     assert {field.name for field in fields(p)} == {*CHANGES, "photos", "noise", "scheduler"}
     for name, value in CHANGES.items():
         same = replace(p, **{name: value}).hash == p.hash
-        assert same == (name in ("name", "targets")), name
+        assert same == (name in ("name", "targets", "pairs", "orders")), name
 
 
 @pytest.fixture

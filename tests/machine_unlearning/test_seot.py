@@ -20,6 +20,7 @@ from diffusion_model_finetuning.core.sd import (
 )
 from evaluation import canvas
 from evaluation.core.errors import UserError
+from evaluation.core.record import requests
 from machine_unlearning.core import attention
 from machine_unlearning.esd import train as esd
 from machine_unlearning.sample import intervention
@@ -289,8 +290,9 @@ def test_goes_on_from_weights_and_adds_up(tiny_sd, tmp_path, capsys):
     second = unlearn(tiny_sd, "Sketch", tmp_path / "second", "--from", str(first))
     third = unlearn(tiny_sd, "Rust,Cats", tmp_path / "third", "--from", str(second))
     records = [json.loads((run / "record.json").read_text()) for run in (second, third)]
-    assert [record["target"] for record in records] == ["Sketch", "Sketch,Rust,Cats"]
-    assert [record["from"] for record in records] == [str(first)] * 2
+    assert requests(records[0]) == [("esd", "Winter"), ("seot", "Sketch")]
+    assert requests(records[1]) == [("esd", "Winter"), ("seot", "Sketch"), ("seot", "Rust,Cats")]
+    assert [record["from"] for record in records] == [str(first), str(second)]
     trained = load_file(first / "weights.safetensors")
     for run in (second, third):
         stored = load_file(run / "weights.safetensors")

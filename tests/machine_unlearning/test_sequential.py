@@ -19,9 +19,11 @@ RETAINING = ("salun", "ediff", "shs")  # those that read images to keep
 @pytest.fixture
 def chain(tmp_path):
     """Three runs, each from the one before: the style Rust, then Fishes, then Flame and Flowers at once."""
-    start = None
+    start, earlier = None, []
     for number, target in enumerate(("Rust", "Fishes", "Flame,Flowers"), 1):
-        start = tiny.finished(tmp_path / str(number), target=target, **{"from": start and str(start)})
+        about = {"from": str(start), "earlier": [*earlier]} if start else {}
+        start = tiny.finished(tmp_path / str(number), target=target, **about)
+        earlier.append({"method": "esd", "target": target})
     return start
 
 
@@ -110,14 +112,18 @@ def test_what_the_chain_leaves_nothing_for(parse):
 
 def test_chains_that_break(parse, chain, tmp_path):
     for record, message in (
-        ({"from": str(tmp_path / "gone")}, "gone: no record.json, so no finished run"),
-        ({"from": str(chain)}, "3: by its record.json it went on from itself"),
-        ({"from": 3}, r"2/record.json: damaged \(from is 3\)"),
-        ({"target": "Fish"}, "2/record.json: target Fish: no style or object is called 'Fish'"),
+        ({"from": "before"}, r"3/record.json: damaged \(earlier is None\)"),  # of an older version
+        ({"earlier": "Rust"}, r"3/record.json: damaged \(earlier is 'Rust'\)"),
+        ({"earlier": [3]}, r"3/record.json: damaged \(earlier is \[3\]\)"),
+        ({"earlier": [{"method": "esd", "target": 3}]}, r"3/record.json: damaged \(earlier is "),
+        (
+            {"earlier": [{"method": "esd", "target": "Fish"}]},
+            "3/record.json: target Fish: no style or object is called 'Fish'",
+        ),
     ):
-        tiny.finished(tmp_path / "2", **{"target": "Fishes"} | record)
+        tiny.finished(tmp_path / "3", **record)
         with pytest.raises(UserError, match=message):
             parse("esd", "Cats")
-    (tmp_path / "2/record.json").write_text("{")
-    with pytest.raises(UserError, match=r"2/record\.json: damaged"):
+    (tmp_path / "3/record.json").write_text("{")
+    with pytest.raises(UserError, match=r"3/record\.json: damaged"):
         parse("esd", "Cats")
