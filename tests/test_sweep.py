@@ -165,6 +165,40 @@ def test_targets_are_names_or_sets(tmp_path, capsys):
     )
 
 
+def test_chains_have_all_their_runs_and_what_is_forgotten_at_once(tmp_path, capsys):
+    assert "  4 finished" in dry(tmp_path, capsys, "--methods", "uce", "--targets", "Rust~Cats~Sea", "Sea")
+    assert " 10 finished" in dry(tmp_path, capsys, "--methods", "uce", "--targets", "pairs")
+    names = [e.target for e in listed(tmp_path, "--methods", "uce", "--targets", "orders")]
+    orders = [order.split("~") for order in protocol.load("mini").orders]
+    chains = {"~".join(order[: count + 1]) for order in orders for count in range(len(order))}
+    assert {*names} == {"", *chains, "Mosaic,Rust,Sketch,Winter"} and len(names) == len({*names})
+
+
+def listed(root, *flags):
+    return sweep.listed(sweep.parse([*MINI, "--out", str(root), *flags]))
+
+
+def test_a_chain_is_trained_in_one_job_in_its_order(tmp_path):
+    """Each run from the one before; what is finished is where it goes on."""
+    finish(tmp_path, "sa", "Rust")
+    flags = ["--methods", "sa", "--targets", "Rust~Cats~Sea", "Sea", "Rust~Sketch", "Winter"]
+    args = sweep.parse([*MINI, "--out", str(tmp_path), *flags, "--runs-per-job", "1"])
+    _, chains, *others = planned(sweep.listed(args), args)
+    folder = tmp_path / "sa"
+    trainings = [tiny.flags_of(step.arguments) for step in chains.steps if step.stage == "train"]
+    assert [(f["--target"], f["--from"], f["--out"]) for f in trainings] == [
+        ("Cats", str(folder / "Rust"), str(folder / "Rust~Cats")),
+        ("Sea", str(folder / "Rust~Cats"), str(folder / "Rust~Cats~Sea")),
+        ("Sketch", str(folder / "Rust"), str(folder / "Rust~Sketch")),
+    ]
+    assert [step.stage for step in chains.steps] == [*["train"] * 3, "evaluate"] and len(chains.folders) == 3
+    for job, name in zip(others, ("Sea", "Winter"), strict=True):
+        given = tiny.flags_of(job.steps[-2].arguments)
+        assert (given["--target"], given["--out"]) == (name, str(folder / name)) and "--from" not in given
+    prepared = tiny.flags_of(others[0].steps[0].arguments)
+    assert prepared["--target"] == "Sea,Winter"  # a chain's later runs prepare for themselves
+
+
 def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_path, capsys, monkeypatch):
     """What main.sh would run, without its set-up: the plan of --dry-run alone; else also the tables."""
     monkeypatch.setitem(WEIGHTS, "inception", [])  # as if they were there

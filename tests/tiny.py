@@ -171,3 +171,8 @@ def finished(folder: Path, method="esd", **changes) -> Path:
     write_record(folder, {"method": method, **kinds, "peak_memory_bytes": 0, "stored_bytes": 0} | changes)
     (folder / WEIGHTS).write_bytes(b"")
     return folder
+
+
+def flags_of(arguments: list[str]) -> dict[str, str]:
+    """Flag -> value of a command's arguments."""
+    return dict(zip(arguments[::2], arguments[1::2], strict=True))

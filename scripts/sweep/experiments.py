@@ -178,11 +178,11 @@ def planned(experiments: list[Experiment], args) -> list[Job]:
             jobs += [Job([painted(experiment, args)], [experiment.job_folder]) for experiment in own]
             continue
         to_train = [experiment for experiment in own if "train" in missing[experiment]]
-        requests = dict.fromkeys(e.request for e in to_train if CHAIN not in e.target)
-        first = prepared(method, list(requests), args) if requests else None
+        alone = [experiment for experiment in to_train if not experiment.start]
+        first = prepared(method, [experiment.target for experiment in alone], args) if alone else None
         for group in groups(own, args.runs_per_job):
             steps = [trained(experiment, args) for experiment in group if experiment in to_train]
-            steps = [*([first] if first and steps else []), *steps, evaluated(group, args)]
+            steps = [first] * bool(first and {*group} & {*alone}) + [*steps, evaluated(group, args)]
             clear = [experiment.answers for experiment in group if method != BASE]
             jobs.append(Job(steps, [experiment.job_folder for experiment in group], clear))
     return jobs

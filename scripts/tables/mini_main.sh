@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # The main table on the miniature: every method on the mini protocol's four styles and four objects.
-#   bash scripts/tables/mini_main.sh [METHOD...]      TARGETS=all runs all 10 styles and 10 objects
-# WORKERS (jobs at once: as many as cores, up to 4), RUNS, MODEL, DATA, FLAGS (for train.py) may be set in the environment. Resumable.
+#   bash scripts/tables/mini_main.sh [METHOD...] [FLAGS of scripts.sweep]      TARGETS=all runs all 10 styles and 10 objects
+# WORKERS (jobs at once: as many as cores, up to 4), RUNS, MODEL, DATA, FLAGS (for train.py) and TABLE (flags for
+# evaluation.tables) may be set in the environment. Resumable.
 set -euo pipefail
 source "$(dirname "$0")/../setup.sh"
 runs=${RUNS:-runs/mini} cores=$(getconf _NPROCESSORS_ONLN)
 [[ $cores -le 4 ]] || cores=4
-python -m scripts.sweep --methods "${@:-all}" --targets "${TARGETS:-targets}" --protocol mini \
-    --model "${MODEL:-checkpoints/mini}" --data "${DATA:-mini}" --out "$runs" --workers "${WORKERS:-$cores}" \
-    ${FLAGS:+--flags="$FLAGS"}
-python -m evaluation.tables "$runs"
+[[ ${1:--} == -* ]] || set -- --methods "$@"
+python -m scripts.sweep --methods all --targets "${TARGETS:-targets}" --protocol mini --model "${MODEL:-checkpoints/mini}" \
+    --data "${DATA:-mini}" --out "$runs" --workers "${WORKERS:-$cores}" ${FLAGS:+--flags="$FLAGS"} "$@"
+[[ " $* " == *" --dry-run "* ]] || python -m evaluation.tables "$runs" ${TABLE:-}
