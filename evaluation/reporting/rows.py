@@ -11,7 +11,7 @@ import numpy as np
 from evaluation.core.errors import UserError, closest
 from evaluation.metrics import published
 from evaluation.metrics.bootstrap import interval
-from evaluation.metrics.figures import FIGURES, select
+from evaluation.metrics.figures import FIGURES, image_count
 from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.formats import COSTS, KINDS, STATISTICS, columns, plain
 
@@ -172,8 +172,7 @@ def method_rows(name: str, results: list[Result]) -> list[dict]:
 
 def images_of(result: Result, figure: str) -> int:
     """How many images a figure counts, once for each of the targets forgotten at once."""
-    selections = [select(figure, target, result.targets, result.protocol) for target in result.targets]
-    return len(result.protocol.seeds) * sum(int(s.images.sum()) for s in selections if s)
+    return sum(image_count(figure, target, result.targets, result.protocol) for target in result.targets)
 
 
 def find(name: str, results: list[Result], flag: str) -> list[Result]:
