@@ -24,8 +24,13 @@ TEXTS = "method target image asked seen counts_as figure worst grid answers prot
 def columns(rows: list[dict], statistics: bool = True) -> list[str]:
     """The names that occur in any row, in reading order; without `statistics` figures and costs alone."""
     figures = [*FIGURES, *(f"{kind}_{name}" for kind in KINDS for name in (*FIGURES, "targets")), *COSTS]
+    return present(["method", "target", *figures], rows, statistics)
+
+
+def present(names: list[str], rows: list[dict], statistics: bool) -> list[str]:
+    """Those of the names, and with `statistics` of what follows them, that occur in any row."""
     suffixes = ("", *map("_{}".format, STATISTICS)) if statistics else ("",)
-    names = ["method", "target", *(name + suffix for name in figures for suffix in suffixes)]
+    names = [name + suffix for name in names for suffix in suffixes]
     return [name for name in names if any(name in row for row in rows)]
 
 
