@@ -31,10 +31,11 @@ early(__name__, parse)
 from matplotlib.figure import Figure
 
 from evaluation.core.files import digest
+from evaluation.drawing import heat_map, plots
+from evaluation.drawing.look import save_all, styled
 from evaluation.metrics.published import spelled
-from evaluation.reporting import heat_map, matrices, plots
+from evaluation.reporting import matrices
 from evaluation.reporting.collect import BASE, Result, collect, read_all
-from evaluation.reporting.look import save_all, styled
 from evaluation.reporting.rows import find, grouped
 
 KEPT_LEGEND, SHARE_LEGEND = "accuracy after unlearning, %", "share of images, %"

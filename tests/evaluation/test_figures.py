@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from evaluation import figures
-from evaluation.reporting import plots
+from evaluation.drawing import plots
+from evaluation.drawing.look import COLOURS, MARKERS
 from evaluation.reporting.collect import collect
-from evaluation.reporting.look import COLOURS, MARKERS
 from evaluation.reporting.matrices import became
 from evaluation.reporting.rows import grouped
 from tests import synthetic

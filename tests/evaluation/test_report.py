@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from evaluation import report
-from evaluation.reporting import gallery
+from evaluation.drawing import gallery
+from evaluation.drawing.page import render
 from evaluation.reporting.collect import collect
 from evaluation.reporting.formats import cell, printed
 from evaluation.reporting.matrices import interference
-from evaluation.reporting.page import render
 from evaluation.reporting.rows import main_rows
 from style_transfer import table
 from tests import synthetic

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evaluation.drawing.look import COLOURS, MARKERS, page
 from evaluation.metrics.bootstrap import LEVEL, interval
 from evaluation.metrics.published import spelled
 from evaluation.reporting.collect import Result
 from evaluation.reporting.formats import EDGE, GREY
-from evaluation.reporting.look import COLOURS, MARKERS, page
 
 KINDS = ("style", "object")  # of targets that have all three qualities
 QUALITIES = ("UA", "IRA", "CRA")  # percent, high is good

@@ -12,12 +12,12 @@ from evaluation.core.errors import UserError, refused
 from evaluation.core.files import check_keys, read_json
 from evaluation.core.record import read_record
 from evaluation.data.pictures import read_picture
+from evaluation.drawing.gallery import gallery
+from evaluation.drawing.look import shown
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
 from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.formats import TEXTS, cell, printed
-from evaluation.reporting.gallery import gallery
-from evaluation.reporting.look import shown
 from evaluation.reporting.matrices import Matrix, interference
 from evaluation.reporting.remarks import STATISTICS, remarks
 from evaluation.reporting.rows import grouped, main_rows, target_rows, with_differences
