@@ -39,7 +39,7 @@ def metrics(group: list[Result]) -> dict[str, float]:
         if kinds := [figures for figures in kinds if figures and None not in figures]:
             values[name] = 100 * fmean(map(fmean, kinds))
     for name in COSTS:
-        if costs := [result.costs[name] for result in group if name in result.costs]:
+        if costs := [r.costs[name] for r in group if r.kind in KINDS and name in r.costs]:
             values[name] = fmean(costs)
     return values
 

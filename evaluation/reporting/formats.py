@@ -10,6 +10,7 @@ import sys
 
 from tabulate import tabulate
 
+from evaluation.canvas import PHOTO, spoken
 from evaluation.core.errors import printable
 from evaluation.metrics.figures import FIGURES
 
@@ -19,6 +20,11 @@ KINDS = ("style", "object", "pair", "several")  # of targets: their figures are 
 COSTS = {"FID": 2, "KID": 4, "seconds": 1, "memory_GB": 2, "storage_MB": 1}
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
 TEXTS = "method target image asked seen counts_as figure worst grid answers protocol".split()  # set left
+
+
+def shown(name: str) -> str:
+    """A theme or object as readers see it."""
+    return "Photo" if name == PHOTO else spoken(name)
 
 
 def columns(rows: list[dict], statistics: bool = True) -> list[str]:

@@ -160,7 +160,7 @@ def mean_of_seeds(name: str, rows: list[dict]) -> dict:
 
 def target_rows(results: list[Result]) -> list[dict]:
     return [
-        {"method": label, "target": result.target} | means([result], split=False)
+        {"method": label, "target": result.name} | means([result], split=False)
         for result, label in zip(results, labels(results))
     ]
 
