@@ -1,7 +1,8 @@
 """Contact sheet: what unlearning does to the same prompts and the same noise
 
 One panel for every answer set, one column for every theme, and for every object two rows: the base model, and
-the unlearned model below it. The target is framed.
+the unlearned model below it. The target is framed. The panel of a pair has its style with every object, and
+its object in every style.
 
     python -m evaluation.contact_sheet --base runs/base/answers --answers runs/esd/*/answers --out sheet.png
 """
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from evaluation import canvas
 from evaluation.answers.answer_set import forgotten, protocol_of, read_manifest
@@ -22,14 +23,27 @@ from evaluation.core.errors import UserError, command
 from evaluation.core.files import atomic
 from evaluation.core.record import RECORD, read_record
 from evaluation.data.pictures import read_picture, thumbnail
+from evaluation.drawing.sheets import (
+    COLUMNS,
+    GAP,
+    HEADER,
+    LABELS,
+    MARGIN,
+    OBJECT_GAP,
+    PAIR_GAP,
+    WIDTH,
+    edged,
+    pair_lines,
+    pair_sheet,
+    side_of,
+    write_fitting,
+    write_row_names,
+    write_title,
+)
 from evaluation.protocol import Protocol
-from evaluation.reporting.formats import EDGE, GREY, INK, MARK
+from evaluation.reporting.formats import INK, MARK, shown
 
-WIDTH, MARGIN, LABELS, HEADER = 1400, 26, 128, 140  # pixels: page, border, names on the left, text on top
-GAP, PAIR_GAP, OBJECT_GAP = 8, 4, 22  # between columns, between base and unlearned, between objects
-COLUMNS, LARGEST = 11, 150  # themes, and pixels of an image, at most
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")  # suffixes of --out
-font = ImageFont.load_default  # of a size in pixels
 
 
 class Layout(NamedTuple):
@@ -52,7 +66,7 @@ def arrange(protocol: Protocol, targets: list[Target], objects: int) -> Layout:
     """Photographs first, then styles; every target has its place, as far as there is room."""
     themes = choose(protocol.themes, [canvas.PHOTO, *(target.style for target in targets)], COLUMNS)
     themes.sort(key=lambda theme: theme != canvas.PHOTO)
-    side = min((WIDTH - 2 * MARGIN - LABELS + GAP) // len(themes) - GAP, LARGEST)
+    side = side_of(len(themes))
     step = 2 * side + PAIR_GAP + OBJECT_GAP
     chosen = choose(protocol.objects, [target.object for target in targets], objects)
     lefts = {theme: MARGIN + LABELS + i * (side + GAP) for i, theme in enumerate(themes)}
@@ -67,17 +81,24 @@ def panel(base: Path, answers: Path, seed: int | None = None, objects: int = 3) 
     if seed not in protocol.seeds:
         raise UserError(f"--seed {seed}: the seeds of {answers} are {', '.join(map(str, protocol.seeds))}")
     targets = forgotten(record, answers.resolve().parent / RECORD)
+    method = record["method"].upper()
+    if [target.kind for target in targets] == ["pair"]:
+        lines = pair_lines(targets[0], protocol, seed)
+        names = {cell: canvas.answer_name(*cell, "." + protocol.format) for line in lines for cell in line}
+        above, own = ({c: read_picture(folder / n) for c, n in names.items()} for folder in (base, answers))
+        return pair_sheet(method, targets[0], lines, above, own)
     layout = arrange(protocol, targets, objects)
     height = max(layout.tops.values()) + layout.below + layout.side + MARGIN
     page = Image.new("RGB", (WIDTH, height), "white")
-    names = " and ".join(" in ".join(map(canvas.spoken, filter(None, (t.object, t.style)))) for t in targets)
-    write_labels(ImageDraw.Draw(page), f"{record['method'].upper()}: {names} forgotten", layout, targets)
+    draw = ImageDraw.Draw(page)
+    write_title(draw, method, targets)
+    write_names(draw, layout, targets)
     for (theme, left), (obj, top) in product(layout.lefts.items(), layout.tops.items()):
         name = canvas.answer_name(theme, obj, seed, suffix="." + protocol.format)
         for folder, y in ((base, top), (answers, top + layout.below)):
             page.paste(edged(thumbnail(read_picture(folder / name), layout.side)), (left, y))
     for target in targets:
-        draw_frame(ImageDraw.Draw(page), layout, target)
+        draw_frame(draw, layout, target)
     return page
 
 
@@ -89,32 +110,16 @@ def check_base(base: Path, answers: Path) -> None:
         raise UserError(f"--base {base}: another protocol or model than {answers}, so noise is not the same")
 
 
-def edged(image: Image.Image) -> Image.Image:
-    """The image itself, with an edge drawn inside it: white images end somewhere, too."""
-    ImageDraw.Draw(image).rectangle((0, 0, image.width - 1, image.height - 1), outline=EDGE)
-    return image
-
-
-def write_labels(draw: ImageDraw.ImageDraw, title: str, layout: Layout, targets: list[Target]) -> None:
+def write_names(draw: ImageDraw.ImageDraw, layout: Layout, targets: list[Target]) -> None:
+    """Those of columns and rows; a target's in colour."""
     marked = {name for target in targets for name in target}
-    draw.text((MARGIN, MARGIN + 26), title, INK, font(34), "ls", stroke_width=0.6)
-    draw.text((MARGIN, MARGIN + 58), "same prompts, same noise; the target is framed", GREY, font(20), "ls")
     for theme, left in layout.lefts.items():
-        name = "Photo" if theme == canvas.PHOTO else canvas.spoken(theme)
         where = (left + layout.side / 2, HEADER - 12)
-        write_fitting(draw, where, name, layout.side + GAP - 2, "md", MARK if theme in marked else INK)
-    right = MARGIN + LABELS - 12
+        write_fitting(
+            draw, where, shown(theme), layout.side + GAP - 2, "md", MARK if theme in marked else INK
+        )
     for obj, top in layout.tops.items():
-        middle = top + layout.side / 2
-        write_fitting(draw, (right, middle - 12), obj, LABELS - 12, "rm", MARK if obj in marked else INK)
-        draw.text((right, middle + 12), "base", GREY, font(17), "rm")
-        draw.text((right, middle + layout.below), "unlearned", GREY, font(17), "rm")
-
-
-def write_fitting(draw, where, text: str, width: int, anchor: str, colour: str) -> None:
-    """One line of text in the largest size, up to 20 pixels, that is no wider than `width`."""
-    size = next((size for size in range(20, 9, -1) if font(size).getlength(text) <= width), 9)
-    draw.text(where, text, colour, font(size), anchor, stroke_width=0.3 if colour == MARK else 0)
+        write_row_names(draw, obj, top, layout.side, MARK if obj in marked else INK)
 
 
 def draw_frame(draw: ImageDraw.ImageDraw, layout: Layout, target: Target) -> None:

@@ -4,6 +4,8 @@ interference, interference_METHOD   what forgetting a target does to everything 
 radar                               seven metrics of every method; the outer edge is best
 tradeoff                            forgetting (UA) against keeping (mean of IRA and CRA), with intervals
 became_METHOD                       what the images that should show the target are taken for
+sequential                          requests in turn: UA of each, and what is kept, against their number
+pairs                               of a pair, its style and its object before and after (PNG only)
 
 python -m evaluation.figures runs --out figures [--method esd]
 """
@@ -30,11 +32,13 @@ early(__name__, parse)
 
 from matplotlib.figure import Figure
 
-from evaluation.core.files import digest
+from evaluation.core.files import atomic, digest
+from evaluation.drawing import curves, heat_map, plots
+from evaluation.drawing.look import save_all, styled
+from evaluation.drawing.pairs import pairs_page
 from evaluation.metrics.published import spelled
-from evaluation.reporting import heat_map, matrices, plots
-from evaluation.reporting.collect import BASE, Result, collect, read_all
-from evaluation.reporting.look import save_all, styled
+from evaluation.reporting import matrices
+from evaluation.reporting.collect import BASE, Result, collect, read_all, without_chains
 from evaluation.reporting.rows import find, grouped
 
 KEPT_LEGEND, SHARE_LEGEND = "accuracy after unlearning, %", "share of images, %"
@@ -42,6 +46,7 @@ KEPT_LEGEND, SHARE_LEGEND = "accuracy after unlearning, %", "share of images, %"
 
 def draw_all(results: list[Result]) -> dict[str, Figure]:
     """File name without suffix -> figure; what there are no runs for is left out."""
+    sequential, results = curves.sequential(results), without_chains(results)
     groups = {label: group for label, group in grouped(results).items() if group[0].method != BASE}
     bases = [result for result in results if result.method == BASE]
     interference, figures = matrices.interference(results), {}
@@ -51,6 +56,7 @@ def draw_all(results: list[Result]) -> dict[str, Figure]:
         pages = list(interference.values())
         figures["interference"] = heat_map.several(pages, heat_map.KEPT, KEPT_LEGEND)
     figures |= {"radar": plots.radar(groups), "tradeoff": plots.tradeoff(groups, bases)}
+    figures["sequential"] = sequential
     for label, group in groups.items():
         kinds = [matrices.became(f"{spelled(label)}: {kind}s became", group, kind) for kind in plots.KINDS]
         if kinds := [matrix for matrix in kinds if matrix]:
@@ -75,10 +81,14 @@ def main(argv=None):
     read_all(results)
     with styled():
         table = out / "interference.csv"
-        matrices.write_csv(table, matrices.interference(results))
+        matrices.write_csv(table, matrices.interference(without_chains(results)))
         print(table)
         figures = {out / file_name(name): figure for name, figure in draw_all(results).items()}
         print(*save_all(figures), sep="\n")
+    if sheet := pairs_page(results):
+        with atomic(out / "pairs.png") as temporary:
+            sheet.save(temporary, optimize=True)
+        print(out / "pairs.png")
 
 
 if __name__ == "__main__":

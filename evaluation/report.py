@@ -27,8 +27,8 @@ def parse(argv=None) -> argparse.Namespace:
 
 early(__name__, parse)
 
+from evaluation.drawing.page import render
 from evaluation.reporting.collect import collect, read_all
-from evaluation.reporting.page import render
 
 
 @command

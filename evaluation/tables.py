@@ -6,15 +6,16 @@ runs of other settings or training seeds have rows of their own.
 csv and json also hold medians, bootstrap intervals (`metrics.bootstrap`) and differences to the paper.
 
     python -m evaluation.tables runs [--per-target] [--statistics] [--format markdown|latex|csv|json]
+    python -m evaluation.tables runs --sequential [--per-target]   # requests in turn; after each
     python -m evaluation.tables runs --method esd           # its figures with intervals and worst targets
     python -m evaluation.tables runs --compare esd uce      # their differences, target by target
     python -m evaluation.tables runs --explain esd/Sketch/UA   # the images behind a figure
 """
 
 import argparse
-import itertools
 import json
 import sys
+from itertools import chain
 from pathlib import Path
 
 from evaluation.core.errors import UserError, closest, command, early
@@ -33,6 +34,8 @@ def parse(argv=None) -> argparse.Namespace:
     what.add_argument("--method", help="one row for every figure of this method, with its worst targets")
     what.add_argument("--explain", metavar="METHOD/TARGET/METRIC", help="the images behind a figure")
     what.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods' paired differences, A - B")
+    in_turn = "runs that went on from others: SU, SR; with --per-target after every request"
+    parser.add_argument("--sequential", action="store_true", help=in_turn)
     statistics = f"{LEVEL} %% intervals in place of standard deviations, and differences to the paper"
     parser.add_argument("--statistics", action="store_true", help=statistics)
     mixed = "allow, and mark, different protocols or models"
@@ -40,22 +43,27 @@ def parse(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.explain and args.explain.count("/") != 2:
         raise UserError(f"--explain {args.explain}: expected METHOD/TARGET/METRIC, such as esd/Sketch/UA")
+    if args.sequential and (args.method or args.explain or args.compare):
+        raise UserError("--sequential: a table of its own; leave out --method, --explain and --compare")
     return args
 
 
 early(__name__, parse)
 
 from evaluation.reporting import rows
-from evaluation.reporting.collect import BASE, Result, collect, read_all
+from evaluation.reporting.collect import BASE, Result, collect, read_all, without_chains
 from evaluation.reporting.explain import explain
-from evaluation.reporting.formats import columns, latex, markdown, plain, print_csv, printed
-from evaluation.reporting.remarks import PAIRED, STATISTICS, remarks
+from evaluation.reporting.formats import columns, latex, markdown, plain, present, print_csv, printed
+from evaluation.reporting.remarks import PAIRED, STATISTICS, remarks, sequence_remarks
+from evaluation.reporting.sequences import sequence_rows, triangle_rows
+
+Table = tuple[list[dict], list[str]]  # rows and the names of their columns
 
 
 def explained(path: str, results: list[Result]) -> tuple[list[dict], list[str]]:
     """-> rows and remarks for METHOD/TARGET/METRIC."""
     method, target, figure = path.split("/")
-    runs = {result.target: result for result in rows.find(method, results, "--explain")}
+    runs = {result.name: result for result in rows.find(method, results, "--explain")}
     if target not in runs:
         raise UserError(f"--explain {path}: {method} has no target {target!r}; {closest(target, runs)}")
     lines, total = explain(runs[target], figure)
@@ -63,38 +71,58 @@ def explained(path: str, results: list[Result]) -> tuple[list[dict], list[str]]:
     return lines, [total, where]
 
 
-def table(args) -> tuple[list[dict], list[str], list[str]]:
-    """-> rows, the names of their columns, and remarks."""
+def sequential(args, results: list[Result], idle: list[Path]) -> tuple[list[Table], list[str]]:
+    made, names = triangle_rows(results) if args.per_target else sequence_rows(results)
+    if not made:
+        what = "no judged run went on from another; make some: bash scripts/sequence.sh METHOD T1 T2 ..."
+        raise UserError(f"--sequential: {what}")
+    below = [STATISTICS] * args.statistics + sequence_remarks(results, idle, made)
+    statistics = args.format in ("csv", "json")
+    if args.statistics and not statistics:
+        made = rows.with_differences(made)
+    return [(made, present(names, made, statistics))], below
+
+
+def tables(args) -> tuple[list[Table], list[str]]:
+    """-> tables, a single one for csv, and remarks."""
     results, idle = collect(args.roots, args.any_protocol)
     if args.explain:  # the predictions of one run are enough
         lines, below = explained(args.explain, results)
-        return lines, list(lines[0]), below
+        return [(lines, list(lines[0]))], below
     read_all(results)
+    if args.sequential:
+        return sequential(args, results, idle)
+    main = without_chains(results)
     if args.method or args.compare:
         make, what = (rows.method_rows, args.method) if args.method else (rows.paired_rows, args.compare)
-        made = make(what, results)
-        return made, list(dict.fromkeys(itertools.chain(*made))), [PAIRED] * bool(args.compare)
-    made = rows.target_rows(results) if args.per_target else rows.main_rows(results)
-    below = [STATISTICS] * args.statistics + remarks(results, idle, made)
+        made = make(what, main)
+        return [(made, list(dict.fromkeys(chain(*made))))], [PAIRED] * bool(args.compare)
+    make = rows.target_rows if args.per_target else rows.main_rows
+    parts = [make(part) for part in rows.by_setting(main)]
+    together = list(chain(*parts))
+    below = [STATISTICS] * args.statistics + remarks(results, idle, together)
     if args.format in ("csv", "json"):
-        return made, columns(made), below
-    return rows.with_differences(made) if args.statistics else made, printed(made), below
+        return [(together, columns(together))], below
+    parts = [rows.with_differences(part) if args.statistics else part for part in parts]
+    return [(part, printed(part)) for part in parts], below
 
 
 @command
 def main(argv=None):
     args = parse(argv)
-    made, names, below = table(args)
+    made, below = tables(args)
     below = [plain(line) for line in below]
     if args.format == "json":
-        print(json.dumps({"rows": made, "notes": below}, indent=1))
+        print(json.dumps({"rows": [row for part, _ in made for row in part], "notes": below}, indent=1))
     elif args.format == "csv":
-        print_csv(made, names)
+        for part, names in made:
+            print_csv(part, names)
         print(*below, sep="\n", file=sys.stderr)
     elif args.format == "latex":
-        print(latex(made, names, args.statistics), *(f"% {line}" for line in below), sep="\n")
+        print(*(latex(*part, args.statistics) for part in made), *(f"% {line}" for line in below), sep="\n")
     else:
-        print(markdown(made, names, args.statistics) if made else "No judged runs.", "", *below, sep="\n")
+        drawn = [markdown(*part, args.statistics) for part in made] or ["No judged runs."]
+        print("\n\n".join(drawn), "", *below, sep="\n")
 
 
 if __name__ == "__main__":

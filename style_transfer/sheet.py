@@ -53,9 +53,9 @@ early(__name__, parse)
 from PIL import Image, ImageDraw
 
 from evaluation import canvas
-from evaluation.contact_sheet import GAP, LABELS, MARGIN, edged, write_fitting
 from evaluation.core.files import atomic
 from evaluation.data.pictures import read_picture, thumbnail
+from evaluation.drawing.sheets import GAP, LABELS, MARGIN, edged, write_fitting
 from evaluation.reporting.formats import GREY, INK
 from style_transfer.core.pairs import Benchmark
 from style_transfer.protocol import Row

@@ -28,9 +28,9 @@ from evaluation.answers.answer_set import AnswerSet, grid
 from evaluation.answers.predictions import PREDICTIONS, Prediction
 from evaluation.core.files import write_json
 from evaluation.core.record import write_record
+from evaluation.drawing import gallery
 from evaluation.metrics.distances import FID
 from evaluation.mini import dataset
-from evaluation.reporting import gallery
 from evaluation.reporting.collect import collect
 
 METHODS = "esd uce ca fmn salun seot spm ediff shs sa".split()

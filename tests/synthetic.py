@@ -15,7 +15,7 @@ from evaluation.answers.predictions import (
     arrays,
     write_predictions,
 )
-from evaluation.canvas import PHOTO
+from evaluation.canvas import CHAIN, PHOTO
 from evaluation.core.files import write_json
 from evaluation.core.record import write_record
 from evaluation.metrics.distances import FID
@@ -71,10 +71,11 @@ def answer_set(folder, protocol, run=None, see=None, model=MODEL, images=False, 
 def run_folder(
     root, method, target, protocol, see=None, images=False, model=MODEL, judge="a" * 16, **changes
 ):
-    """A finished run with its answer set, as evaluation.run and the sampler leave it."""
+    """A finished run with its answer set, as evaluation.run and the sampler leave it; Sketch~Cats went on."""
+    *earlier, own = target.split(CHAIN)
     record = {
         "method": method,
-        "target": target,
+        "target": own,
         "variant": "canvas",
         "settings": {"lr": 1e-5},
         "seed": 0,
@@ -85,7 +86,11 @@ def run_folder(
         "seconds": {"setup": 2.0, "unlearn": 8.0},
         "peak_memory_bytes": 3_000_000_000,
         "stored_bytes": 4_000_000,
-    } | changes
+    }
+    if earlier:
+        requests = [{"method": method, "target": request} for request in earlier]
+        record |= {"from": str(root / method / CHAIN.join(earlier)), "earlier": requests}
+    record |= changes
     folder = root / method / target
     write_record(folder, record)
     answer_set(folder / "answers", protocol, record, see, model, images, judge)

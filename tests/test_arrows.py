@@ -37,6 +37,7 @@ FLOORS = (  # of evaluation/, lowest first: a module imports from its own floor 
     ("judges",),
     ("metrics",),
     ("reporting",),
+    ("drawing",),
 )
 FILES = [path.relative_to(ROOT) for package in MAY_IMPORT for path in sorted(ROOT.glob(f"{package}/**/*.py"))]
 

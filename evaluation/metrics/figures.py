@@ -6,7 +6,8 @@
 
 A pair (one object in one style) counts as unlearned unless both classifiers still recognise it; UA_both asks
 that neither does. Around it, SC is the style's accuracy on other objects, OC the object's in other styles,
-and UP the accuracy of both classifiers where neither is asked for.
+and UP the accuracy of both classifiers where neither is asked for; UP_both asks that both are right at once.
+FR, finer-scale retention, is the mean of SC, OC and UP.
 
 `select` alone defines which images a figure counts: scores, intervals, explanations and tables all ask it.
 """
@@ -21,7 +22,9 @@ from evaluation.canvas import PHOTO, Target
 from evaluation.core.errors import UserError
 from evaluation.protocol import Protocol
 
-FIGURES = ("UA", "UA_both", "IRA", "CRA", "CRA_kept", "SC", "OC", "UP")
+FIGURES = ("UA", "UA_both", "IRA", "CRA", "CRA_kept", "SC", "OC", "UP", "UP_both", "FR")
+PARTS = {"FR": ("SC", "OC", "UP")}  # figures that are the mean of others, and count no images themselves
+WHOLE_IMAGES = ("UA", "UA_both", "UP_both")  # these flag an image once, others each label that they look at
 UNSURE = 0.5  # a label seen with less than this probability is a guess
 OTHER = "other"  # in tables and figures: any label that the protocol does not sample
 
@@ -51,7 +54,8 @@ def shows(target: Target, protocol: Protocol) -> np.ndarray:
 
 @cache
 def select(figure: str, target: Target, targets: tuple[Target, ...], protocol: Protocol) -> Selection | None:
-    """What `figure` of `target` counts, with all `targets` forgotten at once; None if it does not apply.
+    """What `figure` of `target` counts, with all `targets` forgotten at once; None if it does not apply, as
+    none of `PARTS` does.
 
     None of the targets counts in the retention of another.
     """
@@ -66,6 +70,7 @@ def select(figure: str, target: Target, targets: tuple[Target, ...], protocol: P
             "SC": (kept & style[:, None], ("theme",)),
             "OC": (kept & obj, ("object",)),
             "UP": (kept & ~style[:, None] & ~obj, DOMAINS),
+            "UP_both": (kept & ~style[:, None] & ~obj, DOMAINS),
         }
     else:
         own, other = DOMAINS if target.kind == "style" else DOMAINS[::-1]
@@ -79,14 +84,14 @@ def select(figure: str, target: Target, targets: tuple[Target, ...], protocol: P
             "CRA": (remaining[other], (other,)),
             "CRA_kept": (kept & remaining[other], (other,)),
         }
-    images, domains = chosen.get(figure, (np.zeros_like(shown), ()))
-    images = np.broadcast_to(images & counted(protocol), shown.shape)
-    if not images.any():
+    where, domains = chosen.get(figure, (np.zeros_like(shown), ()))
+    where = np.broadcast_to(where & counted(protocol), shown.shape)
+    if not where.any():
         return None
     if figure not in ("IRA", "CRA", "CRA_kept"):
-        return Selection(images.astype(float), domains, None)
-    of_class = images.sum(1 if domains == ("theme",) else 0, keepdims=True)
-    weights = images * of_class.max() / np.maximum(of_class, 1)  # every class counts the same
+        return Selection(where.astype(float), domains, None)
+    of_class = where.sum(1 if domains == ("theme",) else 0, keepdims=True)
+    weights = where * of_class.max() / np.maximum(of_class, 1)  # every class counts the same
     return Selection(weights, domains, int((of_class > 0).sum()))
 
 
@@ -101,20 +106,28 @@ def forgotten(domain: str, targets: tuple[Target, ...], protocol: Protocol) -> n
 def flags(figure: str, domains: tuple[str, ...], predictions: Predictions) -> np.ndarray:
     """What every image adds to a figure, [seeds, themes, objects] in [0,1]; for UP the mean of two labels."""
     right = np.stack([predictions.labels(domain).right for domain in domains])
-    if figure == "UA":
-        return ~right.all(0)
-    return ~right.any(0) if figure == "UA_both" else right.mean(0)
+    whole = {"UA": ~right.all(0), "UA_both": ~right.any(0), "UP_both": right.all(0)}
+    return whole[figure] if figure in WHOLE_IMAGES else right.mean(0)
 
 
 def by_seed(
     figure: str, target: Target, targets: tuple[Target, ...], predictions: Predictions, protocol: Protocol
 ) -> np.ndarray | None:
     """A figure of each seed's images, [seeds] in [0,1]; their mean is the figure. None: does not apply."""
+    if figure in PARTS:
+        parts = [by_seed(part, target, targets, predictions, protocol) for part in PARTS[figure]]
+        return None if any(part is None for part in parts) else np.mean(parts, 0)
     selection = select(figure, target, targets, protocol)
     if selection is None:
         return None
     weights = selection.weights
     return (flags(figure, selection.domains, predictions) * weights).sum((1, 2)) / weights.sum()
+
+
+def image_count(figure: str, target: Target, targets: tuple[Target, ...], protocol: Protocol) -> int:
+    """How many images a figure counts, over all seeds."""
+    selections = [select(name, target, targets, protocol) for name in PARTS.get(figure, (figure,))]
+    return len(protocol.seeds) * sum(int(selection.images.sum()) for selection in selections if selection)
 
 
 def score(predictions: Predictions, protocol: Protocol, targets: list[Target]) -> dict:
@@ -157,10 +170,10 @@ def target_figures(predictions: Predictions, target: Target, targets, protocol: 
     for name in FIGURES:
         values = by_seed(name, target, targets, predictions, protocol)
         if values is not None:
+            count = image_count(name, target, targets, protocol)
+            figures[name] = {"value": float(values.mean()), "images": count}
             selection = select(name, target, targets, protocol)
-            images = int(selection.images.sum()) * len(protocol.seeds)
-            figures[name] = {"value": float(values.mean()), "images": images}
-            figures[name] |= {"classes": selection.classes} if selection.classes else {}
+            figures[name] |= {"classes": selection.classes} if selection and selection.classes else {}
     return figures
 
 

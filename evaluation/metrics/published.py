@@ -4,13 +4,16 @@ They were measured at full size under the official protocol, so they stand besid
 """
 
 import csv
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 from scipy.stats import spearmanr
 
 from evaluation import canvas
 
 FILE = Path(__file__).with_suffix(".csv")
+SEQUENTIAL = FILE.with_name("published_sequential.csv")
 MARK = "(published)"  # ends the name of a row of the paper's
 
 
@@ -25,6 +28,21 @@ def published_rows() -> dict[str, dict]:
             row |= {"style_targets": len(canvas.STYLES), "object_targets": len(canvas.OBJECTS)}
             rows[name.lower()] = row
     return rows
+
+
+def sequences() -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
+    """Lower-case method -> the name of its row, UA and SR of its six requests in turn, in percent.
+
+    UA [requests, requests] is that of the first axis' after the second's, NaN where it was not yet asked for;
+    SR [requests] is the paper's RA. Two values that look like slips are kept as they were printed.
+    """
+    lines = defaultdict(list)
+    with open(SEQUENTIAL, newline="") as file:
+        for line in csv.DictReader(file):
+            after = [float(value or "nan") for key, value in line.items() if key.startswith("after_")]
+            lines[line["method"]].append(after)
+    tables = {name: np.array(values) for name, values in lines.items()}
+    return {name.lower(): (f"{name} {MARK}", table[:-1], table[-1]) for name, table in tables.items()}
 
 
 def spelled(label: str) -> str:

@@ -19,7 +19,7 @@ from evaluation.answers.predictions import PREDICTIONS, JudgedAnswers, Origin, P
 from evaluation.core.errors import UserError
 from evaluation.core.files import check_keys
 from evaluation.core.pools import threads
-from evaluation.core.record import RECORD, read_record, requests
+from evaluation.core.record import RECORD, Request, read_record, requests
 from evaluation.metrics.distances import FID, read_distances
 from evaluation.metrics.figures import FIGURES, by_seed, check_targets
 from evaluation.protocol import Protocol
@@ -42,7 +42,7 @@ class Result:
     origin: Origin
     settings: dict[str, str] = field(default_factory=dict)  # that set a run apart from others of its variant
     seed: int | None = None  # of the training
-    requests: tuple[str, ...] = ()  # what it and the runs before it were asked to forget, in turn
+    requests: tuple[Request, ...] = ()  # of the runs that it went on from, in turn, and its own
     costs: dict[str, float] = field(default_factory=dict)  # FID, KID, seconds, memory_GB, storage_MB
     reference: dict | None = None  # the origin of FID and KID: with what, against what
 
@@ -54,6 +54,16 @@ class Result:
     def kind(self) -> str:
         """Of target: style, object, pair, or several."""
         return self.targets[0].kind if len(self.targets) == 1 else "several"
+
+    @property
+    def chain(self) -> bool:
+        """Whether it went on from another run: one of the sequential setting."""
+        return len(self.requests) > 1
+
+    @property
+    def name(self) -> str:
+        """What it forgot: `Sketch~Cats` in turn, `Sketch,Cats` at once."""
+        return canvas.CHAIN.join(request.target for request in self.requests) if self.chain else self.target
 
     @property
     def comparable(self) -> dict[str, str]:
@@ -132,9 +142,7 @@ def read_run(path: Path, bases: dict[Path, JudgedAnswers]) -> Result:
     settings = record["settings"] | {"data": record.get("data")}
     settings = {key: str(value) for key, value in settings.items()}
     shape = (path, record["method"], record["variant"], targets, answers, origin)
-    return with_distances(
-        Result(*shape, settings, record["seed"], tuple(request.target for request in requests(record)), costs)
-    )
+    return with_distances(Result(*shape, settings, record["seed"], tuple(requests(record)), costs))
 
 
 def with_distances(result: Result) -> Result:
@@ -147,6 +155,13 @@ def with_distances(result: Result) -> Result:
         result.costs |= {names[key]: values[key] for key in names if values.get(key) is not None}
         result.reference = distances["origin"]
     return result
+
+
+def without_chains(results: list[Result]) -> list[Result]:
+    """The runs that started from the base model, and the base model's results for what they forgot."""
+    runs = [result for result in results if result.method != BASE and not result.chain]
+    forgotten_at_once = {(run.origin, run.targets) for run in runs}
+    return [r for r in results if r.method == BASE and (r.origin, r.targets) in forgotten_at_once] + runs
 
 
 def read_all(results: list[Result]) -> None:

@@ -1,15 +1,18 @@
 """Which images are behind a figure: `python -m evaluation.tables ROOT --explain METHOD/TARGET/METRIC`
 
 A figure is the share of flags that are raised, one for each image and label that it counts. For UA a flag is
-raised where the target is not recognised, for the others where the label seen is the one asked for.
+raised where the target is not recognised, for the others where the label seen is the one asked for. FR is the
+mean of three such shares, whose images are listed in turn.
 """
+
+from itertools import product
 
 import numpy as np
 
 from evaluation import canvas
 from evaluation.answers.answer_set import grid
 from evaluation.core.errors import UserError
-from evaluation.metrics.figures import FIGURES, Selection, flags, select
+from evaluation.metrics.figures import FIGURES, PARTS, WHOLE_IMAGES, Selection, flags, select
 from evaluation.reporting.collect import Result
 
 
@@ -21,13 +24,14 @@ def explain(result: Result, figure: str) -> tuple[list[dict], str]:
             f"--explain {figure}: {result.target} has no such figure of single images; it has {known}"
         )
     lines, sums = [], []
-    for target in result.targets:
-        selection = select(figure, target, result.targets, result.protocol)
+    for target, part in product(result.targets, PARTS.get(figure, (figure,))):
+        selection = select(part, target, result.targets, result.protocol)
         if selection:
-            raised = flags(figure, selection.domains, result.predictions)[:, selection.images]
-            labels = 1 if figure.startswith("UA") else len(selection.domains)
-            lines += lines_of(result, figure, selection)
-            sums.append(f"{target} {round(labels * raised.sum())} of {labels * raised.size}")
+            raised = flags(part, selection.domains, result.predictions)[:, selection.images]
+            labels = 1 if part in WHOLE_IMAGES else len(selection.domains)
+            lines += lines_of(result, part, selection)
+            name = f"{target} {part}" if part != figure else target
+            sums.append(f"{name} {round(labels * raised.sum())} of {labels * raised.size}")
     total = f"{figure} = {100 * result.figures[figure]:.2f} %"
     return lines, f"{total}: {', '.join(sums)}{'; their mean' * (len(sums) > 1)}"
 
@@ -41,7 +45,8 @@ def lines_of(result: Result, figure: str, selection: Selection) -> list[dict]:
         if not selection.images[place[1:]]:
             continue
         right = [bool(label.right[place]) for label in labels]
-        counted = {"UA": [not all(right)], "UA_both": [not any(right)]}.get(figure, right)
+        whole = {"UA": not all(right), "UA_both": not any(right), "UP_both": all(right)}
+        counted = [whole[figure]] if figure in WHOLE_IMAGES else right
         lines.append(
             {
                 "image": canvas.answer_name(*cell, suffix="." + result.protocol.format),

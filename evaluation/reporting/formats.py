@@ -10,6 +10,7 @@ import sys
 
 from tabulate import tabulate
 
+from evaluation.canvas import PHOTO, spoken
 from evaluation.core.errors import printable
 from evaluation.metrics.figures import FIGURES
 
@@ -21,11 +22,21 @@ STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's
 TEXTS = "method target image asked seen counts_as figure worst grid answers protocol".split()  # set left
 
 
+def shown(name: str) -> str:
+    """A theme or object as readers see it."""
+    return "Photo" if name == PHOTO else spoken(name)
+
+
 def columns(rows: list[dict], statistics: bool = True) -> list[str]:
     """The names that occur in any row, in reading order; without `statistics` figures and costs alone."""
     figures = [*FIGURES, *(f"{kind}_{name}" for kind in KINDS for name in (*FIGURES, "targets")), *COSTS]
+    return present(["method", "target", *figures], rows, statistics)
+
+
+def present(names: list[str], rows: list[dict], statistics: bool) -> list[str]:
+    """Those of the names, and with `statistics` of what follows them, that occur in any row."""
     suffixes = ("", *map("_{}".format, STATISTICS)) if statistics else ("",)
-    names = ["method", "target", *(name + suffix for name in figures for suffix in suffixes)]
+    names = [name + suffix for name in names for suffix in suffixes]
     return [name for name in names if any(name in row for row in rows)]
 
 

@@ -6,16 +6,53 @@ from evaluation.metrics.bootstrap import LEVEL
 from evaluation.metrics.distances import WEIGHTS
 from evaluation.metrics.published import MARK
 from evaluation.metrics.suspicions import suspicions
-from evaluation.reporting.collect import BASE, FOREIGN, Result, next_command
+from evaluation.reporting.collect import BASE, FOREIGN, Result, next_command, without_chains
 from evaluation.reporting.rows import labels, unequal_targets
+from evaluation.reporting.sequences import chains, orders
 
 INTERVAL = f"[low, high]: {LEVEL} % bootstrap interval"
 STATISTICS = f"{INTERVAL} over targets and seeds; difference: ours - published."
 PAIRED = f"{INTERVAL} of the difference over targets and seeds, the same for both."
+SEQUENTIAL = (
+    "SU: mean UA of the requests, after the last. SR: what is kept then, of styles and objects the mean of "
+    "IRA and CRA, of pairs that of SC, OC and UP. rebound: UA of the first request after the last, minus "
+    "that after itself; below zero, it came back. at once: a run that forgot the same together. seconds: of "
+    "all runs in a chain. ±: over orders; of an order, over its requests. The paper's SR is its RA."
+)
 
 
 def remarks(results: list[Result], idle: list[Path], table: list[dict]) -> list[str]:
-    """What must be known to read the table."""
+    """What must be known to read the main table, or that of single targets; `results` may have chains."""
+    lines, chains = origins(results, table), sum(result.chain for result in results)
+    results = without_chains(results)
+    lines += unequal_targets(results)
+    if foreign := sorted({result.method for result in results if result.variant == FOREIGN}):
+        lines.append(f"Made elsewhere, from the base model as far as is known: {', '.join(foreign)}.")
+    lines += distances(results)
+    lines += not_judged(idle)
+    if chains:
+        lines.append(
+            f"Not above: {chains} runs that went on from another; see evaluation.tables --sequential."
+        )
+    return lines + suspicious(results)
+
+
+def sequence_remarks(results: list[Result], idle: list[Path], table: list[dict]) -> list[str]:
+    """What must be known to read a table of runs that went on from others."""
+    found, lines = chains(results), [*origins(results, table), SEQUENTIAL]
+    numbers = orders(found)
+    lines += [f"Order {number}: {', then '.join(order)}." for order, number in numbers.items()]
+    for chain in found:
+        lacking = [number for number, run in enumerate(chain.runs, 1) if run is None]
+        if lacking:
+            after = ", ".join(f"T{number} ({chain.order[number - 1]})" for number in lacking)
+            lines.append(f"No judged run: {chain.label}, order {numbers[chain.order]}, after {after}.")
+    bases = [result for result in results if result.method == BASE]
+    return lines + not_judged(idle) + suspicious(bases + [chain.last for chain in found])
+
+
+def origins(results: list[Result], table: list[dict]) -> list[str]:
+    """Where the numbers are from."""
     lines = []
     for name, origin in dict.fromkeys((result.protocol.name, result.origin) for result in results):
         lines.append(
@@ -27,12 +64,11 @@ def remarks(results: list[Result], idle: list[Path], table: list[dict]) -> list[
         lines.append(
             f"{MARK}: the paper's numbers. Protocol and model differ: for orientation, not comparison."
         )
-    lines += unequal_targets(results)
-    if foreign := sorted({result.method for result in results if result.variant == FOREIGN}):
-        lines.append(f"Made elsewhere, from the base model as far as is known: {', '.join(foreign)}.")
-    lines += distances(results)
-    lines += [f"not judged: {path}; {next_command(path)}" for path in idle]
-    return lines + suspicious(results)
+    return lines
+
+
+def not_judged(idle: list[Path]) -> list[str]:
+    return [f"not judged: {path}; {next_command(path)}" for path in idle]
 
 
 def distances(results: list[Result]) -> list[str]:
@@ -62,7 +98,7 @@ def suspicious(results: list[Result]) -> list[str]:
             name, sentences = label, suspicions(result.predictions, result.protocol)
         else:
             base = bases.get(result.origin)
-            name = f"{label}/{result.target}"
+            name = f"{label}/{result.name}"
             sentences = suspicions(result.predictions, result.protocol, result.targets, base)
         lines += [f"suspicious: {name}: {sentence}" for sentence in sentences]
     return lines

@@ -8,10 +8,11 @@ from collections import Counter, defaultdict
 
 import numpy as np
 
+from evaluation import canvas
 from evaluation.core.errors import UserError, closest
 from evaluation.metrics import published
 from evaluation.metrics.bootstrap import interval
-from evaluation.metrics.figures import FIGURES, select
+from evaluation.metrics.figures import FIGURES, image_count
 from evaluation.reporting.collect import BASE, Result
 from evaluation.reporting.formats import COSTS, KINDS, STATISTICS, columns, plain
 
@@ -30,19 +31,21 @@ def grouped(results: list[Result]) -> dict[str, list[Result]]:
 def labels(results: list[Result]) -> list[str]:
     """Of every result: the method's name, and whatever else sets its row apart from the others.
 
-    A setting is told where it differs from what most runs of that method, variant and kind of target have.
+    A setting is told where it differs from what most runs of that method, variant and kind of target have;
+    of a chain, what its last run itself was asked for.
     """
+    kinds = [own_kind(result) for result in results]
     values, settings = defaultdict(set), defaultdict(Counter)
-    for result in results:
+    for result, kind in zip(results, kinds):
         for what in ("variant", "seed"):
             values[result.method, what].add(getattr(result, what))
         for what, value in result.comparable.items():
             values[what].add(value)
-        settings[result.method, result.variant, result.kind][frozenset(result.settings.items())] += 1
+        settings[result.method, result.variant, kind][frozenset(result.settings.items())] += 1
     usual = {made: dict(count.most_common(1)[0][0]) for made, count in settings.items()}
 
-    def label(result: Result) -> str:
-        normal = usual[result.method, result.variant, result.kind]
+    def label(result: Result, kind: str) -> str:
+        normal = usual[result.method, result.variant, kind]
         differing = [key for key in normal | result.settings if normal.get(key) != result.settings.get(key)]
         marks = [result.variant] * (len(values[result.method, "variant"]) > 1)
         marks += [f"seed {result.seed}"] * (len(values[result.method, "seed"]) > 1)
@@ -51,7 +54,23 @@ def labels(results: list[Result]) -> list[str]:
         marks += [f"{what} {value[:6]}" for what, value in comparable if len(values[what]) > 1]
         return plain(f"{result.method} ({', '.join(marks)})" if marks else result.method)
 
-    return [label(result) for result in results]
+    return [label(result, kind) for result, kind in zip(results, kinds)]
+
+
+def own_kind(result: Result) -> str:
+    """Of what the run itself was asked to forget, whatever those before it forgot."""
+    targets = canvas.parse_targets(result.requests[-1].target) if result.chain else result.targets
+    return targets[0].kind if len(targets) == 1 else "several"
+
+
+def by_setting(results: list[Result]) -> list[list[Result]]:
+    """Styles and objects, then pairs, then several at once, as far as there are any.
+
+    Each is a table of its own: they have other figures, and a mean cost over them would be of nothing.
+    """
+    kinds = (("style", "object"), ("pair",), ("several",))
+    parts = [[result for result in results if result.kind in own] for own in kinds]
+    return [part for part in parts if part]
 
 
 def means(results: list[Result], split: bool = True) -> dict[str, float]:
@@ -89,21 +108,17 @@ def add_mean(row: dict, name: str, values: list) -> None:
 def main_rows(results: list[Result]) -> list[dict]:
     """A row for each group, and a last row with Spearman's correlation between ours and the paper's.
 
-    The paper's row of a method stands below its `published` variant where that was run, else below the
-    default. Training seeds have a row each, and below them their mean with its spread over seeds.
+    The paper's row of a method, of styles and objects, stands below ours of such targets. Training seeds have
+    a row each, and below them their mean with its spread over seeds.
     """
     groups, paper, rows, pairs = grouped(results), published.published_rows(), [], []
-    seeds, of_method = defaultdict(list), defaultdict(list)
+    seeds, below = defaultdict(list), above_paper({label: group[0] for label, group in groups.items()})
     for label, group in groups.items():
-        of_method[group[0].method].append(label)
         seeds[label.replace(f"seed {group[0].seed}", "\0 seeds")].append(label)
-    below = {
-        min(own, key=lambda label: (rank(groups[label][0]), len(label))): paper.get(method.lower())
-        for method, own in of_method.items()
-    }
     for label, group in groups.items():
         rows.append({"method": label} | means(group))
-        if theirs := below.get(label):
+        theirs = paper.get(below.get(label))
+        if theirs and any(result.kind in ("style", "object") for result in group):
             rows[-1] |= published.differences(rows[-1], theirs)
             rows.append(theirs)
             pairs.append(rows[-2:])
@@ -115,6 +130,18 @@ def main_rows(results: list[Result]) -> list[dict]:
     if len(pairs) > 2:
         rows.append({"method": f"rank correlation ({len(pairs)})"} | published.agreement(pairs))
     return rows
+
+
+def above_paper(results: dict[str, Result]) -> dict[str, str]:
+    """Label above the paper's row -> lower-case method; `results` has one of every label.
+
+    It is that of the `published` variant where that was run, else of the default.
+    """
+    of_method = defaultdict(list)
+    for label, result in results.items():
+        of_method[result.method].append(label)
+    first = lambda label: (rank(results[label]), len(label))  # noqa: E731
+    return {min(own, key=first): method.lower() for method, own in of_method.items()}
 
 
 def rank(result: Result) -> int:
@@ -133,7 +160,7 @@ def mean_of_seeds(name: str, rows: list[dict]) -> dict:
 
 def target_rows(results: list[Result]) -> list[dict]:
     return [
-        {"method": label, "target": result.target} | means([result], split=False)
+        {"method": label, "target": result.name} | means([result], split=False)
         for result, label in zip(results, labels(results))
     ]
 
@@ -172,8 +199,7 @@ def method_rows(name: str, results: list[Result]) -> list[dict]:
 
 def images_of(result: Result, figure: str) -> int:
     """How many images a figure counts, once for each of the targets forgotten at once."""
-    selections = [select(figure, target, result.targets, result.protocol) for target in result.targets]
-    return len(result.protocol.seeds) * sum(int(s.images.sum()) for s in selections if s)
+    return sum(image_count(figure, target, result.targets, result.protocol) for target in result.targets)
 
 
 def find(name: str, results: list[Result], flag: str) -> list[Result]:

@@ -40,10 +40,11 @@ def test_denominators_of_the_shipped_protocols(name, style, obj):
 @pytest.mark.parametrize(("name", "styles"), [("canvas", 50), ("canvas-published", 51)])
 def test_denominators_of_pairs(name, styles):
     result = score(protocols.load(name), "Sketch+Cats")["targets"]["Sketch+Cats"]
-    images = {figure: result[figure]["images"] for figure in ("UA", "UA_both", "SC", "OC", "UP")}
+    images = {figure: entry["images"] for figure, entry in result.items() if figure != "became"}
     others = styles - 1
-    assert images == {"UA": 5, "UA_both": 5, "SC": 19 * 5, "OC": others * 5, "UP": 19 * others * 5}
-    assert "IRA" not in result and "CRA" not in result
+    counts = {"UA": 5, "UA_both": 5, "SC": 19 * 5, "OC": others * 5}
+    unrelated = 19 * others * 5
+    assert images == counts | {"UP": unrelated, "UP_both": unrelated, "FR": (19 + others) * 5 + unrelated}
 
 
 def noisy(protocol, seed=0):
@@ -87,6 +88,9 @@ def test_figures_against_arrays(count_photo):
     assert pair["SC"] == pytest.approx(np.delete(theme_hits[:, s], o, 1).mean())
     assert pair["OC"] == pytest.approx(np.delete(object_hits[:, :, o], s, 1).mean())
     assert pair["UP"] == pytest.approx(np.mean(rest))
+    assert pair["UP_both"] == pytest.approx((rest[0] & rest[1]).mean()) and pair["UP_both"] < pair["UP"]
+    assert pair["FR"] == pytest.approx((pair["SC"] + pair["OC"] + np.mean(rest)) / 3)
+    assert not {"UP_both", "FR"} & {*style, *obj}
 
 
 def test_targets_forgotten_at_once_do_not_count_as_retained():

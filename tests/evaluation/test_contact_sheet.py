@@ -5,6 +5,7 @@ from evaluation import canvas, contact_sheet
 from evaluation import protocol as protocols
 from evaluation.answers.answer_set import grid
 from evaluation.canvas import parse_targets
+from evaluation.drawing import sheets
 from tests import synthetic
 
 
@@ -40,18 +41,49 @@ def test_base_above_unlearned(runs, seed):
 
 def test_frame_encloses_the_target_and_nothing_else(runs):
     protocol, mark = synthetic.protocol(), ImageColor.getrgb(contact_sheet.MARK)
-    for target, run in (("Sketch", "esd/Sketch"), ("Sketch+Cats", "uce/Sketch+Cats")):
+    synthetic.run_folder(runs, "esd", "Sketch+Cats,Monet+Sea", protocol, images=True)
+    for target, run in (("Sketch", "esd/Sketch"), ("Sketch+Cats,Monet+Sea", "esd/Sketch+Cats,Monet+Sea")):
         page = sheet(runs, answers=[f"{run}/answers"])
-        layout = contact_sheet.arrange(protocol, parse_targets(target), 3)
-        (target,) = parse_targets(target)
+        targets = parse_targets(target)
+        layout = contact_sheet.arrange(protocol, targets, 3)
         for theme, left in layout.lefts.items():
             for obj, top in layout.tops.items():
                 sides = [page.getpixel((x, top + layout.side)) for x in (left - 4, left + layout.side + 3)]
-                assert (sides == [mark, mark]) == target.covers(theme, obj), (theme, obj)
+                assert (sides == [mark, mark]) == any(t.covers(theme, obj) for t in targets), (theme, obj)
+
+
+def test_a_pair_is_shown_by_its_row_and_its_column(runs):
+    """Sketch with every object, then Cats in every theme, photographs first; base above, unlearned below."""
+    page, mark = (
+        sheet(runs, "--seed", "2", answers=["uce/Sketch+Cats/answers"]),
+        ImageColor.getrgb(sheets.MARK),
+    )
+    side, left, top = 150, sheets.MARGIN + sheets.LABELS, sheets.HEADER
+    lower = top + sheets.NAMES + 2 * side + sheets.PAIR_GAP + sheets.OBJECT_GAP
+    row = [("Sketch", obj) for obj in ("Cats", "Sea", "Trees")]
+    column = [(theme, "Cats") for theme in (canvas.PHOTO, "Monet", "Sketch", "Winter")]
+    for y, cells in ((top, row), (lower, column)):
+        for place, cell in enumerate(cells):
+            x = left + place * (side + sheets.GAP)
+            for folder, below in (("base", 0), ("uce/Sketch+Cats", side + sheets.PAIR_GAP)):
+                image = Image.open(runs / folder / "answers" / canvas.answer_name(*cell, 2))
+                assert page.getpixel((x + 75, y + below + 75)) == image.getpixel((0, 0)), (cell, folder)
+            sides = [page.getpixel((edge, y + side)) for edge in (x - 4, x + side + 3)]
+            assert (sides == [mark, mark]) == (cell == ("Sketch", "Cats"))
+    assert page.height == lower + (lower - top)
+
+
+def test_all_of_a_large_row_and_column_are_shown():
+    pair, protocol = parse_targets("Van_Gogh+Waterfalls")[0], protocols.load("canvas")
+    lines = sheets.pair_lines(pair, protocol, 188)
+    assert [len(line) for line in lines] == [11, 9, 11, 11, 11, 11, 7]
+    cells = [cell for line in lines for cell in line]
+    assert {cell.object for cell in cells[:20]} == {*canvas.OBJECTS} and len({*cells}) == 20 + 51 - 1
+    assert {cell.theme for cell in cells[20:]} == {*canvas.THEMES} and cells[20].theme == canvas.PHOTO
 
 
 def test_panels_are_stacked(runs):
-    one, two = sheet(runs), sheet(runs, answers=["esd/Sketch/answers", "uce/Sketch+Cats/answers"])
+    one, two = sheet(runs), sheet(runs, answers=["esd/Sketch/answers"] * 2)
     assert two.height == 2 * one.height
     assert sheet(runs, "--objects", "1").height < one.height
 

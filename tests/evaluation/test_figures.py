@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evaluation import figures
-from evaluation.reporting import plots
+from evaluation import contact_sheet, figures
+from evaluation.drawing import curves, gallery, plots
+from evaluation.drawing.look import COLOURS, MARKERS
+from evaluation.drawing.pairs import pairs_page
 from evaluation.reporting.collect import collect
-from evaluation.reporting.look import COLOURS, MARKERS
 from evaluation.reporting.matrices import became
 from evaluation.reporting.rows import grouped
 from tests import synthetic
@@ -131,3 +132,58 @@ def test_refuses_to_mix(runs, tmp_path, capsys):
 def test_drawing_needs_no_torch():
     code = "import sys, evaluation.figures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=120).returncode == 0
+
+
+def test_curves_are_means_over_orders(runs, tmp_path):
+    """Sketch comes back after Monet in one order; nothing does in the other. UCE has one order, and no T1."""
+    assert curves.sequential(collect([runs])[0]) is None
+    for target, gone in {"Sketch~Monet": ["Monet"], "Monet~Sketch": ["Monet", "Sketch"]}.items():
+        synthetic.run_folder(runs, "esd", target, PROTOCOL, forget(*gone))
+    synthetic.run_folder(runs, "uce", "Sketch~Monet~Cats", PROTOCOL, forget("Cats"))
+    figure = curves.sequential(collect([runs])[0])
+    esd, uce = figure.axes
+    assert (esd.get_title(), uce.get_title()) == ("ESD", "UCE")
+    paper, lines = esd.lines[:2], esd.lines[2:]
+    assert list(paper[0].get_ydata()) == [77.46, 52.94, 35.99, 24.86, 18.69, 12.95]
+    assert paper[1].get_ydata()[1] == pytest.approx((99 + 100) / 2)
+    first, second, kept = (line.get_ydata().tolist() for line in lines)
+    assert first == [50, 25] and np.isnan(second[0]) and second[1] == 50  # forgotten with one seed of two
+    assert kept == [100, 100]
+    first, second, third, kept = (line.get_ydata() for line in uce.lines[2:])
+    assert np.isnan(first[:2]).all() and first[2] == 0 and third[2] == 100 and np.isnan(kept[:2]).all()
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["UA of T1", "UA of T2", "SR", "UA of T3", "paper: SR", "paper: mean UA"]
+
+
+def test_chains_are_in_no_other_figure(runs, tmp_path):
+    """Beside `sequential` nothing changes, in no byte."""
+    before = draw(runs, tmp_path / "out1")
+    synthetic.run_folder(runs, "esd", "Sketch~Monet", PROTOCOL, forget("Monet"))
+    after = draw(runs, tmp_path / "out2")
+    assert after.keys() - before.keys() == {"sequential.svg", "sequential.png"}
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_pair_s_sheet_is_that_of_its_images_or_sprites(tmp_path):
+    """Of the pair that most methods forgot; without images or sprites there is none."""
+    root = tmp_path / "runs"
+    synthetic.answer_set(root / "base/answers", PROTOCOL, see=synthetic.right, images=True)
+    for method, target in (("esd", "Monet+Sea"), ("esd", "Sketch+Cats"), ("uce", "Sketch+Cats")):
+        synthetic.run_folder(root, method, target, PROTOCOL, synthetic.right, images=True)
+    page = pairs_page(collect([root])[0])
+    one = pairs_page(collect([root])[0][:-1])  # esd alone: Monet+Sea comes first
+    assert (page.width, page.height) == (1400, 2 * one.height)
+    answers = [str(root / method / "Sketch+Cats/answers") for method in ("esd", "uce")]
+    contact_sheet.main(["--base", f"{root}/base/answers", "--answers", *answers, "--out", f"{root}/s.png"])
+    assert (np.asarray(Image.open(root / "s.png")) == np.asarray(page)).all()
+    gallery.gallery(collect([root])[0])  # keeps sprites
+    for path in root.rglob("*_seed*.png"):
+        path.unlink()
+    figures.main([str(root), "--out", str(tmp_path / "out")])
+    drawn = np.asarray(Image.open(tmp_path / "out/pairs.png")).astype(int)
+    assert (
+        np.abs(drawn - np.asarray(page)).mean() < 2 and (drawn != np.asarray(page)).any()
+    )  # WebP of 64 pixels
+    for path in root.rglob("sprite.webp"):
+        path.unlink()
+    assert pairs_page(collect([root])[0]) is None

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from evaluation import report
-from evaluation.reporting import gallery
+from evaluation.drawing import gallery
+from evaluation.drawing.page import render
 from evaluation.reporting.collect import collect
-from evaluation.reporting.formats import cell, printed
+from evaluation.reporting.formats import cell, present, printed
 from evaluation.reporting.matrices import interference
-from evaluation.reporting.page import render
 from evaluation.reporting.rows import main_rows
+from evaluation.reporting.sequences import sequence_rows, triangle_rows
 from style_transfer import table
 from tests import synthetic
 from tests.style_transfer.test_table import about
@@ -79,7 +80,8 @@ def written(root, out):
 
 
 def test_main_table_is_that_of_tables(runs, tmp_path):
-    rows = main_rows(collect([runs])[0])
+    results = [result for result in collect([runs])[0] if result.kind != "pair"]
+    rows = main_rows(results)
     names = printed(rows)
     page = Page(written(runs, tmp_path))
     assert page.rows["table"][0] == [name.replace("_", " ") for name in names]
@@ -157,7 +159,9 @@ def test_without_base(runs, tmp_path):
 
 def test_one_file_without_network(runs, tmp_path):
     page = written(runs, tmp_path)
-    assert not re.search(r"https?:|//\w+\.\w|@import|<script[^>]*src|<img|url\((?!\$)", page)
+    assert not re.search(r"https?:|//\w+\.\w|@import|<script[^>]*src|url\((?!\$)", page)
+    images = re.findall(r"<img([^>]*)>", page)
+    assert images and all(re.search(' src="data:image/webp;base64,[^"]+"$', tag) for tag in images)
     assert all(link == "data:," for link in re.findall(r'<link[^>]*href="([^"]*)"', page))
     assert len(page) < 200_000
 
@@ -229,5 +233,42 @@ def test_style_transfer_is_a_section_of_its_own(runs, tmp_path):
     assert [row[0] for row in rows[1:4]] == ["content", "statistics", "sanet"]
     assert rows[3][rows[0].index("vgg style truth")] == "3.500" and rows[3][-1] == "vgg, vit"
     assert any(row[0] == "SANet (published)" for row in rows)
-    sent = re.search(r"data:image/webp;base64,([^\"]+)", with_it.partition('id="transfer"')[2]).group(1)
-    assert Image.open(io.BytesIO(base64.b64decode(sent))).size == (40, 30)
+    assert picture(with_it, "transfer").size == (40, 30)
+
+
+def picture(page, section):
+    """Of a section of the page."""
+    sent = re.search(r"data:image/webp;base64,([^\"]+)", page.partition(f'id="{section}"')[2]).group(1)
+    return Image.open(io.BytesIO(base64.b64decode(sent)))
+
+
+def test_pairs_and_requests_in_turn_have_sections_of_their_own(runs, tmp_path):
+    """Their tables are those of the commands, and none of their rows are in the main table."""
+    page = Page(written(runs, tmp_path))
+    assert "sequential" not in page.ids  # nothing went on from another yet
+    synthetic.run_folder(runs, "esd", "Sketch~Monet", PROTOCOL, collateral)
+    text = written(runs, tmp_path)
+    page, results = Page(text), collect([runs])[0]
+    assert 'href="#sequential">Sequential</a>' in text and 'href="#finer">Finer scale</a>' in text
+    for rows, names in (sequence_rows(results), triangle_rows(results)):
+        names = present(names, rows, False)
+        for line in (
+            [name.replace("_", " ") for name in names],
+            *([cell(r, n) for n in names] for r in rows),
+        ):
+            assert line in page.rows["sequential"]
+    pairs = [result for result in results if result.kind == "pair"]
+    assert [row[0] for row in page.rows["finer"]] == ["method", "base", "esd", "method", "base", "esd"]
+    assert page.rows["finer"][2][page.rows["finer"][0].index("pair UA")] == "100.00"
+    assert len(pairs) == 2 and not any("pair" in name for name in page.rows["table"][0])
+    assert "Order 1: Sketch, then Monet." in text and "Not above: 1 runs" in text
+    assert picture(text, "finer").size == (1400, 140 + 2 * 346)
+    assert ["esd", "Sketch~Monet"] in [row[:2] for row in page.rows["runs"]]
+    assert not any(row[:1] == ["Sketch,Monet"] for row in page.rows["matrix"])
+
+
+def test_a_root_of_chains_alone(tmp_path):
+    root = tmp_path / "runs"
+    synthetic.run_folder(root, "esd", "Sketch~Monet", PROTOCOL, collateral)
+    page = Page(written(root, tmp_path))
+    assert page.rows["sequential"][1][:2] == ["esd", "2"] and "table" not in page.rows

@@ -189,6 +189,21 @@ def test_what_seot_leaves_alone_is_linked_from_the_base(runs, words, tiny_sd, tm
     }
 
 
+def test_what_seot_leaves_alone_after_other_weights_is_no_link(runs, words, tiny_sd):
+    """It is not the base model's image but that of the run that SEOT went on from, pixel for pixel."""
+    start, run = runs / "uce/Sketch", runs / "seot/Sketch~Cats"
+    flags = ["--target", "Cats", "--from", str(start), "--model", str(tiny_sd), "--out", str(run)]
+    seot.main([*flags, "iterations=0"])
+    evaluate.main(["--runs", str(start), str(run), *words, "--batch", "3"])
+    untouched = ("Rust_Sea_seed188.png", "Sketch_Sea_seed188.png")
+    for name in untouched:
+        ours, base = (folder / "answers" / name for folder in (run, runs / "base"))
+        assert not ours.samefile(base) and ours.read_bytes() != base.read_bytes()
+        assert ours.read_bytes() == (start / "answers" / name).read_bytes()
+    drawn = sum(line["images"] for line in read_json_lines(run / "answers/sampling.jsonl"))
+    assert drawn == 4
+
+
 def one_of_two(arguments, together):
     draw = evaluate.draw_block
 

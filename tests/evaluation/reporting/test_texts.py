@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation import figures
+from evaluation.canvas import parse_targets
 from evaluation.reporting import rows
 from evaluation.reporting.formats import latex, markdown, write_csv
 
@@ -75,7 +76,8 @@ def test_a_label_is_one_line_and_a_figures_file_stays_in_its_folder(text):
         SimpleNamespace(
             method="esd",
             variant="v",
-            kind="style",
+            chain=False,
+            targets=parse_targets("Sketch"),
             seed=0,
             settings={"lr": value},
             comparable={"protocol": "p"},

@@ -5,8 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from evaluation.reporting.formats import GREY, INK, MARK
-from evaluation.reporting.look import page, shown
+from evaluation.drawing.look import page
+from evaluation.reporting.formats import GREY, INK, MARK, shown
 from evaluation.reporting.matrices import Matrix
 
 KEPT = "YlOrBr_r"  # dark is low: what was lost stands out

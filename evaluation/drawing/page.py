@@ -1,35 +1,24 @@
 """The page of `evaluation.report`: what its template shows"""
 
-import base64
 import dataclasses
-import io
 import json
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation.core.errors import UserError, refused
-from evaluation.core.files import check_keys, read_json
 from evaluation.core.record import read_record
-from evaluation.data.pictures import read_picture
+from evaluation.drawing.gallery import gallery
+from evaluation.drawing.tabs import finer_scale, sequential, style_transfer, table
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
-from evaluation.reporting.collect import BASE, Result
-from evaluation.reporting.formats import TEXTS, cell, printed
-from evaluation.reporting.gallery import gallery
-from evaluation.reporting.look import shown
+from evaluation.reporting.collect import BASE, Result, without_chains
+from evaluation.reporting.formats import printed, shown
 from evaluation.reporting.matrices import Matrix, interference
 from evaluation.reporting.remarks import STATISTICS, remarks
-from evaluation.reporting.rows import grouped, main_rows, target_rows, with_differences
+from evaluation.reporting.rows import by_setting, grouped, main_rows, target_rows, with_differences
 
 WORST = 5  # collateral cells named for each method
 MADE_BY = ("seed", "commit", "finished", "device", "data", "versions", "settings")  # shown of a record
-
-
-def table(rows: list[dict], names: list[str], intervals: bool = False) -> dict:
-    """Heads, and for every row its cells: the text, and the value to sort by."""
-    lines = [[(cell(row, name, intervals), row.get(name, "")) for name in names] for row in rows]
-    return {"names": names, "texts": TEXTS, "rows": lines}
 
 
 def provenance(results: list[Result]) -> dict:
@@ -80,27 +69,16 @@ def collateral(label: str, matrix: Matrix) -> list[dict]:
     return sorted(cells, key=lambda cell: -cell["lost"])[:WORST]
 
 
-def style_transfer(root: Path | None) -> dict:
-    """What `style_transfer.table` and `style_transfer.sheet` left in `root`; {} without one."""
-    if root is None:
-        return {}
-    if not (root / "table.json").exists():
-        raise UserError(f"--style-transfer {root}: no table.json; run python -m style_transfer.table on it")
-    content = read_json(root / "table.json", tables=list, notes=list) | {"picture": ""}
-    check_keys(root / "table.json", dict(enumerate(content["tables"])), {0: dict, 1: dict})
-    with refused(f"{root}/table.json: damaged; make it again", TypeError, ValueError, LookupError):
-        for drawn in content["tables"]:
-            drawn["rows"] = [[(str(text), value) for text, value in row] for row in drawn["rows"]]
-            drawn |= {key: list(drawn[key]) for key in ("names", "texts")}
-    if (root / "sheet.png").exists():
-        read_picture(root / "sheet.png").save(picture := io.BytesIO(), "WEBP", quality=80)
-        content["picture"] = base64.b64encode(picture.getvalue()).decode()
-    return content
-
-
 def render(results: list[Result], idle: list[Path], transfer: Path | None = None) -> str:
     """The page; `idle` are runs without predictions, `transfer` of style_transfer.table."""
-    rows, matrices, groups = main_rows(results), interference(results), grouped(results)
+    main = without_chains(results)
+    matrices, groups = interference(main), grouped(main)
+    rows = [main_rows(part) for part in by_setting([result for result in main if result.kind != "pair"])]
+    tabs = (
+        sequential(results, idle),
+        finer_scale([result for result in main if result.kind == "pair"]),
+        style_transfer(transfer),
+    )
     protocols = {result.origin: result.protocol for result in results}
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
@@ -111,15 +89,15 @@ def render(results: list[Result], idle: list[Path], transfer: Path | None = None
     )
     environment.filters |= {"spoken": shown, "plain": lambda name: name.replace("_", " ")}
     return environment.get_template("report.html.j2").render(
-        main=table(rows, printed(rows)),
-        intervals=table(with_differences(rows), printed(rows), intervals=True),
-        runs=provenance(results),
+        main=[table(part, printed(part)) for part in rows],
+        intervals=[table(with_differences(part), printed(part), intervals=True) for part in rows],
+        tabs=[tab for tab in tabs if tab],
+        runs=provenance(main + [result for result in results if result.chain]),
         panels={label: panel(matrix, groups[label][0].protocol) for label, matrix in matrices.items()},
         worst=[cell for label, matrix in matrices.items() for cell in collateral(label, matrix)],
-        gallery=gallery(results),
-        transfer=style_transfer(transfer),
+        gallery=gallery(main),
         statistics_note=STATISTICS,
         palette=formats,
-        remarks=remarks(results, idle, rows),
+        remarks=remarks(results, idle, [row for part in rows for row in part]),
         protocols=[(origin, dataclasses.asdict(protocol)) for origin, protocol in protocols.items()],
     )

@@ -6,11 +6,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evaluation.drawing.look import COLOURS, MARKERS, page
 from evaluation.metrics.bootstrap import LEVEL, interval
 from evaluation.metrics.published import spelled
 from evaluation.reporting.collect import Result
 from evaluation.reporting.formats import EDGE, GREY
-from evaluation.reporting.look import COLOURS, MARKERS, page
 
 KINDS = ("style", "object")  # of targets that have all three qualities
 QUALITIES = ("UA", "IRA", "CRA")  # percent, high is good
@@ -39,7 +39,7 @@ def metrics(group: list[Result]) -> dict[str, float]:
         if kinds := [figures for figures in kinds if figures and None not in figures]:
             values[name] = 100 * fmean(map(fmean, kinds))
     for name in COSTS:
-        if costs := [result.costs[name] for result in group if name in result.costs]:
+        if costs := [r.costs[name] for r in group if r.kind in KINDS and name in r.costs]:
             values[name] = fmean(costs)
     return values
 

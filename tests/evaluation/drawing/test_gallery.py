@@ -12,7 +12,7 @@ from evaluation import canvas, report
 from evaluation import protocol as protocols
 from evaluation.answers.answer_set import grid
 from evaluation.answers.predictions import read_predictions, write_predictions
-from evaluation.reporting import gallery
+from evaluation.drawing import gallery
 from evaluation.reporting.collect import collect
 from tests import synthetic
 

@@ -10,7 +10,6 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evaluation.canvas import PHOTO, spoken
 from evaluation.core.files import atomic
 from evaluation.core.pools import processes
 from evaluation.reporting.formats import EDGE, GREY, INK
@@ -44,11 +43,6 @@ STYLE = {
     "savefig.bbox": "tight",
     "savefig.pad_inches": 0.15,
 }
-
-
-def shown(name: str) -> str:
-    """A theme or object as readers see it."""
-    return "Photo" if name == PHOTO else spoken(name)
 
 
 def page(

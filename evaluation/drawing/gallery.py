@@ -94,13 +94,14 @@ def sheets(results: list[Result]) -> list[Sheet]:
     """One for every answer set."""
     bases = {result.origin: result for result in results if result.method == BASE}
     unique = {result.answers.folder: result for result in results}
-    chosen = []
-    for result in unique.values():
-        places = sample(result, bases.get(result.origin))
-        cells, files = grid(result.protocol), result.predictions.sha256.ravel()
-        key = digest([across(len(places)), *([*cells[place], files[place].decode()] for place in places)])
-        chosen.append(Sheet(result, places, key))
-    return chosen
+    return [sheet_of(result, bases.get(result.origin)) for result in unique.values()]
+
+
+def sheet_of(result: Result, base: Result | None) -> Sheet:
+    places = sample(result, base)
+    cells, files = grid(result.protocol), result.predictions.sha256.ravel()
+    key = digest([across(len(places)), *([*cells[place], files[place].decode()] for place in places)])
+    return Sheet(result, places, key)
 
 
 def sample(result: Result, base: Result | None) -> list[int]:
@@ -141,21 +142,52 @@ def across(count: int) -> int:
     return max(ACROSS, math.ceil(math.sqrt(count)))
 
 
+class Album:
+    """The images of an answer set that are here, by cell: its files, else what its sprite keeps of them."""
+
+    def __init__(self, sheet: Sheet):
+        self.sheet, self.content = sheet, kept_sprite(sheet)
+        self.sprite = Image.open(io.BytesIO(self.content)).convert("RGB") if self.content else None
+        self.places = {cell: number for number, cell in enumerate(sheet.cells)} if self.content else {}
+
+    def path(self, cell: Cell) -> Path:
+        return self.sheet.path.with_name(image_name(self.sheet, cell))
+
+    def __contains__(self, cell: Cell) -> bool:
+        return cell in self.places or self.path(cell).exists()
+
+    def __getitem__(self, cell: Cell) -> Image.Image:
+        if self.path(cell).exists():
+            return read_picture(self.path(cell))
+        y, x = divmod(self.places[cell], across(len(self.places)))
+        return self.sprite.crop((SIDE * x, SIDE * y, SIDE * (x + 1), SIDE * (y + 1)))
+
+
 def sprite(sheet: Sheet) -> bytes | None:
     """The one that is kept, or made of the images and kept; None without either."""
-    with contextlib.suppress(Exception), Image.open(sheet.path) as page:  # none, or a damaged one: made again
-        content = sheet.path.read_bytes()
-        whole = len(content) == 8 + int.from_bytes(content[4:8], "little")
-        if whole and page.getexif().get(DESCRIPTION) == sheet.key:
-            return content
-    suffix = "." + sheet.result.protocol.format
-    paths = [sheet.path.with_name(canvas.answer_name(*cell, suffix=suffix)) for cell in sheet.cells]
+    if content := kept_sprite(sheet):
+        return content
+    paths = [sheet.path.with_name(image_name(sheet, cell)) for cell in sheet.cells]
     if not all(map(Path.exists, paths)):
         return None
     content = drawn((thumbnail(read_picture(path), SIDE) for path in paths), sheet)
     with contextlib.suppress(OSError), atomic(sheet.path) as temporary:  # a folder that one may only read
         temporary.write_bytes(content)
     return content
+
+
+def image_name(sheet: Sheet, cell: Cell) -> str:
+    return canvas.answer_name(*cell, suffix="." + sheet.result.protocol.format)
+
+
+def kept_sprite(sheet: Sheet) -> bytes | None:
+    """That of these images, whole; None without one."""
+    with contextlib.suppress(Exception), Image.open(sheet.path) as page:  # none, or a damaged one: made again
+        content = sheet.path.read_bytes()
+        whole = len(content) == 8 + int.from_bytes(content[4:8], "little")
+        if whole and page.getexif().get(DESCRIPTION) == sheet.key:
+            return content
+    return None
 
 
 def drawn(pictures, sheet: Sheet) -> bytes:
