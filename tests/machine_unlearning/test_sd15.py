@@ -5,14 +5,19 @@ Run by `bash scripts/smoke_sd15.sh METHOD`. With UNLEARNCANVAS_SD15=FOLDER the m
 
 import importlib
 import json
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import load_sd, sample
+from evaluation import attacks, canvas
 from evaluation.core import environment
-from machine_unlearning.core import embeddings, weights
+from evaluation.data.images import CanvasImages
+from evaluation.metrics import robustness
+from machine_unlearning.core import embeddings, search, weights
 from machine_unlearning.core.cli import intervenes
 from machine_unlearning.sample import intervention
 from tests.full_size import MEMORY, UNET_PARAMETERS, quick
@@ -60,3 +65,24 @@ def test_uce_edits_for_the_whole_benchmark_in_seconds(sd15, tmp_path, monkeypatc
     record = json.loads((tmp_path / "run" / "record.json").read_text())
     print(f"uce, 1,001 prompts: {record['seconds']} s, {record['peak_memory_bytes'] / 1e9:.1f} GB")
     assert record["seconds"]["unlearn"] < 10 and record["peak_memory_bytes"] < MEMORY
+
+
+@pytest.mark.sd15
+def test_one_step_of_an_attack(sd15, tmp_path):
+    """As many prompts as the command attacks at once at 512 pixels, of an SPM run: with hooks, and its gamma."""
+    train, run = importlib.import_module("machine_unlearning.spm.train"), tmp_path / "run"
+    words = ["--target", "Sketch", "--model", str(sd15), "--out", str(run), "--device", "cpu"]
+    train.main([*words, *quick("spm", 1)])
+    plan = replace(attacks.load("canvas"), answers=str(sd15 / "world.yaml"), iterations=1)
+    sd, asked = load_sd(sd15), robustness.asked(plan, tuple(canvas.parse_targets("Sketch,Cats")))[:4]
+    real = CanvasImages("mini", [cell[:2] for _, cell in asked], [plan.reference], plan.world.size, "bicubic")
+    prompts, act = search.prompts_of(sd, plan, asked, real), intervention(sd, run, "spm")
+    environment.reset_peak_memory("cpu")
+    began, vocabulary = time.perf_counter(), search.vocabulary(sd, plan.special)
+    u = torch.full((4, plan.tokens, len(vocabulary)), 1 / len(vocabulary))
+    optimizer = torch.optim.Adam([u], plan.lr, weight_decay=plan.weight_decay)
+    search.improve(sd, act, plan, prompts, [0, 1, 2, 3], u, vocabulary, optimizer, 500)
+    seconds, peak = time.perf_counter() - began, environment.peak_memory("cpu")
+    print(f"attack, a step of 4 prompts: {seconds:.1f} s, {peak / 1e9:.1f} GB")
+    assert u.shape == (4, 5, 49_406) and (u.sum(-1) - 1).abs().max() < 1e-4 and peak < MEMORY
+    assert (u.max(-1).values > 1 / len(vocabulary)).all()
