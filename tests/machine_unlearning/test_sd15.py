@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.core import environment
+from evaluation.core.record import requests
 from machine_unlearning.core import embeddings, weights
 from machine_unlearning.core.cli import intervenes
 from machine_unlearning.sample import intervention
@@ -42,6 +43,24 @@ def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
     images = sample(sd, ["A Cats image in Sketch style."], [0], 2, 9.0, 512, intervention=act)
     assert images.shape == (1, 512, 512, 3)
     assert max(record["peak_memory_bytes"], environment.peak_memory("cpu")) < MEMORY
+
+
+@pytest.mark.sd15
+@pytest.mark.parametrize("method", ("uce", "salun"))
+def test_a_pair_and_then_a_request_in_turn_at_full_size(method, sd15, tmp_path, monkeypatch):
+    """One method of text, one of images; the second run has the first one's weights and its own."""
+    monkeypatch.setattr(embeddings, "CACHE", tmp_path / "embeddings")
+    train = importlib.import_module(f"machine_unlearning.{method}.train")
+    words, start = ["--model", str(sd15), "--device", "cpu", *quick(method, 1)], []
+    for name, target in (("pair", "Sketch+Cats"), ("turn", "Rust")):
+        train.main(["--target", target, "--out", str(tmp_path / name), *start, *words])
+        start = ["--from", str(tmp_path / name)]
+        record = json.loads((tmp_path / name / "record.json").read_text())
+        print(f"{method}, {target}: {record['seconds']} s, {record['peak_memory_bytes'] / 1e9:.1f} GB")
+        assert record["peak_memory_bytes"] < MEMORY
+    assert requests(record) == [(method, "Sketch+Cats"), (method, "Rust")]
+    pair, both = (load_file(tmp_path / name / "weights.safetensors") for name in ("pair", "turn"))
+    assert pair.keys() <= both.keys() and any(not torch.equal(pair[n], both[n]) for n in pair)
 
 
 @pytest.mark.sd15
