@@ -83,8 +83,7 @@ class Protocol:
             check_ranges(settings, {"photo_guidance": (0, 1000)})
         if self.size % 8:
             raise UserError(f"size={self.size}: expected a multiple of 8")
-        if not re.fullmatch(r"\w[\w.+ -]*", self.name):
-            raise UserError(f"name={self.name}: expected letters, digits and .+-_, as in a file name")
+        check_name(self.name)
         wanted = {"theme"} if self.photos else {"object", "theme"}  # a photo shows its object
         names = set(re.findall(r"{(\w+)}", self.template))
         if names != wanted or set("{}") & set(re.sub(r"{\w+}", "", self.template)):
@@ -142,12 +141,21 @@ def from_manifest(content: dict, source: str, kind=Protocol):
     return protocol
 
 
-def load(name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING):
-    """The protocol of that name or YAML file; raises UserError. `everything`: what `all` stands for."""
+def check_name(name: str) -> None:
+    """UserError unless a file can be called so."""
+    if not re.fullmatch(r"\w[\w.+ -]*", name):
+        raise UserError(f"name={name}: expected letters, digits and .+-_, as in a file name")
+
+
+def load(
+    name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING, flag: str = "--protocol"
+):
+    """The protocol of that name or YAML file; raises UserError, which names the flag. `everything`: what
+    `all` stands for."""
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
     if not path.exists():
         shipped = sorted(p.stem for p in folder.glob("*.yaml"))
-        raise UserError(f"--protocol {name}: no such protocol; {closest(str(name), shipped)}")
+        raise UserError(f"{flag} {name}: no such protocol; {closest(str(name), shipped)}")
     content = {"name": path.stem, **read_settings(path)}
     named = {key: names for key, names in everything.items() if content.get(key) == "all"}
     return from_dict(content | named, str(path), kind)

@@ -7,6 +7,7 @@ csv and json also hold medians, bootstrap intervals (`metrics.bootstrap`) and di
 
     python -m evaluation.tables runs [--per-target] [--statistics] [--format markdown|latex|csv|json]
     python -m evaluation.tables runs --sequential [--per-target]   # requests in turn; after each
+    python -m evaluation.tables runs --adversarial [--per-target]  # before and after adversarial prompts
     python -m evaluation.tables runs --method esd           # its figures with intervals and worst targets
     python -m evaluation.tables runs --compare esd uce      # their differences, target by target
     python -m evaluation.tables runs --explain esd/Sketch/UA   # the images behind a figure
@@ -35,7 +36,10 @@ def parse(argv=None) -> argparse.Namespace:
     what.add_argument("--explain", metavar="METHOD/TARGET/METRIC", help="the images behind a figure")
     what.add_argument("--compare", nargs=2, metavar=("A", "B"), help="two methods' paired differences, A - B")
     in_turn = "runs that went on from others: SU, SR; with --per-target after every request"
-    parser.add_argument("--sequential", action="store_true", help=in_turn)
+    setting = parser.add_mutually_exclusive_group()
+    setting.add_argument("--sequential", action="store_true", help=in_turn)
+    found = "UA before and after the attack of machine_unlearning.attack"
+    setting.add_argument("--adversarial", action="store_true", help=found)
     statistics = f"{LEVEL} %% intervals in place of standard deviations, and differences to the paper"
     parser.add_argument("--statistics", action="store_true", help=statistics)
     mixed = "allow, and mark, different protocols or models"
@@ -43,14 +47,15 @@ def parse(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.explain and args.explain.count("/") != 2:
         raise UserError(f"--explain {args.explain}: expected METHOD/TARGET/METRIC, such as esd/Sketch/UA")
-    if args.sequential and (args.method or args.explain or args.compare):
-        raise UserError("--sequential: a table of its own; leave out --method, --explain and --compare")
+    for flag in ("sequential", "adversarial"):
+        if getattr(args, flag) and (args.method or args.explain or args.compare):
+            raise UserError(f"--{flag}: a table of its own; leave out --method, --explain and --compare")
     return args
 
 
 early(__name__, parse)
 
-from evaluation.reporting import rows
+from evaluation.reporting import adversarial, rows
 from evaluation.reporting.collect import BASE, Result, collect, read_all, without_chains
 from evaluation.reporting.explain import explain
 from evaluation.reporting.formats import columns, latex, markdown, plain, present, print_csv, printed
@@ -83,8 +88,22 @@ def sequential(args, results: list[Result], idle: list[Path]) -> tuple[list[Tabl
     return [(made, present(names, made, statistics))], below
 
 
+def attacked(args) -> tuple[list[Table], list[str]]:
+    results, idle = adversarial.collect_attacks(args.roots, args.any_protocol)
+    make = adversarial.attack_target_rows if args.per_target else adversarial.attack_rows
+    parts = [make(part) for part in rows.by_setting(results)]
+    together, names = list(chain(*parts)), adversarial.attack_columns()
+    below = [STATISTICS] * args.statistics + adversarial.attack_remarks(results, idle, together)
+    if args.format in ("csv", "json"):
+        return [(together, present(names, together, True))], below
+    parts = [rows.with_differences(part) if args.statistics else part for part in parts]
+    return [(part, present(names, part, False)) for part in parts], below
+
+
 def tables(args) -> tuple[list[Table], list[str]]:
     """-> tables, a single one for csv, and remarks."""
+    if args.adversarial:
+        return attacked(args)
     results, idle = collect(args.roots, args.any_protocol)
     if args.explain:  # the predictions of one run are enough
         lines, below = explained(args.explain, results)

@@ -7,7 +7,6 @@ what the data set's authors made of the content in that style is the ground trut
 `style_transfer/protocols/`; the hash leaves out the name alone.
 """
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -52,8 +51,7 @@ class TransferProtocol:
         check_choices(settings, CHOICES)
         check_ranges(settings, RANGES)
         check_lists(settings, empty=("bicubic", "truncated"))
-        if not re.fullmatch(r"\w[\w.+ -]*", self.name):
-            raise UserError(f"name={self.name}: expected letters, digits and .+-_, as in a file name")
+        protocol.check_name(self.name)
         if self.pairs == "cross" and len(self.objects) < 2:
             raise UserError("pairs of different objects need two objects at least")
 

@@ -18,11 +18,20 @@ MAY_IMPORT = {
     "machine_unlearning": {"evaluation", "diffusion_model_finetuning"},
     "style_transfer": {"evaluation"},
 }
-WITHOUT_TORCH = ("canvas", "mini_canvas", "protocol", "answers.answer_set", "answers.predictions", "tables")
+WITHOUT_TORCH = (
+    "canvas",
+    "mini_canvas",
+    "protocol",
+    "attacks",
+    "answers.answer_set",
+    "answers.predictions",
+    "tables",
+)
 FLOORS = (  # of evaluation/, lowest first: a module imports from its own floor and those below
     ("core",),
     ("canvas",),
     ("protocol",),
+    ("attacks",),
     ("mini",),
     ("data", "answers"),  # side by side: neither imports the other
     ("judges",),
@@ -209,7 +218,7 @@ def test_the_house_is_a_table_of_contents():
         if folder.is_dir() and (folder / "__init__.py").exists():
             assert len([*folder.glob("*.py")]) - 1 <= 11, folder
     for path in (ROOT / "evaluation").glob("*.py"):
-        if path.name not in ("__init__.py", "protocol.py", "canvas.py"):
+        if path.name not in ("__init__.py", "protocol.py", "attacks.py", "canvas.py"):
             assert 'if __name__ == "__main__":' in path.read_text(), f"{path}: no command"
 
 

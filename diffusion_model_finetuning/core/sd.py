@@ -230,6 +230,9 @@ class Intervention(NamedTuple):
     # (ids, embeddings, steps) -> edit; edit(i, x, advance) -> the embeddings for step i of 0 ... steps - 1 of
     # latents x; advance(x, embeddings) makes this step of others
     step: Callable | None = None
+    # (ids, embeddings) -> what `step` makes of them at a single noise level, without a walk or its latents;
+    # a function that can be differentiated; None: nothing
+    stepless: Callable | None = None
     touches: Callable | None = None  # ids -> bool [B]: whose image is another than the model's; None: all
     null: str = ""  # the negative prompt
     guidance: float | None = None  # in place of the sampler's

@@ -29,8 +29,8 @@ PATIENCE_SECONDS = 30  # at the end, for others to finish a block
 def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
     """The folder's manifest: `wanted` and `first` if there is none yet; else what is there.
 
-    Raises UserError if that differs in a key of `wanted`; protocols are compared by their hash. What the
-    folder `holds` is for the message. `first`: what the first process decides for all.
+    Raises UserError if that differs in a key of `wanted`; what has a hash, as protocols, is compared by it.
+    What the folder `holds` is for the message. `first`: what the first process decides for all.
     """
     path = Path(folder) / MANIFEST
     wanted = json.loads(json.dumps(wanted))
@@ -40,7 +40,7 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
     manifest = read_json(path, **counts)  # older ones may lack the rest
     for key, value in wanted.items():
         there = manifest.get(key)
-        if key == "protocol" and value and isinstance(there, dict):
+        if isinstance(value, dict) and "hash" in value and isinstance(there, dict):
             value, there = value["hash"], there.get("hash")
         if value != there:
             raise UserError(f"--out {folder}: holds {holds} of another {key}; choose another or remove this")

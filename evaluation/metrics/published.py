@@ -14,6 +14,7 @@ from evaluation import canvas
 
 FILE = Path(__file__).with_suffix(".csv")
 SEQUENTIAL = FILE.with_name("published_sequential.csv")
+ADVERSARIAL = FILE.with_name("published_adversarial.csv")
 MARK = "(published)"  # ends the name of a row of the paper's
 
 
@@ -43,6 +44,23 @@ def sequences() -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
             lines[line["method"]].append(after)
     tables = {name: np.array(values) for name, values in lines.items()}
     return {name.lower(): (f"{name} {MARK}", table[:-1], table[-1]) for name, table in tables.items()}
+
+
+def adversarial() -> dict[str, dict]:
+    """Lower-case method -> a row of UA before and after the attack, in percent. Where the figure's number is
+    cut off, it is measured from the height of its bar, and the row's name says so."""
+    rows = {}
+    with open(ADVERSARIAL, newline="") as file:
+        for line in csv.DictReader(file):
+            name, row = line["method"], {}
+            for kind in canvas.TASKS:
+                attacked = line[f"{kind}_UA_adversarial"]
+                estimate = line[f"{kind}_UA_adversarial_bar_estimate"]
+                row[f"{kind}_UA"] = float(line[f"{kind}_UA_plain"])
+                row[f"{kind}_UA_attacked"] = float(attacked or estimate)
+                name += "" if attacked or "estimate" in name else ", attacked: estimates"
+            rows[line["method"].lower()] = {"method": f"{name} {MARK}"} | row
+    return rows
 
 
 def spelled(label: str) -> str:

@@ -73,7 +73,7 @@ def by_setting(results: list[Result]) -> list[list[Result]]:
     return [part for part in parts if part]
 
 
-def means(results: list[Result], split: bool = True) -> dict[str, float]:
+def means(results: list[Result], split: bool = True, figures=FIGURES) -> dict[str, float]:
     """Means over targets, figures in percent; statistics of each follow it, as `_sd` and `_low`, `_high`.
 
     With `split`, the names of figures begin with the kind of target, and each kind has its number of targets.
@@ -82,7 +82,7 @@ def means(results: list[Result], split: bool = True) -> dict[str, float]:
     for kind in KINDS:
         chosen = [result for result in results if result.kind == kind]
         prefix = f"{kind}_" if split else ""
-        for figure in FIGURES:
+        for figure in figures:
             add_mean(row, prefix + figure, [100 * r.seeds[figure] for r in chosen if figure in r.seeds])
         if chosen and split:
             row[f"{kind}_targets"] = len(chosen)

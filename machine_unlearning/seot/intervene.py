@@ -43,7 +43,9 @@ def forgetting(sd, targets: list[canvas.Target], s) -> Intervention:
         return torch.tensor([i in rows for i in range(len(ids))])
 
     return Intervention(
-        step=lambda ids, text, steps: editor(sd, text, touched(ids), steps, s), touches=touches
+        step=lambda ids, text, steps: editor(sd, text, touched(ids), steps, s),
+        stepless=lambda ids, text: regularised(text, touched(ids), s.alpha),
+        touches=touches,
     )
 
 
@@ -102,18 +104,24 @@ def word_flags(found: list[list[int]], counts: list[int], length: int):
     return erase, inside & ~erase
 
 
+def regularised(text, touched: dict[int, tuple[list[int], int]], alpha: float):
+    """Embeddings [B,L,D] after SWR of the rows `touched` (row -> its target tokens, the count of all)."""
+    edited = text.clone()
+    for row, (positions, count) in touched.items():
+        edited[row] = swr(text[row], positions, count, alpha)
+    return edited
+
+
 def editor(sd, text, touched: dict[int, tuple[list[int], int]], steps: int, s):
     """-> edit(i, x, advance), the `step` of an Intervention for prompts [B,L,D], of which the rows `touched`
-    (row -> its target tokens, the count of all) name a target.
+    name a target.
 
     Before share `s.begin` of the steps nothing is edited; then SWR is, and until share `s.end` ITO on top.
     """
     if not touched:
         return lambda i, x, advance: text
     rows, text = [*touched], text.float()
-    swr_text = text.clone()
-    for row, (positions, count) in touched.items():
-        swr_text[row] = swr(text[row], positions, count, s.alpha)
+    swr_text = regularised(text, touched, s.alpha)
     flags = word_flags(
         [places for places, _ in touched.values()], [n for _, n in touched.values()], text.shape[1]
     )

@@ -14,11 +14,15 @@ def swr(text, positions: list[int], count: int, alpha: float):
     `positions` are the target's tokens, `count` the prompt's with start and end, so that the first
     end-of-text row is count - 1. Large singular values of these rows carry the content: sigma becomes
     sigma exp(-alpha sigma), at most 1 / (e alpha).
+
+    That is a product with V exp(-alpha sigma) V', which is held constant where this is differentiated by
+    `text`: a derivative of singular vectors is infinite where two singular values are alike.
     """
     rows = [*positions, *range(count - 1, len(text))]
-    U, sigma, V = torch.linalg.svd(text[rows].double(), full_matrices=False)
+    _, sigma, V = torch.linalg.svd(text[rows].detach().double(), full_matrices=False)
+    shrunk = text[rows].double() @ (V.mT * (-alpha * sigma).exp()) @ V
     text = text.clone()
-    text[rows] = (U * (sigma * (-alpha * sigma).exp()) @ V).to(text.dtype)
+    text[rows] = shrunk.to(text.dtype)
     return text
 
 

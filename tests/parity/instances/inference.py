@@ -1,4 +1,4 @@
-"""Second instances of SPM and SEOT: other widths, batches, prompts and options.
+"""Second instances of SPM, SEOT and adversarial prompts: other widths, batches, prompts and options.
 
 Each function takes the stored description, changes it in place and returns the arrays, computed in float64.
 """
@@ -185,3 +185,38 @@ def mu_seot(d):
     d["outputs"] |= {name: d["outputs"].get(name, {}) for name in arrays}
     d["outputs"] = {name: d["outputs"][name] for name in arrays}
     return arrays
+
+
+def bisected(u):
+    """The projection to the simplex as the original makes it: bisection on the shift, here to the end."""
+    low, high = u.amin(-1, keepdim=True) - 1, u.amax(-1, keepdim=True)
+    for _ in range(100):
+        middle = (low + high) / 2
+        above = (u - middle).clamp(0, 1).sum(-1, keepdim=True) > 1
+        low, high = torch.where(above, middle, low), torch.where(above, high, middle)
+    return (u - high).clamp(0, 1)
+
+
+def attack_textgrad(d):
+    k, V, width, lr, decay = 4, 29, 7, 0.03, 0.2
+    d["config"] = {"k": k, "V": V, "d": width}
+    words = [[3, 28, 0, 11], [11, 11, 5, 2], [1, 20, 20, 9], [8, 0, 27, 3]]
+    x = tabled(d, {"u": (1, k, V), "grad_onehot": (1, k, V), "table": (V, width), "target": (1, k, width)}
+        | {"sampled_tokens": words, "gain": 35.0})  # fmt: skip
+    what = d["outputs"]["u_after"]["what"]
+    d["outputs"]["u_after"]["what"] = what.replace(
+        "lr 0.01, weight_decay 0.1", f"lr {lr}, weight_decay {decay}"
+    )
+    u = bisected(x["u"])
+    arrays = {"projected": u, "projected_uniform": bisected(torch.full_like(u, 1 / V))}
+    arrays["ste_grad"] = F.hardtanh(x["grad_onehot"])
+    mean, square = torch.zeros_like(u), torch.zeros_like(u)
+    for i, chosen in enumerate(words, 1):
+        rows = F.one_hot(torch.tensor(chosen), V).double() @ x["table"]
+        gradient = 2 * x["gain"] * (rows - x["target"]) / rows.numel() @ x["table"].T
+        gradient = F.hardtanh(gradient) + decay * u
+        mean, square = 0.9 * mean + 0.1 * gradient, 0.999 * square + 0.001 * gradient**2
+        step = mean / (1 - 0.9**i) / ((square / (1 - 0.999**i)).sqrt() + 1e-8)
+        u = bisected(u - lr * step)
+    arrays |= {"u_after": u, "argmax": u.argmax(-1).flatten()}
+    return {name: a.float() if a.is_floating_point() else a for name, a in arrays.items()}

@@ -1,0 +1,65 @@
+"""How well a model stays unlearned under attack
+
+    UA           share of the target's prompts whose pictures are not recognised as it
+    UA_attacked  the same after the attack on each of them: the robust UA
+    ASR          1 - UA_attacked: the attack's success rate, what was recognised before included
+    recovery     (UA - UA_attacked) / UA: the share of what was forgotten that the attack brought back
+
+Prompts and recognition are those of UA, see `metrics.figures.select`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from evaluation import canvas
+from evaluation.answers.answer_set import Cell
+from evaluation.answers.attacked import Attacked
+from evaluation.answers.predictions import Prediction
+from evaluation.attacks import Attack
+from evaluation.metrics.figures import select
+
+ATTACKED = ("UA", "UA_attacked", "ASR", "recovery")
+
+
+class Asked(NamedTuple):
+    """A prompt to attack."""
+
+    target: canvas.Target  # to be drawn again
+    cell: Cell
+
+
+def asked(attack: Attack, targets: tuple[canvas.Target, ...]) -> list[Asked]:
+    """The prompts of all targets, seed by seed: the images that UA counts."""
+    world, prompts = attack.world, []
+    for target in targets:
+        images = select("UA", target, targets, world).images
+        cells = [
+            (t, o) for t, row in zip(world.themes, images) for o, counts in zip(world.objects, row) if counts
+        ]
+        prompts += [Asked(target, Cell(*cell, seed)) for seed in attack.seeds for cell in cells]
+    return prompts
+
+
+def recognised(target: canvas.Target, seen: Prediction) -> bool:
+    """Whether a picture shows the target in the eyes of its own judge, for a pair of both."""
+    return target.style in (None, seen.theme_seen) and target.object in (None, seen.object_seen)
+
+
+def by_seed(rows: list[Attacked]) -> dict[str, np.ndarray]:
+    """Figure -> [seeds] in [0,1], a mean over the targets of one attack; their mean is the figure.
+
+    There is no recovery where, of a target and a seed, nothing was forgotten.
+    """
+    values = []
+    for target in dict.fromkeys(row.target for row in rows):
+        own = [row for row in rows if row.target == target]
+        seeds = [[row for row in own if row.seed == seed] for seed in dict.fromkeys(row.seed for row in own)]
+        before, after = (
+            1 - np.array([np.mean([getattr(row, name) for row in part]) for part in seeds])
+            for name in ("before", "after")
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            values.append((before, after, 1 - after, (before - after) / before))
+    means = dict(zip(ATTACKED, np.mean(values, 0)))
+    return {name: value for name, value in means.items() if np.isfinite(value).all()}

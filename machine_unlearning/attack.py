@@ -1,0 +1,170 @@
+"""Adversarial prompts against finished runs: do words before a prompt make the model draw what it forgot?
+
+    python -m machine_unlearning.attack --model checkpoints/mini --runs runs/esd/Sketch runs/uce/Cats
+
+Each prompt of a run's targets gets k more tokens, found by gradient on the unlearned model's own loss
+(UnlearnDiffAtk, see `core/textgrad.py`), until a judge sees the target again. A method is attacked as it
+samples. The base model is attacked for the same targets, as a yardstick. Results lie in `RUN/attack/` and
+`BASE/{targets}/`: `attack.csv`, a row a prompt, the pictures that ended it, and `manifest.json`. The same
+command, repeated, goes on after the last timestep; several, on one GPU each, share the blocks of prompts.
+"""
+
+import argparse
+from pathlib import Path
+
+from diffusion_model_finetuning.core.card import read_card
+from evaluation import attacks
+from evaluation.answers.answer_set import forgotten
+from evaluation.core import flags
+from evaluation.core.errors import UserError, command, early
+from evaluation.core.record import RECORD, WEIGHTS, read_record
+from evaluation.metrics.figures import check_targets
+from evaluation.mini.dataset import check_drawn
+
+
+def parse(argv=None) -> argparse.Namespace:
+    """The flags, or what the model's card says; `plan`, the attack; the runs' `records` and `targets`."""
+    parser = argparse.ArgumentParser(
+        prog="python -m machine_unlearning.attack",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--model", default="checkpoints/mini", help="base model: folder or CompVis file")
+    parser.add_argument("--config", help="for a file: folder with its sizes and tokenizer")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "--base", type=flags.new_folder, metavar="DIR", help="of the base model (RUN/../../base/attack)"
+    )
+    parser.add_argument(
+        "--data", type=flags.data_set, help="data set: folder {theme}/{object}/{n}.jpg, or mini (the model's)"
+    )
+    parser.add_argument("--attack", help="canvas, canvas-lite, mini, ..., or a YAML file (the model's)")
+    parser.add_argument("--batch", type=flags.whole(1), help="prompts at once (default: by image size)")
+    flags.add_device(parser)
+    args = parser.parse_args(argv)
+    card = read_card(args.model, args.config)
+    args.plan = attacks.load(args.attack or card.get("protocol", "canvas"))
+    args.data = args.data or card.get("data")
+    if not args.data:
+        raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
+    check_drawn(args.data, args.plan.world)
+    args.runs = list(dict.fromkeys(args.runs))
+    args.base = Path(args.base or args.runs[0].parents[1] / "base" / "attack")
+    args.records = [read_record(run) for run in args.runs]
+    args.targets = [tuple(forgotten(record, run / RECORD)) for run, record in zip(args.runs, args.records)]
+    for run, record, targets in zip(args.runs, args.records, args.targets):
+        check_targets(targets, args.plan.world)
+        if record.get("foreign"):
+            raise UserError(f"--runs {run}: was made elsewhere, so there is no model to attack; leave it out")
+        if not (run / WEIGHTS).exists():
+            raise UserError(f"--runs {run}: no {WEIGHTS}; remove the folder and unlearn again")
+    return args
+
+
+early(__name__, parse)  # before the slow imports
+
+import shutil
+
+import torch
+from tqdm import tqdm
+
+from diffusion_model_finetuning.core.drawing import store
+from diffusion_model_finetuning.core.sd import NOTHING, load_sd, sample
+from evaluation.answers.attacked import ATTACK, read_attacked, write_attacked
+from evaluation.answers.claims import agree, claimed
+from evaluation.canvas import answer_name
+from evaluation.core.environment import find_device, made_with
+from evaluation.core.files import digest, file_digest
+from evaluation.data.images import CanvasImages
+from evaluation.judges.judging import find_files, open_judges
+from evaluation.metrics.robustness import asked
+from machine_unlearning.core import weights
+from machine_unlearning.core.search import prompts_of, search
+from machine_unlearning.sample import intervention
+
+BLOCKS = ".blocks"  # in an attack's folder until it is finished: rows of finished blocks, states of others
+
+
+def onlooker(sd, act, plan, judges, folder: Path, several: bool):
+    """-> look(prompts, ids), which draws, stores and judges, as `search` asks for.
+
+    A prompt may be attacked for two of `several` targets: the pictures of each have a folder then.
+    """
+    world = plan.world
+
+    def look(prompts, ids):
+        cells = [p.cell for p in prompts]
+        pictures = sample(sd, ids, cells, world.steps, world.guidance, world.size, world.precision, act)
+        folders = [folder / str(p.target) if several else folder for p in prompts]
+        paths = [place / answer_name(*cell, f".{world.format}") for place, cell in zip(folders, cells)]
+        with torch.inference_mode():
+            images = [judges.load(path, store(pixels, path)) for path, pixels in zip(paths, pictures)]
+            return judges.look(cells, images, paths)
+
+    return look
+
+
+def attack_model(sd, act, folder: Path, targets, about: dict, args, judges) -> None:
+    """Attacks the model that `sd` and `act` make up, for all prompts of its targets, block by block.
+
+    `about`: the model's part of the manifest. The attack is finished when its table is written, last.
+    """
+    plan, prompts = args.plan, asked(args.plan, targets)
+    size, cells = plan.world.size, dict.fromkeys(cell[:2] for _, cell in prompts)
+    real = CanvasImages(args.data, cells, [plan.reference], size, "bicubic")
+    about |= {"attack": plan.__dict__ | {"hash": plan.hash}, "targets": ",".join(map(str, targets))}
+    about["references"] = digest([file_digest(real.picture(row).tobytes()) for row in real.rows])
+    batch = args.batch or max(1, min(32, 4 * 512**2 // size**2))
+    batch = agree(folder, about, "an attack", block=batch, made_with=made_with(sd.device))["block"]
+    blocks = {n: prompts[start : start + batch] for n, start in enumerate(range(0, len(prompts), batch))}
+    part = lambda n: folder / BLOCKS / str(n)  # noqa: E731
+    done = lambda n: (folder / ATTACK).exists() or (part(n) / ATTACK).exists()  # noqa: E731
+    look = onlooker(sd, act, plan, judges, folder, len(targets) > 1)
+    steps = plan.timesteps + 1
+    with tqdm(total=len(blocks) * steps, desc=str(folder), unit="timestep", disable=None) as bar:
+        for claim, n in claimed(folder, ((n, n) for n in blocks), done):
+            bar.update(n * steps - bar.n)
+            block = prompts_of(sd, plan, blocks[n], real)
+            for rows in search(sd, act, plan, block, look, part(n) / "state.pt"):
+                bar.set_postfix(drawn=sum(row.after for row in rows), refresh=False)
+                bar.update()
+                if not claim.held():  # this process was held up so long that another took over
+                    break
+            if claim.held():
+                write_attacked(part(n), rows)
+                (part(n) / "state.pt").unlink(missing_ok=True)
+        bar.update(bar.total - bar.n)
+    for _ in claimed(folder, [("table", None)], lambda _: (folder / ATTACK).exists()):
+        if all(map(done, blocks)):
+            write_attacked(folder, [row for n in blocks for row in read_attacked(part(n))])
+            shutil.rmtree(folder / BLOCKS)
+
+
+@command
+def main(argv=None):
+    args = parse(argv)
+    device, files = find_device(args.device), find_files(args.plan.world, (None, None))
+    sd, judges = load_sd(args.model, device, config=args.config), open_judges(args.plan.world, files, device)
+    model = sd.fingerprint()
+    for run, record in zip(args.runs, args.records):
+        if record["model"] != model:
+            raise UserError(f"{run}: made from another base model than --model {args.model} ({model})")
+    about = {"model": model, "judges": list(map(file_digest, files))}
+    folders = {}
+    for targets in args.targets:
+        folders[args.base / ",".join(map(str, targets))] = targets
+    for folder, targets in folders.items():
+        attack_model(sd, NOTHING, folder, targets, about | {"run": None}, args, judges)
+    for run, record, targets in zip(args.runs, args.records, args.targets):
+        with weights.swapped(sd, run, model):
+            act, folder = intervention(sd, run, record["method"]), run / "attack"
+            attack_model(sd, act, folder, targets, about | {"run": record}, args, judges)
+        folders[folder] = targets
+    if unfinished := [folder for folder in folders if not (folder / ATTACK).exists()]:
+        raise UserError(
+            f"{unfinished[0]}: other processes still attack prompts of it; run this again when they end"
+        )
+
+
+if __name__ == "__main__":
+    main()
