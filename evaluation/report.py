@@ -28,6 +28,7 @@ def parse(argv=None) -> argparse.Namespace:
 early(__name__, parse)
 
 from evaluation.drawing.page import render
+from evaluation.reporting.adversarial import collect_attacks
 from evaluation.reporting.collect import collect, read_all
 
 
@@ -37,7 +38,8 @@ def main(argv=None):
     path = Path(args.out) / "report.html"
     results, idle = collect(args.roots, args.any_protocol)
     read_all(results)
-    page = render(results, idle, args.style_transfer)
+    attacks, _ = collect_attacks(args.roots, args.any_protocol)
+    page = render(results, idle, attacks, args.style_transfer)
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

@@ -90,6 +90,10 @@ def sequential(args, results: list[Result], idle: list[Path]) -> tuple[list[Tabl
 
 def attacked(args) -> tuple[list[Table], list[str]]:
     results, idle = adversarial.collect_attacks(args.roots, args.any_protocol)
+    if not results:
+        where = ", ".join(map(str, args.roots))
+        what = "no attacks; make them with python -m machine_unlearning.attack --runs RUN..."
+        raise UserError(f"{where}: {what}")
     make = adversarial.attack_target_rows if args.per_target else adversarial.attack_rows
     parts = [make(part) for part in rows.by_setting(results)]
     together, names = list(chain(*parts)), adversarial.attack_columns()

@@ -8,9 +8,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation.core.record import read_record
 from evaluation.drawing.gallery import gallery
-from evaluation.drawing.tabs import finer_scale, sequential, style_transfer, table
+from evaluation.drawing.tabs import adversarial, finer_scale, sequential, style_transfer, table
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
+from evaluation.reporting.adversarial import AttackResult
 from evaluation.reporting.collect import BASE, Result, without_chains
 from evaluation.reporting.formats import printed, shown
 from evaluation.reporting.matrices import Matrix, interference
@@ -69,12 +70,18 @@ def collateral(label: str, matrix: Matrix) -> list[dict]:
     return sorted(cells, key=lambda cell: -cell["lost"])[:WORST]
 
 
-def render(results: list[Result], idle: list[Path], transfer: Path | None = None) -> str:
-    """The page; `idle` are runs without predictions, `transfer` of style_transfer.table."""
+def render(
+    results: list[Result],
+    idle: list[Path],
+    attacks: list[AttackResult],
+    transfer: Path | None = None,
+) -> str:
+    """The page; `idle` are runs without predictions, `transfer` is of style_transfer.table."""
     main = without_chains(results)
     matrices, groups = interference(main), grouped(main)
     rows = [main_rows(part) for part in by_setting([result for result in main if result.kind != "pair"])]
     tabs = (
+        adversarial(attacks),
         sequential(results, idle),
         finer_scale([result for result in main if result.kind == "pair"]),
         style_transfer(transfer),

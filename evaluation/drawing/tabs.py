@@ -17,10 +17,17 @@ from evaluation.data.pictures import read_picture
 from evaluation.drawing import curves
 from evaluation.drawing.look import styled
 from evaluation.drawing.pairs import pairs_page
+from evaluation.reporting.adversarial import (
+    AttackResult,
+    attack_columns,
+    attack_remarks,
+    attack_rows,
+    attack_target_rows,
+)
 from evaluation.reporting.collect import Result
 from evaluation.reporting.formats import TEXTS, cell, present, printed
 from evaluation.reporting.remarks import sequence_remarks
-from evaluation.reporting.rows import main_rows, target_rows
+from evaluation.reporting.rows import by_setting, main_rows, target_rows
 from evaluation.reporting.sequences import sequence_rows, triangle_rows
 
 PAIRS = (
@@ -66,6 +73,18 @@ def sequential(results: list[Result], idle: list[Path]) -> Tab | None:
     notes = sequence_remarks(results, idle, [row for _, rows, _ in parts for row in rows])
     shows = "UA of every request, and SR, against the number of requests"
     return Tab("sequential", "Sequential", tables, notes, embedded(read_picture(file)), shows)
+
+
+def adversarial(attacks: list[AttackResult]) -> Tab | None:
+    """Of adversarial prompts against runs, and against the base model."""
+    if not attacks:
+        return None
+    parts = (("Means over targets ± standard deviation, in percent", attack_rows),)
+    parts += (("Every target, in percent", attack_target_rows),)
+    made = [(caption, make(part)) for caption, make in parts for part in by_setting(attacks)]
+    tables = [(caption, table(rows, present(attack_columns(), rows, False))) for caption, rows in made]
+    notes = attack_remarks(attacks, [], [row for _, rows in made for row in rows])
+    return Tab("adversarial", "Adversarial prompts", tables, notes)
 
 
 def finer_scale(pairs: list[Result]) -> Tab | None:

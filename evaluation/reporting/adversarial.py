@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from evaluation import canvas
-from evaluation.answers.attacked import ATTACK, Attacked, read_attacked
+from evaluation.answers.attacked import ATTACK, Attacked, read_attacked, values_of
 from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import Origin
 from evaluation.core.errors import UserError
-from evaluation.core.files import check_keys, read_json
+from evaluation.core.files import check_keys, digest, read_json
 from evaluation.core.record import FIELDS, RECORD, requests
 from evaluation.metrics import published
 from evaluation.metrics.robustness import ATTACKED, by_seed
-from evaluation.reporting.collect import BASE, Result, check_same
+from evaluation.reporting.collect import BASE, Result, distinct
 from evaluation.reporting.formats import KINDS
 from evaluation.reporting.rows import above_paper, add_mean, grouped, labels, means, unequal_targets
 
@@ -38,6 +38,10 @@ class AttackResult(Result):
     attack: str = ""  # its name
     rows: list[Attacked] = field(default_factory=list)
 
+    @property
+    def content(self) -> str:
+        return digest(list(map(values_of, self.rows)))
+
     @cached_property
     def seeds(self) -> dict[str, np.ndarray]:
         return by_seed(self.rows)
@@ -46,20 +50,14 @@ class AttackResult(Result):
 def collect_attacks(roots: list[Path], mixed: bool = False) -> tuple[list[AttackResult], list[Path]]:
     """-> the base model's attacks and the runs'; and runs that were not attacked.
 
-    Raises UserError if there is no attack, or for what must not be compared (`mixed` allows that).
+    Raises UserError for what must not be compared (`mixed` allows that).
     """
     bases = [
         read_attack(path.parent) for root in roots for path in sorted(root.glob(f"{BASE}/attack/*/{ATTACK}"))
     ]
     runs = [read_attack(path.parent) for root in roots for path in sorted(root.glob(f"*/*/attack/{ATTACK}"))]
-    if not runs:
-        where = ", ".join(map(str, roots))
-        raise UserError(
-            f"{where}: no attacks; make them with python -m machine_unlearning.attack --runs RUN..."
-        )
-    check_same(bases + runs, mixed)
     idle = sorted(path.parent for root in roots for path in root.glob(f"*/*/{RECORD}"))
-    return bases + runs, [run for run in idle if not (run / "attack" / ATTACK).exists()]
+    return distinct(bases + runs, mixed), [run for run in idle if not (run / "attack" / ATTACK).exists()]
 
 
 def read_attack(folder: Path) -> AttackResult:

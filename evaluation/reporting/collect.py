@@ -80,6 +80,11 @@ class Result:
     def predictions(self) -> Predictions:
         return self.answers.predictions
 
+    @property
+    def content(self) -> str:
+        """Stands for the images that were judged."""
+        return self.predictions.images
+
     @cached_property
     def seeds(self) -> dict[str, np.ndarray]:
         """Figure -> [seeds] in [0,1], a mean over targets forgotten at once; absent if not applicable."""
@@ -112,9 +117,9 @@ def collect(roots: list[Path], mixed: bool = False) -> tuple[list[Result], list[
     for path, answers in bases.items():
         targets = dict.fromkeys(run.targets for run in runs if run.origin == answers.origin) or [()]
         results += [with_distances(Result(path, BASE, "", t, answers, answers.origin)) for t in targets]
-    check_same(results + runs, mixed)
+    results = distinct(results + runs, mixed)
     results = [result for result in results if result.targets]  # a base model without runs was only checked
-    return results + runs, [path for path in paths if path not in done]
+    return results, [path for path in paths if path not in done]
 
 
 def read_run(path: Path, bases: dict[Path, JudgedAnswers]) -> Result:
@@ -175,8 +180,11 @@ def read_all(results: list[Result]) -> None:
         list(pool.map(read, answers))
 
 
-def check_same(results: list[Result], mixed: bool) -> None:
-    """UserError for results that do not compare, unless `mixed`, and for two of the same."""
+def distinct(results: list[Result], mixed: bool) -> list[Result]:
+    """The results; the base model's once, of which every root may hold a copy.
+
+    UserError for results that do not compare, unless `mixed`, and for two of one method and target.
+    """
     known, first = {}, {}
     for result in results:
         for what, value in result.comparable.items():
@@ -188,8 +196,9 @@ def check_same(results: list[Result], mixed: bool) -> None:
                 )
         made = (result.method, result.variant, result.targets, result.requests, result.origin, result.seed)
         twin = known.setdefault((*made, *sorted(result.settings.items())), result)
-        if twin is not result:
+        if twin is not result and (result.method != BASE or twin.content != result.content):
             raise UserError(f"{twin.path} and {result.path} are of one method and target; leave one out")
+    return list(known.values())
 
 
 def next_command(path: Path) -> str:

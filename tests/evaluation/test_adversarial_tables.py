@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -61,6 +62,20 @@ def table(capsys, *arguments):
     tables.main([*map(str, arguments), "--adversarial", "--format", "json"])
     printed = json.loads(capsys.readouterr().out)
     return {r["method"] + r.get("target", ""): r for r in printed["rows"]}, "\n".join(printed["notes"])
+
+
+def test_copies_of_the_base_model_count_once(root, tmp_path_factory, capsys):
+    other = tmp_path_factory.mktemp("other")
+    shutil.copytree(root / "base", other / "base")
+    run(other, "esd", "Winter", 0, 0)
+    for folder in (root, other):
+        attack(folder / "base/attack/Winter", "Winter", 10, 10)
+    rows, _ = table(capsys, root, other)
+    assert (rows["base"]["style_targets"], rows["esd"]["style_targets"]) == (3, 3)
+    attack(other / "base/attack/Cats", "Cats", 10, 9)
+    with pytest.raises(SystemExit):
+        table(capsys, root, other)
+    assert "of one method and target; leave one out" in capsys.readouterr().err
 
 
 def test_figures_of_methods(root, capsys):

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation import attacks, canvas
 from evaluation.core import environment
+from evaluation.core.record import requests
 from evaluation.data.images import CanvasImages
 from evaluation.metrics import robustness
 from machine_unlearning.core import embeddings, search, weights
@@ -50,6 +51,24 @@ def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
 
 
 @pytest.mark.sd15
+@pytest.mark.parametrize("method", ("uce", "salun"))
+def test_a_pair_and_then_a_request_in_turn_at_full_size(method, sd15, tmp_path, monkeypatch):
+    """One method of text, one of images; the second run has the first one's weights and its own."""
+    monkeypatch.setattr(embeddings, "CACHE", tmp_path / "embeddings")
+    train = importlib.import_module(f"machine_unlearning.{method}.train")
+    words, start = ["--model", str(sd15), "--device", "cpu", *quick(method, 1)], []
+    for name, target in (("pair", "Sketch+Cats"), ("turn", "Rust")):
+        train.main(["--target", target, "--out", str(tmp_path / name), *start, *words])
+        start = ["--from", str(tmp_path / name)]
+        record = json.loads((tmp_path / name / "record.json").read_text())
+        print(f"{method}, {target}: {record['seconds']} s, {record['peak_memory_bytes'] / 1e9:.1f} GB")
+        assert record["peak_memory_bytes"] < MEMORY
+    assert requests(record) == [(method, "Sketch+Cats"), (method, "Rust")]
+    pair, both = (load_file(tmp_path / name / "weights.safetensors") for name in ("pair", "turn"))
+    assert pair.keys() <= both.keys() and any(not torch.equal(pair[n], both[n]) for n in pair)
+
+
+@pytest.mark.sd15
 def test_uce_edits_for_the_whole_benchmark_in_seconds(sd15, tmp_path, monkeypatch):
     """1,001 prompts are preserved; embedding them is set-up, once per base model."""
     from machine_unlearning.uce import train
@@ -69,7 +88,7 @@ def test_uce_edits_for_the_whole_benchmark_in_seconds(sd15, tmp_path, monkeypatc
 
 @pytest.mark.sd15
 def test_one_step_of_an_attack(sd15, tmp_path):
-    """As many prompts as the command attacks at once at 512 pixels, of an SPM run: with hooks, and its gamma."""
+    """As many prompts as the command takes at once at 512 pixels, of an SPM run: hooks, and its gamma."""
     train, run = importlib.import_module("machine_unlearning.spm.train"), tmp_path / "run"
     words = ["--target", "Sketch", "--model", str(sd15), "--out", str(run), "--device", "cpu"]
     train.main([*words, *quick("spm", 1)])
