@@ -18,7 +18,7 @@ from itertools import groupby
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
-from evaluation import canvas, protocol
+from evaluation import attacks, canvas, protocol
 from evaluation.answers.claims import agree
 from evaluation.core import flags
 from evaluation.core.errors import UserError, closest, command
@@ -72,6 +72,9 @@ def flag_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--compile", action="store_true", help="the UNet that draws the answer sets")
     parser.add_argument(
+        "--attack", default="", metavar="NAME", help="attack the runs, canvas, mini, ..., in place of judging"
+    )
+    parser.add_argument(
         "--runs-per-job", type=flags.whole(1, 1024), help="of one method, in one process (default: up to 8)"
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan and stop")
@@ -124,6 +127,11 @@ def parse(argv=None) -> argparse.Namespace:
     if not args.data:
         raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
     check_drawn(args.data, args.world)
+    if args.attack and attacks.load(args.attack).world.hash != args.world.hash:
+        other = attacks.load(args.attack).answers
+        raise UserError(
+            f"--attack {args.attack}: attacks prompts of protocol {other}, not of {args.protocol}"
+        )
     if args.transfer_protocol:
         transfer_protocol.load(args.transfer_protocol)
     if not listed(args):
@@ -178,10 +186,9 @@ def chosen_targets(args) -> list[str]:
 
 def listed(args) -> list[Experiment]:
     """The base model first, since every score is compared with its own."""
-    runs = [
-        Experiment(args.out, method, target) for method in args.methods for target in chosen_targets(args)
-    ]
-    base = [Experiment(args.out, BASE, "")] if runs else []
+    targets = chosen_targets(args)
+    runs = [Experiment(args.out, method, t, args.attack) for method in args.methods for t in targets]
+    base = [Experiment(args.out, BASE, "")] if runs and not args.attack else []
     return [*base, *runs, *(Experiment(args.out, TRANSFER, method) for method in args.transfer)]
 
 

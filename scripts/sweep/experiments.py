@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.answers.answer_set import grid
+from evaluation.answers.attacked import ATTACK
 from evaluation.answers.predictions import PREDICTIONS
 from evaluation.canvas import CHAIN, answer_name
 from evaluation.core.errors import refused
@@ -32,6 +33,7 @@ class Experiment(NamedTuple):
     root: Path
     method: str
     target: str  # "" for the base model; of a chain, its requests with ~ between them
+    attack: str = ""  # the name of what it is attacked with, in place of its evaluation
 
     def __str__(self) -> str:
         return str(Path(self.method, self.target))
@@ -75,7 +77,7 @@ class Experiment(NamedTuple):
 
     def without_fid(self, protocol: Protocol) -> str | None:
         """Why FID cannot be measured, for now or for ever; None if it can, or was."""
-        if (self.answers / FID).exists():
+        if self.attack or (self.answers / FID).exists():
             return None
         if lacking := [file for file in WEIGHTS[protocol.fid_extractor] if not Path(file).exists()]:
             return f"{lacking[0]} is not there"
@@ -90,6 +92,9 @@ class Experiment(NamedTuple):
         """
         if self.method == TRANSFER:
             fractions = {"transfer": self._unpainted()}
+        elif self.attack:
+            train = not (self.folder / RECORD).exists()
+            fractions = {"train": train, "attack": train or not (self.folder / "attack" / ATTACK).exists()}
         else:
             train = self.method != BASE and not (self.folder / RECORD).exists()
             undrawn = 1 - (not train and self.drawn(protocol)) / len(answer_names(protocol))
@@ -145,6 +150,13 @@ def evaluated(experiments: list[Experiment], args) -> Step:
     return Step("evaluate", "machine_unlearning.evaluate", flags + ["--compile"] * args.compile, runs)
 
 
+def attacked(experiments: list[Experiment], args) -> Step:
+    """Of runs, and of the base model for the same targets, which jobs share."""
+    flags = [*model_flags(args), "--attack", args.attack, "--base", str(args.out / BASE / "attack")]
+    runs = {experiment.job_folder: str(experiment.folder) for experiment in experiments}
+    return Step("attack", "machine_unlearning.attack", flags, runs)
+
+
 def painted(experiment: Experiment, args) -> Step:
     flags = ["--weights", str(Path(args.weights) / experiment.target), "--data", args.data]
     flags += ["--out", str(experiment.folder)]
@@ -182,7 +194,8 @@ def planned(experiments: list[Experiment], args) -> list[Job]:
         first = prepared(method, [experiment.target for experiment in alone], args) if alone else None
         for group in groups(own, args.runs_per_job):
             steps = [trained(experiment, args) for experiment in group if experiment in to_train]
-            steps = [first] * bool(first and {*group} & {*alone}) + [*steps, evaluated(group, args)]
-            clear = [experiment.answers for experiment in group if method != BASE]
+            last = attacked(group, args) if args.attack else evaluated(group, args)
+            steps = [first] * bool(first and {*group} & {*alone}) + [*steps, last]
+            clear = [e.folder / "attack" if e.attack else e.answers for e in group if method != BASE]
             jobs.append(Job(steps, [experiment.job_folder for experiment in group], clear))
     return jobs

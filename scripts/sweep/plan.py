@@ -99,7 +99,7 @@ def probe(experiments: list[Experiment], args) -> None:
     seconds = read_seconds(args.out / PROBED)
     known = Costs(experiments, seconds).seconds
     last = {e.method: e for e in experiments if e.method not in (BASE, TRANSFER)}
-    if last and ("", "evaluate") not in known:
+    if last and not args.attack and ("", "evaluate") not in known:
         base, total = experiments[0], len(answer_names(args.world))
         _, module, flags, _ = evaluated([base], args)
         seconds["/evaluate"] = jobs.extrapolate(module, flags, lambda: base.drawn(args.world), total)
