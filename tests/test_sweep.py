@@ -199,6 +199,23 @@ def test_a_chain_is_trained_in_one_job_in_its_order(tmp_path):
     assert prepared["--target"] == "Sea,Winter"  # a chain's later runs prepare for themselves
 
 
+def test_runs_are_attacked_in_place_of_judged(tmp_path, capsys):
+    finish(tmp_path, "uce", "Sketch")
+    flags = ["--methods", "uce", "--targets", "Sketch", "Cats", "--attack", "mini"]
+    assert "uce                0 of   2 finished" in (text := dry(tmp_path, capsys, *flags))
+    assert "1 to train, 2 to attack" in text and "evaluate" not in text and "FID" not in text
+    args = sweep.parse([*MINI, "--out", str(tmp_path), *flags, "--runs-per-job", "2"])
+    (job,) = planned(sweep.listed(args), args)
+    assert [step.stage for step in job.steps] == ["train", "attack"]
+    given = tiny.flags_of(job.steps[-1].arguments)
+    assert given["--attack"] == "mini" and given["--base"] == str(tmp_path / "base/attack")
+    assert list(job.steps[-1].runs.values()) == [str(tmp_path / "uce" / name) for name in ("Sketch", "Cats")]
+    (tmp_path / "uce/Sketch/attack").mkdir()
+    (tmp_path / "uce/Sketch/attack/attack.csv").write_text("")
+    assert "1 of   2 finished" in dry(tmp_path, capsys, *flags)
+    assert "has the prompts of protocol canvas, not of mini" in refusal(capsys, "--attack", "canvas")
+
+
 def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_path, capsys, monkeypatch):
     """What main.sh would run, without its set-up: the plan of --dry-run alone; else also the tables."""
     monkeypatch.setitem(WEIGHTS, "inception", [])  # as if they were there

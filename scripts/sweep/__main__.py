@@ -128,10 +128,8 @@ def parse(argv=None) -> argparse.Namespace:
         raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
     check_drawn(args.data, args.world)
     if args.attack and attacks.load(args.attack).world.hash != args.world.hash:
-        other = attacks.load(args.attack).answers
-        raise UserError(
-            f"--attack {args.attack}: attacks prompts of protocol {other}, not of {args.protocol}"
-        )
+        other = f"protocol {attacks.load(args.attack).answers}, not of {args.protocol}"
+        raise UserError(f"--attack {args.attack}: has the prompts of {other}; name another")
     if args.transfer_protocol:
         transfer_protocol.load(args.transfer_protocol)
     if not listed(args):
