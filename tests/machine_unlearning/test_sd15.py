@@ -51,9 +51,9 @@ def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
 
 
 @pytest.mark.sd15
-@pytest.mark.parametrize("method", ("uce", "salun"))
+@pytest.mark.parametrize("method", ("uce", "esd"))
 def test_a_pair_and_then_a_request_in_turn_at_full_size(method, sd15, tmp_path, monkeypatch):
-    """One method of text, one of images; the second run has the first one's weights and its own."""
+    """The second run has the first one's weights and its own."""
     monkeypatch.setattr(embeddings, "CACHE", tmp_path / "embeddings")
     train = importlib.import_module(f"machine_unlearning.{method}.train")
     words, start = ["--model", str(sd15), "--device", "cpu", *quick(method, 1)], []
