@@ -60,7 +60,8 @@ def write_attacked(folder: str | Path, rows: list[Attacked]) -> None:
         atomic(Path(folder) / ATTACK) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
+        # tokens may spell any byte, and a lone carriage return outside quotes ends a line for readers
+        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(COLUMNS)
         writer.writerows(map(values_of, rows))
 

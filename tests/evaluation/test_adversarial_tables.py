@@ -64,6 +64,18 @@ def table(capsys, *arguments):
     return {r["method"] + r.get("target", ""): r for r in printed["rows"]}, "\n".join(printed["notes"])
 
 
+@pytest.mark.parametrize(
+    "text", ["\r", "a\rb", "\n", "\r\n", '"', ",", "\x00", "\x1b[31m", "\ufffd", " ", ""]
+)
+def test_words_of_any_bytes_are_read_as_they_were_written(tmp_path, text):
+    rows = [row("Sketch", ("Sketch", name, 188), False, True)._replace(text=text) for name in ("Cats", "Sea")]
+    write_attacked(tmp_path, rows)
+    assert read_attacked(tmp_path) == rows
+    first = (tmp_path / "attack.csv").read_bytes()
+    write_attacked(tmp_path, read_attacked(tmp_path))
+    assert (tmp_path / "attack.csv").read_bytes() == first
+
+
 def test_copies_of_the_base_model_count_once(root, tmp_path_factory, capsys):
     other = tmp_path_factory.mktemp("other")
     shutil.copytree(root / "base", other / "base")
@@ -168,7 +180,7 @@ def test_rows_are_read_as_they_were_written(tmp_path):
     write_attacked(tmp_path, rows)
     assert read_attacked(tmp_path) == rows
     text = (tmp_path / "attack.csv").read_text()
-    for old, new in (("0.250000", "much"), (",0,1,", ",2,1,"), (",20,", ",some,")):
+    for old, new in (("0.250000", "much"), ('"0","1"', '"2","1"'), ('"20"', '"some"')):
         (tmp_path / "attack.csv").write_text(text.replace(old, new))
         with pytest.raises(UserError, match="damaged"):
             read_attacked(tmp_path)
