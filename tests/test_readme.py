@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import canvas, protocol
+from evaluation import canvas, protocol, tables
 from evaluation.core import flags
 from evaluation.core.errors import UserError
 from style_transfer import protocol as transfer_protocol
@@ -155,3 +155,20 @@ def test_links_of_readmes():
     for page in READMES:
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text() if page.exists() else ""):
             assert (page.parent / link).exists(), f"{page.relative_to(ROOT)}: {link}"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["results/mini"],
+        ["results/mini-pairs"],
+        ["results/mini-sequential", "--sequential"],
+        ["results/mini-adversarial", "--adversarial"],
+    ],
+)
+def test_tables_are_those_of_the_shipped_results(words, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tables.main(words)
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    text = (ROOT / "machine_unlearning/README.md").read_text().splitlines()
+    assert len(rows) > 5 and [row for row in rows if row not in text] == []
