@@ -6,6 +6,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from evaluation.metrics import published
 from evaluation.metrics.robustness import ATTACKED, by_seed
 from evaluation.reporting.collect import BASE, Result, distinct
 from evaluation.reporting.formats import KINDS
-from evaluation.reporting.rows import above_paper, add_mean, grouped, labels, means, unequal_targets
+from evaluation.reporting.rows import add_mean, beside_paper, grouped, labels, means, unequal_targets
 
 KEYS = {"attack": dict, "model": str, "run": dict | None, "targets": str, "judges": list}
 COUNTS = ("prompts", "steps")  # of the gradient, a mean over prompts
@@ -88,18 +89,8 @@ def figures_of(results: list[AttackResult], split: bool = True) -> dict:
 
 def attack_rows(results: list[AttackResult]) -> list[dict]:
     """A row for runs made alike, the paper's below it, and the rank correlation of ours and theirs."""
-    groups, paper, rows, pairs = grouped(results), published.adversarial(), [], []
-    below = above_paper({label: group[0] for label, group in groups.items()})
-    for label, group in groups.items():
-        rows.append({"method": label} | figures_of(group))
-        theirs = paper.get(below.get(label))
-        if theirs and any(result.kind in ("style", "object") for result in group):
-            rows[-1] |= published.differences(rows[-1], theirs)
-            rows.append(theirs)
-            pairs.append(rows[-2:])
-    if len(pairs) > 2:
-        rows.append({"method": f"rank correlation ({len(pairs)})"} | published.agreement(pairs))
-    return rows
+    rows, last = beside_paper(grouped(results), figures_of, published.adversarial())
+    return [*chain(*rows.values()), *last]
 
 
 def attack_target_rows(results: list[AttackResult]) -> list[dict]:

@@ -111,25 +111,33 @@ def main_rows(results: list[Result]) -> list[dict]:
     The paper's row of a method, of styles and objects, stands below ours of such targets. Training seeds have
     a row each, and below them their mean with its spread over seeds.
     """
-    groups, paper, rows, pairs = grouped(results), published.published_rows(), [], []
-    seeds, below = defaultdict(list), above_paper({label: group[0] for label, group in groups.items()})
+    groups, rows, seeds = grouped(results), [], defaultdict(list)
     for label, group in groups.items():
         seeds[label.replace(f"seed {group[0].seed}", "\0 seeds")].append(label)
-    for label, group in groups.items():
-        rows.append({"method": label} | means(group))
-        theirs = paper.get(below.get(label))
-        if theirs and any(result.kind in ("style", "object") for result in group):
-            rows[-1] |= published.differences(rows[-1], theirs)
-            rows.append(theirs)
-            pairs.append(rows[-2:])
+    of_label, last = beside_paper(groups, means, published.published_rows())
+    for label in groups:
+        rows += of_label[label]
         name, own = next((name, own) for name, own in seeds.items() if label in own)
         if len(own) > 1 and label == own[-1]:
             rows.append(
                 mean_of_seeds(name.replace("\0", str(len(own))), [r for r in rows if r["method"] in own])
             )
-    if len(pairs) > 2:
-        rows.append({"method": f"rank correlation ({len(pairs)})"} | published.agreement(pairs))
-    return rows
+    return rows + last
+
+
+def beside_paper(groups: dict, figures, paper: dict[str, dict]) -> tuple[dict[str, list[dict]], list[dict]]:
+    """-> label -> a group's row, of `figures(group)`, and the paper's below it if it has one of such targets;
+    and the row of their rank correlation, if there are three or more."""
+    rows, below = {}, above_paper({label: group[0] for label, group in groups.items()})
+    for label, group in groups.items():
+        rows[label] = [{"method": label} | figures(group)]
+        theirs = paper.get(below.get(label))
+        if theirs and any(result.kind in ("style", "object") for result in group):
+            rows[label][0] |= published.differences(rows[label][0], theirs)
+            rows[label].append(theirs)
+    pairs = [pair for pair in rows.values() if len(pair) == 2]
+    count = {"method": f"rank correlation ({len(pairs)})"}
+    return rows, [count | published.agreement(pairs)] if len(pairs) > 2 else []
 
 
 def above_paper(results: dict[str, Result]) -> dict[str, str]:

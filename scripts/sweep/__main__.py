@@ -4,7 +4,8 @@
     python -m scripts.sweep --model SD --data DATA --executor slurm --max-concurrent 16 --hours 24
 
 A job trains several targets with one method, after what the method makes once for all of them (`prepare.py`),
-then evaluates these runs in one go; drawing the base model's answers is shared by all jobs.
+then evaluates these runs in one go, or attacks them (`--attack`); what is made of the base model is shared by
+all jobs. A chain of requests, Sketch~Cats, is trained in one job, in its order.
 An experiment is finished when all its files are there. What is missing is made, on this machine with one
 worker a GPU or as SLURM arrays. Run the command again, after any interruption, to go on: what is finished
 stays, what failed is tried again, what still waits or runs is left alone. Ctrl-C and SIGTERM stop the jobs on

@@ -7,22 +7,11 @@ import pytest
 import torch
 
 from machine_unlearning.core.textgrad import descend, simplex, straight_through
-from tests.seeded_weights import seeded_input
 
 
 @pytest.fixture
-def case(fixture_file):
-    description, arrays = fixture_file("attack_textgrad")
-    inputs = {
-        name: i["value"]
-        if "value" in i
-        else torch.from_numpy(
-            seeded_input(i["seeded_input_name"], i["shape"], i["seed"], i["low"], i["high"])
-        )
-        for name, i in description["inputs"].items()
-    }
-    assert set(description["outputs"]) == set(arrays.files)
-    return description, arrays, inputs
+def case(seeded_case):
+    return seeded_case("attack_textgrad")
 
 
 def close(got, case, name):

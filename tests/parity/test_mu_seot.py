@@ -11,24 +11,14 @@ from diffusers import UNet2DConditionModel
 
 from machine_unlearning.seot.intervene import attention_maps, ito, level_of, word_flags
 from machine_unlearning.seot.suppress import ito_loss, ito_terms, swr, word_masks
-from tests.seeded_weights import seeded_input, seeded_state_dict
+from tests.seeded_weights import seeded_state_dict
 
 DESCRIBED = {"unet", "heads", "variant"}  # entries of the configuration that are prose
 
 
 @pytest.fixture
-def case(fixture_file):
-    description, arrays = fixture_file("mu_seot")
-    inputs = {
-        name: i["value"]
-        if "value" in i
-        else torch.from_numpy(
-            seeded_input(i["seeded_input_name"], i["shape"], i["seed"], i["low"], i["high"])
-        )
-        for name, i in description["inputs"].items()
-    }
-    assert set(description["outputs"]) == set(arrays.files)
-    return description, arrays, inputs
+def case(seeded_case):
+    return seeded_case("mu_seot")
 
 
 def build_unet(description):
