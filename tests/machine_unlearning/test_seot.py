@@ -1,6 +1,7 @@
 """SEOT: its formulas in other forms, where prompts name a target, and which pixels it leaves alone."""
 
 import json
+from itertools import product
 from types import SimpleNamespace
 
 import numpy as np
@@ -293,6 +294,12 @@ def test_goes_on_from_weights_and_adds_up(tiny_sd, tmp_path, capsys):
     assert requests(records[0]) == [("esd", "Winter"), ("seot", "Sketch")]
     assert requests(records[1]) == [("esd", "Winter"), ("seot", "Sketch"), ("seot", "Rust,Cats")]
     assert [record["from"] for record in records] == [str(first), str(second)]
+    sd = load_sd(tiny_sd)  # what other methods were asked is theirs
+    prompts = sd.tokens(
+        [canvas.prompt(*cell) for cell in product(("Winter", "Sketch", "Rust"), ("Sea", "Cats"))]
+    )
+    for run, touched in ((second, [0, 0, 1, 1, 0, 0]), (third, [0, 1, 1, 1, 1, 1])):
+        assert intervention(sd, run, "seot").touches(prompts).tolist() == list(map(bool, touched))
     trained = load_file(first / "weights.safetensors")
     for run in (second, third):
         stored = load_file(run / "weights.safetensors")
