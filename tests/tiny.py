@@ -137,12 +137,12 @@ def settings_file(folder):
     return str(path)
 
 
-def unet_weights(model, run=None):
-    """Name -> tensor of a model folder's UNet, with a run's weights put in."""
+def weights_of(model, run=None):
+    """Name -> tensor of a model folder's UNet and text encoder, with a run's weights put in."""
     sd = load_sd(model)
     if run:
         load_run(sd, run)
-    return sd.unet.state_dict()
+    return sd.weights()
 
 
 def changed(before, after):

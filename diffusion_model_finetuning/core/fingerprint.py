@@ -38,7 +38,7 @@ def fingerprint(sd) -> str:
     """16 digits of a StableDiffusion, the same on every machine and device."""
     settings = {
         "scheduler": {key: sd.scheduler.config[key] for key in SCHEDULE},
-        "text_encoder": {key: getattr(sd.text_encoder.config, key) for key in TEXT},
+        "text_encoder": text_settings(sd),
         "unet": changed_settings(sd.unet),
         "vae": changed_settings(sd.vae),
     }
@@ -46,6 +46,17 @@ def fingerprint(sd) -> str:
     sha.update(sd.tokens(PROMPTS).cpu().numpy().tobytes())
     for module in (sd.unet, sd.vae, sd.text_encoder):
         sha.update(tensor_bytes(module))
+    return sha.hexdigest()[:16]
+
+
+def text_settings(sd) -> dict:
+    return {key: getattr(sd.text_encoder.config, key) for key in TEXT}
+
+
+def text_fingerprint(sd) -> str:
+    """16 digits that tell apart text encoders that embed the same prompt differently, edited ones too."""
+    sha = hashlib.sha256(json.dumps(text_settings(sd)).encode())
+    sha.update(sd.tokens(PROMPTS).cpu().numpy().tobytes() + tensor_bytes(sd.text_encoder))
     return sha.hexdigest()[:16]
 
 

@@ -98,8 +98,8 @@ def load_parts(path, device, dtype, config=None, weights="raw", ignore_objects=F
 
 
 def run_weights(sd, folder: str | Path, model: str) -> dict[str, torch.Tensor]:
-    """A run's stored UNet weights by name; a UserError unless they belong to the base model of fingerprint
-    `model`, whose UNet `sd` has."""
+    """A run's stored weights by name; a UserError unless they belong to the base model of fingerprint
+    `model`, whose networks `sd` has."""
     path = Path(folder) / WEIGHTS
     if not path.exists():
         raise UserError(f"--run {folder}: no {WEIGHTS}; run the method's train.py with --out {folder} first")
@@ -113,17 +113,17 @@ def run_weights(sd, folder: str | Path, model: str) -> dict[str, torch.Tensor]:
     check_finite(tensors, path)
     if base != model:
         raise UserError(f"--run {folder}: made from another base model ({base}) than {sd.path} ({model})")
-    weights = sd.unet.state_dict()
+    weights = sd.weights()
     unfit = [n for n, tensor in tensors.items() if n not in weights or tensor.shape != weights[n].shape]
     if unfit:
-        what = "unknown to the UNet, or of another size than there"
+        what = "unknown to the model, or of another size than there"
         raise UserError(f"--run {folder}: {len(unfit)} weights {what}, first {min(unfit)}")
     return tensors
 
 
 def load_run(sd, folder: str | Path) -> None:
     """Puts a run's stored weights into its base model `sd`; a UserError if they belong to another."""
-    weights = sd.unet.state_dict()
+    weights = sd.weights()
     for name, tensor in run_weights(sd, folder, sd.fingerprint()).items():
         weights[name].copy_(tensor)
 
@@ -134,7 +134,7 @@ def swapped(sd, folder: str | Path, model: str):
 
     Yields the names of those that it changed.
     """
-    tensors, weights = run_weights(sd, folder, model), sd.unet.state_dict()
+    tensors, weights = run_weights(sd, folder, model), sd.weights()
     before = {name: weights[name].clone() for name in tensors}
     try:
         for name, tensor in tensors.items():

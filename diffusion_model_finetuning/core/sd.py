@@ -119,6 +119,12 @@ class StableDiffusion:
         a = self.abar[t].view(-1, 1, 1, 1)
         return a.sqrt() * latents + (1 - a).sqrt() * noise
 
+    def weights(self) -> dict[str, torch.Tensor]:
+        """All that a run may change, without copies: the UNet's tensors by name, and the text encoder's with
+        `text_encoder.` before it."""
+        text = self.text_encoder.state_dict(prefix="text_encoder.")
+        return self.unet.state_dict() | text
+
     def fingerprint(self) -> str:
         """16 digits that tell base models apart by all that changes a pixel. Before `hasten`."""
         return fingerprint(self)

@@ -1,4 +1,4 @@
-"""What a run stores: the UNet tensors that differ from the base model, and nothing else."""
+"""What a run stores: the tensors of UNet and text encoder that differ from the base model, and no other."""
 
 from pathlib import Path
 
@@ -28,9 +28,10 @@ def begin(sd: StableDiffusion, args) -> None:
 
 
 def save_delta(run, sd: StableDiffusion, names) -> None:
-    """Writes UNet tensors `names` as they are now, and the others of the run this one started from."""
+    """Writes the tensors `names` (see `StableDiffusion.weights`) as they are now, and the others of the run
+    that this one started from."""
     earlier = read_tensors(Path(run.args.start) / WEIGHTS) if run.args.start else {}
-    state = sd.unet.state_dict()
+    state = sd.weights()
     tensors = dict(sorted((earlier | {name: state[name] for name in names}).items()))
     about = {"model": run.model}  # a second entry would stand in random order
     save_tensors(run.out / WEIGHTS, tensors, about)

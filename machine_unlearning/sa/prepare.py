@@ -28,12 +28,9 @@ from machine_unlearning.core.generated import generated_moments
 from machine_unlearning.sa.fisher import cached_fisher
 
 
-def rehearsal(sd, student: dict, prompts: list[str], s, model: str):
-    """-> VAE moments and embeddings of what the model draws of the prompts, and F of the weights `student`.
-
-    `model`: the base model's fingerprint.
-    """
-    drawn, text = generated_moments(sd, prompts, s), cached_embeddings(sd, prompts, model)
+def rehearsal(sd, student: dict, prompts: list[str], s):
+    """-> VAE moments and embeddings of what the model draws of the prompts, and F of weights `student`."""
+    drawn, text = generated_moments(sd, prompts, s), cached_embeddings(sd, prompts)
     return drawn, text, cached_fisher(sd, student, drawn, text, prompts, s)
 
 
@@ -42,14 +39,13 @@ def main(argv=None):
     args, prompts, shared = parse(argv)
     s = args.settings
     sd = load_sd(args.model, find_device(args.device), config=args.config)
-    model = sd.fingerprint()
     weights.begin(sd, args)
     for settings, instead in shared:
         generated_moments(sd, instead, settings)
     student = params.trainable(sd.unet, s.scope)
     if s.checkpointing:
         sd.unet.enable_gradient_checkpointing()
-    rehearsal(sd, student, prompts, s, model)
+    rehearsal(sd, student, prompts, s)
 
 
 if __name__ == "__main__":

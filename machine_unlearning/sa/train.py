@@ -55,7 +55,7 @@ def main(argv=None):
         student = params.trainable(sd.unet, s.scope)
         if s.checkpointing:
             sd.unet.enable_gradient_checkpointing()
-        drawn, text, fisher = rehearsal(sd, student, prompts, s, run.model)
+        drawn, text, fisher = rehearsal(sd, student, prompts, s)
         surrogate = generated_moments(sd, instead, s)
         cast_frozen(sd.unet, s.precision)
         said = list(dict.fromkeys(captions))

@@ -31,7 +31,7 @@ def train(tiny_sd, tmp_path):
 def test_weights_are_the_cpus(method, train, gpu, cpu, tiny_sd):
     runs = [load_file(train(worker, method, "Sketch") / "weights.safetensors") for worker in (gpu, cpu)]
     if method not in ACTING:
-        assert distance(*runs, tiny.unet_weights(tiny_sd)) < gpu.far
+        assert distance(*runs, tiny.weights_of(tiny_sd)) < gpu.far
 
 
 @pytest.mark.parametrize("method", tiny.METHODS)

@@ -148,7 +148,7 @@ def test_objectives(tiny_sd, tmp_path, monkeypatch):
         words = ["--target", "Sketch", "--model", str(tiny_sd), "--out", str(out), "--device", "cpu"]
         ca.main([*words, *QUICK, *more])
         seen[name] = torch.cat(
-            [w.flatten() for n, w in tiny.unet_weights(tiny_sd, out).items() if ".attn2." in n]
+            [w.flatten() for n, w in tiny.weights_of(tiny_sd, out).items() if ".attn2." in n]
         )
     for name in ("noise", "prior", "half"):
         assert not torch.allclose(seen["plain"], seen[name])
@@ -160,7 +160,7 @@ def test_a_run_detaches_the_start_token(tiny_sd, tmp_path, monkeypatch):
     def weights(name):
         words = ["--target", "Sketch", "--model", str(tiny_sd), "--out", str(tmp_path / name), *QUICK]
         ca.main([*words, "--device", "cpu"])
-        return tiny.unet_weights(tiny_sd, tmp_path / name)
+        return tiny.weights_of(tiny_sd, tmp_path / name)
 
     detached = weights("detached")
     monkeypatch.setattr(ca, "detach_start_token", lambda unet: None)

@@ -167,7 +167,7 @@ def test_images_are_those_that_show_the_target(tiny_sd):
 
 def test_stores_what_the_loss_reaches(tiny_sd, tmp_path):
     """Not the last cross-attention's values and output, nor what follows: no attention depends on them."""
-    before = tiny.unet_weights(tiny_sd)
+    before = tiny.weights_of(tiny_sd)
     cross = {name for name in before if params.SCOPES["xattn"](name)}
     block = max(name.partition(".attn2.")[0] for name in cross if name.startswith("up_blocks"))
     inside = [f"{block}.{part}." for part in ("attn2.to_v", "attn2.to_out", "norm3", "ff")]
@@ -178,7 +178,7 @@ def test_stores_what_the_loss_reaches(tiny_sd, tmp_path):
         run = tmp_path / scope
         train.main(words(tiny_sd, "Cats", run, f"scope={scope}"))
         assert set(load_file(run / "weights.safetensors")) == expected
-        assert tiny.changed(before, tiny.unet_weights(tiny_sd, run)) == expected
+        assert tiny.changed(before, tiny.weights_of(tiny_sd, run)) == expected
 
 
 def test_attention_to_the_concept_falls(tiny_sd, tmp_path):

@@ -92,7 +92,7 @@ def test_changes_what_its_scope_names_and_nothing_else(method, target, tiny_sd, 
     if target == "Sketch+Cats" and "pair" not in config(method).canvas:
         pytest.skip(f"{method} has no settings for a pair")
     run = unlearn(method, tiny_sd, target, tmp_path / "run")
-    before, after = tiny.unet_weights(tiny_sd), tiny.unet_weights(tiny_sd, run)
+    before, after = tiny.weights_of(tiny_sd), tiny.weights_of(tiny_sd, run)
     names, metadata = stored(run)
     kind = parse_targets(target)[0].kind
     scope = {name for name in before if may_change(method, kind)(name)}
@@ -132,7 +132,7 @@ def test_goes_on_from_an_earlier_run(method, tiny_sd, tmp_path):
         assert len({written(run) for run in (first, second, alone)}) == 3
     if cli.intervenes(method):
         return
-    states = [tiny.unet_weights(tiny_sd, run) for run in (first, second, alone)]
+    states = [tiny.weights_of(tiny_sd, run) for run in (first, second, alone)]
     assert tiny.changed(states[0], states[1]) and tiny.changed(states[1], states[2])
     assert json.loads((second / "record.json").read_text())["from"] == str(first)
     assert stored(second)[0] >= stored(first)[0]
@@ -141,14 +141,14 @@ def test_goes_on_from_an_earlier_run(method, tiny_sd, tmp_path):
 def test_weights_of_the_earlier_run_are_kept_when_another_method_goes_on(tiny_sd, tmp_path):
     """A narrower scope on top of a wider one: the run stores both."""
     scopes = {
-        method: {n for n in tiny.unet_weights(tiny_sd) if may_change(method)(n)}
+        method: {n for n in tiny.weights_of(tiny_sd) if may_change(method)(n)}
         for method in tiny.METHODS
         if method != "fmn" and not cli.intervenes(method)
     }
     wide, narrow = max(scopes, key=lambda m: len(scopes[m])), min(scopes, key=lambda m: len(scopes[m]))
     first = unlearn(wide, tiny_sd, "Rust", tmp_path / "first")
     second = unlearn(narrow, tiny_sd, "Sketch", tmp_path / "second", "--from", str(first))
-    moved = tiny.changed(tiny.unet_weights(tiny_sd, first), tiny.unet_weights(tiny_sd, second))
+    moved = tiny.changed(tiny.weights_of(tiny_sd, first), tiny.weights_of(tiny_sd, second))
     assert moved == scopes[narrow] and stored(second)[0] == scopes[wide]
 
 

@@ -183,11 +183,11 @@ def test_what_is_rehearsed(tmp_path):
 
 
 def test_the_penalty_holds_the_weights(tiny_sd, tmp_path):
-    before, moved = tiny.unet_weights(tiny_sd), {}
+    before, moved = tiny.weights_of(tiny_sd), {}
     for lamb in (0.0, 1e9):
         out = tmp_path / str(lamb)
         words = ["--target", "Sketch", "--model", str(tiny_sd), "--out", str(out), "--device", "cpu"]
         sa.main([*words, *QUICK, "accumulate=2", f"lamb={lamb}"])
-        after = tiny.unet_weights(tiny_sd, out)
+        after = tiny.weights_of(tiny_sd, out)
         moved[lamb] = sum((after[name] - before[name]).abs().sum().item() for name in before)
     assert moved[1e9] < 0.9 * moved[0.0]

@@ -24,7 +24,7 @@ def unlearn(model, out, *overrides):
     quick = "steps=2 mask_steps=1 batch=2 size=16 images=1 retain_images=1 retain_all=false lr=1e-3".split()
     words = ["--target", "Sketch", "--model", str(model), "--out", str(out), "--device", "cpu"]
     salun.main([*words, *quick, *overrides])
-    return tiny.unet_weights(model), tiny.unet_weights(model, out)
+    return tiny.weights_of(model), tiny.weights_of(model, out)
 
 
 def batch(unet, count=2, seed=0):

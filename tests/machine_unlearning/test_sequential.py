@@ -9,8 +9,8 @@ from evaluation import canvas
 from evaluation.core.errors import UserError
 from machine_unlearning.ca.prompts import caption_rows
 from machine_unlearning.core import cli, forget
+from machine_unlearning.core.prompts import edit_prompts, world_prompts
 from machine_unlearning.sa.prompts import replayed, surrogates
-from machine_unlearning.uce.prompts import edit_prompts, world_prompts
 from tests import tiny
 
 RETAINING = ("salun", "ediff", "shs")  # those that read images to keep

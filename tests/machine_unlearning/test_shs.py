@@ -27,7 +27,7 @@ def unlearn(model, out, *overrides):
     words = ["--target", "Sketch", "--model", str(model), "--out", str(out), "--device", "cpu"]
     shs.main([*words, *quick, *overrides])
     log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    return tiny.unet_weights(model), tiny.unet_weights(model, out), log
+    return tiny.weights_of(model), tiny.weights_of(model, out), log
 
 
 def test_scores(tiny_sd):

@@ -200,7 +200,7 @@ def about(run):
 
 def test_a_run_leaves_adapters_and_no_weights(tiny_sd, sd, sketch):
     assert load_file(sketch / "weights.safetensors") == {}
-    assert not tiny.changed(tiny.unet_weights(tiny_sd), tiny.unet_weights(tiny_sd, sketch))
+    assert not tiny.changed(tiny.weights_of(tiny_sd), tiny.weights_of(tiny_sd, sketch))
     assert about(sketch) == {"prompts": ["Sketch"], "rank": 1, "alpha": 1.0}
     tensors = load_file(sketch / adapters.FILE)
     assert len(tensors) == 3 * len(adapters.layers(sd.unet))

@@ -7,8 +7,9 @@ from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import canvas
 from evaluation.mini import dataset as mini
 from machine_unlearning.core import cli, embeddings
+from machine_unlearning.core.closed_form import Pair, align, edited, gram, last_content, values
+from machine_unlearning.core.prompts import edit_prompts
 from machine_unlearning.uce import train
-from machine_unlearning.uce.train import Pair, align, edit_prompts, gram, last_content, uce_solve, values
 
 D, OUT = 6, 5
 
@@ -40,21 +41,21 @@ def test_minimises_its_least_squares(problem, technique, lamb, erase, preserve):
     )
     B = torch.cat([*(erase**0.5 * v for v in targets), preserve**0.5 * kept @ W.T, lamb**0.5 * W.T])
     expected = torch.linalg.lstsq(A, B).solution.T
-    solved = uce_solve(W, pairs, gram(kept), lamb, erase, preserve, technique)
+    solved = edited(W, pairs, gram(kept), lamb, erase, preserve, technique)
     torch.testing.assert_close(solved, expected)
 
 
 def test_limits(problem):
     W, pairs, kept = problem
     keep = gram(kept)
-    torch.testing.assert_close(uce_solve(W, pairs, keep, 1.0, 0.0, 0.1, "replace"), W)  # nothing to erase
-    erased = uce_solve(W, pairs[:1], keep, 1e-9, 1.0, 0.0, "replace")
+    torch.testing.assert_close(edited(W, pairs, keep, 1.0, 0.0, 0.1, "replace"), W)  # nothing to erase
+    erased = edited(W, pairs[:1], keep, 1e-9, 1.0, 0.0, "replace")
     torch.testing.assert_close(pairs[0].edit @ erased.T, pairs[0].guide @ W.T, rtol=1e-5, atol=1e-5)
-    held = uce_solve(W, pairs, keep, 1.0, 1.0, 1e9, "replace")
+    held = edited(W, pairs, keep, 1.0, 1.0, 1e9, "replace")
     torch.testing.assert_close(kept @ held.T, kept @ W.T, rtol=1e-5, atol=1e-5)
     assert not torch.allclose(held, W, atol=1e-3)
     same = [Pair(pair.edit, pair.edit) for pair in pairs]
-    torch.testing.assert_close(uce_solve(W, same, keep, 1.0, 1.0, 0.1, "replace"), W)
+    torch.testing.assert_close(edited(W, same, keep, 1.0, 1.0, 0.1, "replace"), W)
 
 
 def test_tensor_values_are_orthogonal_to_the_old_ones(problem):

@@ -59,7 +59,7 @@ def test_damaged_or_missing_weights(run, tiny_sd, tmp_path):
     for change, message in (
         (
             {"conv_extra.weight": torch.zeros(1)},
-            "1 weights unknown to the UNet, .*first conv_extra",
+            "1 weights unknown to the model, .*first conv_extra",
         ),
         ({name: torch.zeros(3)}, f"of another size than there, first {name}"),
         ({name: tensors[name] * torch.nan}, f"its tensor {name} holds NaN"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from machine_unlearning.core import params
-from machine_unlearning.uce.train import align, gram, uce_solve
+from machine_unlearning.core.closed_form import align, edited, gram
 from tests.parity.test_mu_esd import build_unet
 from tests.seeded_weights import seeded_input
 
@@ -49,6 +49,6 @@ def test_edited_weights(case):
         tolerance = description["suggested_tolerance"]
         for name in (n.partition(":")[2] for n in arrays.files if n.startswith(kind + ":")):
             W = weights[name].detach().double()
-            new = uce_solve(W, pairs, gram(torch.cat([W[:0], *kept])), *scales, technique)
+            new = edited(W, pairs, gram(torch.cat([W[:0], *kept])), *scales, technique)
             expected = torch.from_numpy(arrays[f"{kind}:{name}"])
             torch.testing.assert_close(new.float(), expected, rtol=tolerance["rtol"], atol=tolerance["atol"])

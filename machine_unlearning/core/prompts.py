@@ -1,4 +1,4 @@
-"""UCE's prompts: those to erase with their guides, and those to preserve."""
+"""Prompts of closed forms: those to erase with their guides, and those to preserve."""
 
 from machine_unlearning.core import concepts
 
