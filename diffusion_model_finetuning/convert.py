@@ -15,7 +15,7 @@ from pathlib import Path
 from diffusion_model_finetuning.core.card import check_averages, config_folder
 from evaluation.core import flags
 from evaluation.core.errors import Finished, UserError, command, early
-from evaluation.core.record import read_record
+from evaluation.core.record import RECORD, read_record, requests
 
 FILES = (".ckpt", ".pt", ".pth", ".safetensors")
 METHODS = Path(__file__).parent.parent / "machine_unlearning"
@@ -41,11 +41,12 @@ def parse(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     config_folder(args.source, args.config, "SRC")
     check_averages(args.source, args.weights)
-    if args.run and (METHODS / (method := read_record(args.run)["method"]) / "intervene.py").exists():
-        raise UserError(
-            f"--run {args.run}: {method} acts while images are sampled, so no file holds its result; "
-            "use it with machine_unlearning.sample"
-        )
+    for method, _ in requests(read_record(args.run), Path(args.run) / RECORD) if args.run else []:
+        if (METHODS / method / "intervene.py").exists():
+            raise UserError(
+                f"--run {args.run}: {method} acts while images are sampled, so no file holds its result; "
+                "use it with machine_unlearning.sample"
+            )
     return args
 
 

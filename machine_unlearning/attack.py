@@ -69,7 +69,8 @@ import torch
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.drawing import store
-from diffusion_model_finetuning.core.sd import NOTHING, load_sd, sample
+from diffusion_model_finetuning.core.intervention import NOTHING
+from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.answers.attacked import ATTACK, read_attacked, write_attacked
 from evaluation.answers.claims import agree, claimed
 from evaluation.canvas import answer_name
@@ -157,7 +158,7 @@ def main(argv=None):
         attack_model(sd, NOTHING, folder, targets, about | {"run": None}, args, judges)
     for run, record, targets in zip(args.runs, args.records, args.targets):
         with weights.swapped(sd, run, model):
-            act, folder = intervention(sd, run, record["method"]), run / "attack"
+            act, folder = intervention(sd, run, record), run / "attack"
             attack_model(sd, act, folder, targets, about | {"run": record}, args, judges)
         folders[folder] = targets
     if unfinished := [folder for folder in folders if not (folder / ATTACK).exists()]:

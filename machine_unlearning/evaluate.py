@@ -139,7 +139,7 @@ def evaluate_run(sd, model: str, base, run: Path, record: dict, args, files, dev
         return
     with weights.swapped(sd, run, model) as changed:
         answers = open_answers(run / "answers", args.world, sd, model, record, args.batch)
-        act = intervention(sd, run, record["method"])
+        act = intervention(sd, run, record)
         how = drawing(sd, answers, act, None if changed else base, args.compile)
         draw_and_judge(how, answers, files, device, kept(args.keep, forgotten(record)))
 
@@ -151,7 +151,7 @@ def main(argv=None):
     sd = load_sd(args.model, device, config=args.config)
     model = sd.fingerprint()
     check(args, model)
-    hasten(sd, args.world.precision, args.compile, [record["method"] for record in args.records])
+    hasten(sd, args.world.precision, args.compile, dict(zip(args.runs, args.records)))
     base = open_answers(args.base, args.world, sd, model, None, args.batch)
     draw_and_judge(drawing(sd, base, even=args.compile), base, files, device, kept("all", []))
     unfinished = []

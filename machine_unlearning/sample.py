@@ -57,35 +57,40 @@ def parse(argv=None) -> argparse.Namespace:
 early(__name__, parse)  # before the slow imports
 
 from diffusion_model_finetuning.core.drawing import drawing, fill, open_answers
-from diffusion_model_finetuning.core.sd import NOTHING, Intervention, load_sd
+from diffusion_model_finetuning.core.intervention import NOTHING, Intervention, compose
+from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.core.environment import find_device
 from machine_unlearning.core import cli, weights
 
 
-def intervention(sd, run: str | Path | None, method: str = "") -> Intervention:
-    """What a run's method does while its images are sampled; nothing, if it has no `intervene.py`, whose
-    `intervention(sd, run)` this is."""
-    if not (run and cli.intervenes(method)):
-        return NOTHING
-    return importlib.import_module(f"machine_unlearning.{method}.intervene").intervention(sd, run)
+def intervention(sd, run: str | Path, record: dict) -> Intervention:
+    """What a run does while its images are sampled: `intervention(sd, folder)` of the `intervene.py` of its
+    method and of those that it went on from, as far as they have such a file; else nothing."""
+    acts = []
+    for method, folder in cli.acting(run, record).items():
+        module = importlib.import_module(f"machine_unlearning.{method}.intervene")
+        acts.append(module.intervention(sd, folder))
+    return compose(acts)
 
 
-def hasten(sd, precision: str, compiled: bool, methods: list[str]) -> None:
-    """`sd.hasten` for the runs of these methods. One that acts while sampling may do so in float32, whatever
-    the images are drawn in, as SEOT's gradients: then the weights stay float32."""
-    sd.hasten("float32" if any(map(cli.intervenes, methods)) else precision, compiled)
+def hasten(sd, precision: str, compiled: bool, runs: dict) -> None:
+    """`sd.hasten` for `runs` (folder -> record). A method that acts while sampling may do so in float32,
+    whatever the images are drawn in, as SEOT's gradients: then the weights stay float32."""
+    acts = any(cli.acting(run, record) for run, record in runs.items())
+    sd.hasten("float32" if acts else precision, compiled)
 
 
 @command
 def main(argv=None):
     args = parse(argv)
-    record, method = args.record, args.record["method"] if args.record else ""
+    runs = {args.run: args.record} if args.run else {}
     sd = load_sd(args.model, find_device(args.device), config=args.config)
-    answers = open_answers(args.out, args.world, sd, sd.fingerprint(), record, args.batch)
+    answers = open_answers(args.out, args.world, sd, sd.fingerprint(), args.record, args.batch)
+    act = NOTHING
     if args.run:
         weights.load_run(sd, args.run)
-    act = intervention(sd, args.run, method)
-    hasten(sd, args.world.precision, args.compile, [method])
+        act = intervention(sd, args.run, args.record)
+    hasten(sd, args.world.precision, args.compile, runs)
     fill(drawing(sd, answers, act, even=args.compile), answers)
     answers.check_complete()
 

@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from diffusion_model_finetuning.core.sd import NOTHING, sample
+from diffusion_model_finetuning.core.intervention import NOTHING
+from diffusion_model_finetuning.core.sd import sample
 from evaluation.answers.answer_set import AnswerSet
 from evaluation.core.environment import made_with
 from evaluation.core.files import append_json, atomic

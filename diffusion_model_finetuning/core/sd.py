@@ -10,10 +10,8 @@ Sizes, channels, latent scale, prompt length come from the model, so the miniatu
 import functools
 import hashlib
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from diffusion_model_finetuning.core.card import read_card
 from diffusion_model_finetuning.core.fingerprint import fingerprint
+from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.load import Float32Conv, load_parts
 from evaluation.core.environment import to_device
 
@@ -226,25 +225,6 @@ def denoise_until(unet, x, text, null, guidance: float, grid: list[int], abar, s
             moved = ddim(unet, x[rows], text[rows], null[rows], guidance, grid, abar, i)
             x = x.index_copy(0, rows, moved)
     return x
-
-
-class Intervention(NamedTuple):
-    """What a method does while images are sampled. Token ids [B,L], embeddings [B,L,D] are the prompts'."""
-
-    text: Callable = lambda ids, text: text  # (ids, embeddings) -> the embeddings to sample with
-    around: Callable = lambda ids, text: nullcontext()  # (ids, embeddings) -> a context the UNet runs in
-    # (ids, embeddings, steps) -> edit; edit(i, x, advance) -> the embeddings for step i of 0 ... steps - 1 of
-    # latents x; advance(x, embeddings) makes this step of others
-    step: Callable | None = None
-    # (ids, embeddings) -> what `step` makes of them at a single noise level, without a walk or its latents;
-    # a function that can be differentiated; None: nothing
-    stepless: Callable | None = None
-    touches: Callable | None = None  # ids -> bool [B]: whose image is another than the model's; None: all
-    null: str = ""  # the negative prompt
-    guidance: float | None = None  # in place of the sampler's
-
-
-NOTHING = Intervention()
 
 
 def noise_of(key, shape) -> torch.Tensor:

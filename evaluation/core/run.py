@@ -121,7 +121,7 @@ class Run:
             "model": self.model,
             "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
             "peak_memory_bytes": peak_memory(self.device),
-            "stored_bytes": sum(path.stat().st_size for path in self.out.glob("*.safetensors")),
+            "stored_bytes": sum(path.stat().st_size for path in self.out.rglob("*.safetensors")),
             "finished": now(),
         }
         write_record(self.out, record | made_with(self.device) | {"threads": torch.get_num_threads()})

@@ -27,6 +27,7 @@ from machine_unlearning.core import concepts
 
 METHODS = Path(__file__).parents[1]
 VARIANTS = ("canvas", "published", "mini")
+ACTING = "acting"  # in a run's folder, by method: that by which earlier runs act while images are sampled
 KEEP = ("all", "targets", "none")  # which images of a run's answer set stay once they are judged
 
 
@@ -93,7 +94,7 @@ def _settled(args: argparse.Namespace, train_file: str) -> argparse.Namespace:
     settings = OmegaConf.to_container(args.settings)
     check_limits(settings, config.get("limits", {}))
     check_prompts(settings, config.get("prompts", {}), args.targets)
-    args.earlier = earlier_requests(args.start, Path(train_file).parent.name) if args.start else []
+    args.earlier = earlier_requests(args.start) if args.start else []
     args.forgotten = canvas.parse_targets(",".join([*(r.target for r in args.earlier), args.target]))
     return args
 
@@ -162,17 +163,22 @@ def intervenes(method: str) -> bool:
     return method.isidentifier() and (METHODS / method / "intervene.py").exists()
 
 
-def earlier_requests(folder: str, method: str) -> list[Request]:
+def acting(run: str | Path, record: dict) -> dict[str, Path]:
+    """The methods that act while a run's images are sampled, its own and those of the runs that it went on
+    from, in the order of their first requests: each with the folder of what it acts by."""
+    run = Path(run)
+    methods = dict.fromkeys(request.method for request in requests(record, run / RECORD))
+    return {m: run if m == record["method"] else run / ACTING / m for m in methods if intervenes(m)}
+
+
+def earlier_requests(folder: str) -> list[Request]:
     """What the run in a folder and those that it went on from were asked to forget, the first request first.
 
-    UserError unless `method` can go on from it.
+    UserError if no run can go on from it.
     """
     record = read_record(folder)
     if record.get("foreign"):
         raise UserError(f"--from {folder}: was made elsewhere, so there are no weights to go on from")
-    if intervenes(record["method"]) and record["method"] != method:
-        acts = f"{record['method']} acts while sampling"
-        raise UserError(f"--from {folder}: {acts}; no other method can go on from its run")
     if not (Path(folder) / WEIGHTS).exists():
         raise UserError(f"--from {folder}: no {WEIGHTS}; remove the folder and run {record['method']} again")
     forgotten(record, Path(folder) / RECORD)

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from diffusion_model_finetuning.core.sd import Intervention, StableDiffusion, noise_of
+from diffusion_model_finetuning.core.intervention import Intervention
+from diffusion_model_finetuning.core.sd import StableDiffusion, noise_of
 from evaluation.answers.answer_set import Cell
 from evaluation.answers.attacked import Attacked, row_of, values_of
 from evaluation.attacks import Attack

@@ -12,7 +12,8 @@ Prompts have their own U, and nothing here lets one see another.
 
 import torch
 
-from diffusion_model_finetuning.core.sd import Intervention, StableDiffusion, eps
+from diffusion_model_finetuning.core.intervention import Intervention
+from diffusion_model_finetuning.core.sd import StableDiffusion, eps
 
 
 def simplex(u: torch.Tensor) -> torch.Tensor:

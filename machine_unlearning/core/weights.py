@@ -1,11 +1,13 @@
 """What a run stores: the tensors of UNet and text encoder that differ from the base model, and no other."""
 
+import shutil
 from pathlib import Path
 
 from diffusion_model_finetuning.core.load import load_run, swapped
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
-from evaluation.core.record import WEIGHTS
+from evaluation.core.record import RECORD, WEIGHTS, read_record
 from evaluation.core.tensors import read_tensors, save_tensors
+from machine_unlearning.core.cli import ACTING, acting
 from machine_unlearning.core.precision import compute_in
 
 __all__ = ["load_base", "load_run", "save_delta", "swapped"]
@@ -28,10 +30,18 @@ def begin(sd: StableDiffusion, args) -> None:
 
 
 def save_delta(run, sd: StableDiffusion, names) -> None:
-    """Writes the tensors `names` (see `StableDiffusion.weights`) as they are now, and the others of the run
-    that this one started from."""
+    """Writes the tensors `names` (see `StableDiffusion.weights`) as they are now, and what `--from` leaves to
+    this run: its other tensors, and that by which other methods act while images are sampled."""
     earlier = read_tensors(Path(run.args.start) / WEIGHTS) if run.args.start else {}
     state = sd.weights()
     tensors = dict(sorted((earlier | {name: state[name] for name in names}).items()))
     about = {"model": run.model}  # a second entry would stand in random order
     save_tensors(run.out / WEIGHTS, tensors, about)
+    if run.args.start:
+        for method, folder in acting(run.args.start, read_record(run.args.start)).items():
+            if method != run.method:
+                copied = run.out / ACTING / method
+                copied.mkdir(parents=True, exist_ok=True)
+                for path in [folder / RECORD, *folder.glob("*.safetensors")]:
+                    if path.name != WEIGHTS:
+                        shutil.copyfile(path, copied / path.name)

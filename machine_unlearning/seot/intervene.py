@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from diffusion_model_finetuning.core.sd import Intervention, ddim_grid, eps
+from diffusion_model_finetuning.core.intervention import Intervention
+from diffusion_model_finetuning.core.sd import ddim_grid, eps
 from evaluation import canvas
 from evaluation.core.record import RECORD, read_record, requests
 from machine_unlearning.core.attention import recorded

@@ -8,7 +8,8 @@ E: the text encoder's last hidden state; T: the set of a prompt's tokens without
 import torch
 import torch.nn.functional as F
 
-from diffusion_model_finetuning.core.sd import Intervention, StableDiffusion
+from diffusion_model_finetuning.core.intervention import Intervention
+from diffusion_model_finetuning.core.sd import StableDiffusion
 from evaluation.core.record import read_record
 from machine_unlearning.core.cli import recorded_settings
 from machine_unlearning.spm import adapters

@@ -98,8 +98,8 @@ def predict(unet, x, t, texts):
 def carried(args, unet, prompts: list[str]) -> list[adapters.Adapters]:
     """The adapters of an SPM run that this one goes on from; UserError for what cannot stand side by side."""
     s, earlier = args.settings, []
-    if args.start and read_record(args.start)["method"] == "spm":
-        earlier = [adapters.load(args.start, unet)]
+    if args.start and (folder := cli.acting(args.start, read_record(args.start)).get("spm")):
+        earlier = [adapters.load(folder, unet)]
         rank, alpha = earlier[0].rank, earlier[0].alpha
         if (rank, alpha) != (s.rank, s.alpha):
             raise UserError(f"--from {args.start}: its adapters need the settings rank={rank} alpha={alpha}")

@@ -91,12 +91,12 @@ def test_refusals(parse, target, more, message):
 def test_earlier_runs_that_nothing_can_go_on_from(parse, tmp_path):
     assert parse("Sketch", "--from", str(tiny.finished(tmp_path / "run"))).start
     (tmp_path / "run/weights.safetensors").unlink()
-    tiny.finished(tmp_path / "seot", "seot"), tiny.finished(tmp_path / "theirs", foreign=True)
+    tiny.finished(tmp_path / "theirs", foreign=True)
     (tiny.finished(tmp_path / "cut") / "record.json").write_text("{")
     tiny.finished(tmp_path / "path", "../esd")
     for name, message in {
         "nowhere": "no record.json, so no finished run", "run": "no weights.safetensors; remove the folder",
-        "seot": "seot acts while sampling", "theirs": "was made elsewhere", "cut": "record.json: damaged",
+        "theirs": "was made elsewhere", "cut": "record.json: damaged",
         "path": "its method '../esd' is no name",
     }.items():  # fmt: skip
         with pytest.raises(UserError, match=message):

@@ -10,8 +10,10 @@ from PIL import Image
 from torch._dynamo.utils import counters
 
 from diffusion_model_finetuning.core.drawing import drawing, fill, open_answers
+from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import protocol
+from evaluation.core.record import read_record
 from machine_unlearning.core import cli, weights
 from machine_unlearning.sample import intervention
 from machine_unlearning.seot import train as seot
@@ -47,7 +49,8 @@ def drawn(sd, model: str, root, folder, method: str):
         steps=3, size=16,
     )  # fmt: skip
     answers = open_answers(folder, p, sd, model, {"method": method} if method else None, 3)
-    how = drawing(sd, answers, intervention(sd, root / method, method), even=True)
+    act = intervention(sd, root / method, read_record(root / method)) if method else NOTHING
+    how = drawing(sd, answers, act, even=True)
     assert fill(how, answers) == 4
     return {path.name: np.asarray(Image.open(path)).astype(int) for path in folder.glob("*.png")}
 

@@ -156,6 +156,6 @@ def test_base_model_needs_out(tiny_sd, capsys):
 
 def test_what_acts_while_sampling_keeps_its_weights_in_float32(tiny_sd):
     for methods, dtype in ((["uce", "esd"], torch.bfloat16), (["uce", "seot"], torch.float32)):
-        sd = load_sd(tiny_sd)
-        sampler.hasten(sd, "bfloat16", False, methods)
+        sd, runs = load_sd(tiny_sd), {name: {"method": name, "target": "Sketch"} for name in methods}
+        sampler.hasten(sd, "bfloat16", False, runs)
         assert sd.unet.conv_in.weight.dtype == dtype

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation import attacks, canvas
 from evaluation.core import environment
-from evaluation.core.record import requests
+from evaluation.core.record import read_record, requests
 from evaluation.data.images import CanvasImages
 from evaluation.metrics import robustness
 from machine_unlearning.core import embeddings, search, weights
@@ -44,7 +44,7 @@ def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
     assert bool(changed) != intervenes(method)
     weights.load_run(sd, run)
     assert all(torch.equal(sd.unet.get_parameter(name), tensor) for name, tensor in stored.items())
-    act = intervention(sd, run, method)
+    act = intervention(sd, run, record)
     images = sample(sd, ["A Cats image in Sketch style."], [0], 2, 9.0, 512, intervention=act)
     assert images.shape == (1, 512, 512, 3)
     assert max(record["peak_memory_bytes"], environment.peak_memory("cpu")) < MEMORY
@@ -95,7 +95,7 @@ def test_one_step_of_an_attack(sd15, tmp_path):
     plan = replace(attacks.load("canvas"), answers=str(sd15 / "world.yaml"), iterations=1)
     sd, asked = load_sd(sd15), robustness.asked(plan, tuple(canvas.parse_targets("Sketch,Cats")))[:4]
     real = CanvasImages("mini", [cell[:2] for _, cell in asked], [plan.reference], plan.world.size, "bicubic")
-    prompts, act = search.prompts_of(sd, plan, asked, real), intervention(sd, run, "spm")
+    prompts, act = search.prompts_of(sd, plan, asked, real), intervention(sd, run, read_record(run))
     environment.reset_peak_memory("cpu")
     began, vocabulary = time.perf_counter(), search.vocabulary(sd, plan.special)
     u = torch.full((4, plan.tokens, len(vocabulary)), 1 / len(vocabulary))

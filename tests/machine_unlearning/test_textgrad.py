@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from diffusion_model_finetuning.core.sd import NOTHING, Intervention, eps, load_sd
+from diffusion_model_finetuning.core.intervention import NOTHING, Intervention
+from diffusion_model_finetuning.core.sd import eps, load_sd
 from evaluation import canvas
 from machine_unlearning.core import textgrad
 from machine_unlearning.seot import intervene, suppress
