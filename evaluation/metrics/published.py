@@ -1,4 +1,4 @@
-"""The published numbers, in the names and units of our tables, and how ours compare
+"""The published numbers, in the names and units of our tables, and how ours compare; and what later papers claim
 
 They were measured at full size under the official protocol, so they stand beside ours for orientation.
 """
@@ -15,20 +15,42 @@ from evaluation import canvas
 FILE = Path(__file__).with_suffix(".csv")
 SEQUENTIAL = FILE.with_name("published_sequential.csv")
 ADVERSARIAL = FILE.with_name("published_adversarial.csv")
+CLAIMED = FILE.with_name("claimed.csv")
 MARK = "(published)"  # ends the name of a row of the paper's
+CLAIM = "(claimed)"  # of a later paper's
+LATER = {  # what later methods are called, where it is not the folder's name in capitals
+    "diff_quickfix": "Diff-QuickFix",
+    "hirm": "HiRM",
+    "saeuron": "SAeUron",
+    "semantic_surgery": "Semantic Surgery",
+}
+WORDS = ("method", "row", "differs", "source")  # columns that are no figures or costs
 
 
 def published_rows() -> dict[str, dict]:
     """Lower-case method -> a row with the names and units of `reporting.rows`."""
-    rows = {}
+    counts = {"style_targets": len(canvas.STYLES), "object_targets": len(canvas.OBJECTS)}
     with open(FILE, newline="") as file:
+        return {
+            line["method"].lower(): _row(line["method"], MARK, line) | counts for line in csv.DictReader(file)
+        }
+
+
+def claims() -> dict[str, list[dict]]:
+    """Folder of a later method -> rows of what papers claim for it.
+
+    Each was measured in a way of its own, told in the file, so that no two of them compare.
+    """
+    rows = defaultdict(list)
+    with open(CLAIMED, newline="") as file:
         for line in csv.DictReader(file):
-            name, _ = line.pop("method"), line.pop("source")
-            row = {"method": f"{name} {MARK}"} | {key: float(value) for key, value in line.items() if value}
-            row["seconds"], row["storage_MB"] = row.pop("time_s"), 1000 * row.pop("storage_GB")
-            row |= {"style_targets": len(canvas.STYLES), "object_targets": len(canvas.OBJECTS)}
-            rows[name.lower()] = row
+            rows[line["method"]].append(_row(line["row"], CLAIM, line))
     return rows
+
+
+def _row(name: str, mark: str, line: dict) -> dict:
+    numbers = {key: float(value) for key, value in line.items() if value and key not in WORDS}
+    return {"method": f"{name} {mark}"} | numbers
 
 
 def sequences() -> dict[str, tuple[str, np.ndarray, np.ndarray]]:
@@ -66,8 +88,8 @@ def adversarial() -> dict[str, dict]:
 def spelled(label: str) -> str:
     """A row's label with the method's name as the paper writes it: `salun (mini)` -> `SalUn (mini)`."""
     name, *marks = label.split(" ", 1)
-    paper = published_rows().get(name, {"method": name.upper()})["method"].removesuffix(f" {MARK}")
-    return " ".join([paper if name != "base" else "base model", *marks])
+    paper = {key: row["method"].removesuffix(f" {MARK}") for key, row in published_rows().items()} | LATER
+    return " ".join([paper.get(name, name.upper()) if name != "base" else "base model", *marks])
 
 
 def differences(ours: dict, paper: dict) -> dict[str, float]:

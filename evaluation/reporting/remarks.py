@@ -4,7 +4,7 @@ from pathlib import Path
 
 from evaluation.metrics.bootstrap import LEVEL
 from evaluation.metrics.distances import WEIGHTS
-from evaluation.metrics.published import MARK
+from evaluation.metrics.published import CLAIM, CLAIMED, MARK
 from evaluation.metrics.suspicions import suspicions
 from evaluation.reporting.collect import BASE, FOREIGN, Result, next_command, without_chains
 from evaluation.reporting.rows import labels, unequal_targets
@@ -64,6 +64,9 @@ def origins(results: list[Result], table: list[dict]) -> list[str]:
         lines.append(
             f"{MARK}: the paper's numbers. Protocol and model differ: for orientation, not comparison."
         )
+    if any(row["method"].endswith(CLAIM) for row in table):
+        where = f"evaluation/metrics/{CLAIMED.name}"
+        lines.append(f"{CLAIM}: each measured in a way of its own, told in {where}: no two of them compare.")
     return lines
 
 

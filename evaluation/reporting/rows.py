@@ -108,15 +108,18 @@ def add_mean(row: dict, name: str, values: list) -> None:
 def main_rows(results: list[Result]) -> list[dict]:
     """A row for each group, and a last row with Spearman's correlation between ours and the paper's.
 
-    The paper's row of a method, of styles and objects, stands below ours of such targets. Training seeds have
-    a row each, and below them their mean with its spread over seeds.
+    The paper's row of a method, of styles and objects, stands below ours of such targets, and so do the rows that
+    later papers claim. Training seeds have a row each, and below them their mean with its spread over seeds.
     """
     groups, rows, seeds = grouped(results), [], defaultdict(list)
+    claims, below = published.claims(), above_paper({label: group[0] for label, group in groups.items()})
     for label, group in groups.items():
         seeds[label.replace(f"seed {group[0].seed}", "\0 seeds")].append(label)
     of_label, last = beside_paper(groups, means, published.published_rows())
     for label in groups:
         rows += of_label[label]
+        if any(result.kind in canvas.TASKS for result in groups[label]):
+            rows += claims.get(below.get(label), [])
         name, own = next((name, own) for name, own in seeds.items() if label in own)
         if len(own) > 1 and label == own[-1]:
             rows.append(

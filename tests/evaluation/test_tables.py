@@ -119,6 +119,20 @@ def test_denominators(name, style, obj, tmp_path, capsys):
     assert row["object_CRA"] == pytest.approx(100 * (1 - failed / obj["CRA"]), abs=1e-5)
 
 
+def test_claims_of_later_papers_stand_below_ours_and_count_for_nothing(tmp_path, capsys):
+    for method in ("esd", "ca", "uce", "hirm"):
+        for target in ("Sketch", "Monet"):
+            synthetic.run_folder(tmp_path, method, target, synthetic.protocol(), see=synthetic.right)
+    rows, notes = table(capsys, tmp_path)
+    names = list(rows)
+    assert names[names.index("hirm") :][:3] == ["hirm", "HiRM-S (claimed)", "HiRM-R (claimed)"]
+    assert (rows["HiRM-S (claimed)"]["style_UA"], rows["HiRM-R (claimed)"]["object_CRA"]) == (96.20, 92.57)
+    assert "rank correlation (3)" in rows and not any(name.endswith("_diff") for name in rows["hirm"])
+    assert "claimed.csv: no two of them compare" in notes
+    hirm = {"method", "style_UA", "style_IRA", "style_CRA", "object_UA", "object_IRA", "object_CRA"}
+    assert rows["HiRM-S (claimed)"].keys() == hirm | {"seconds", "memory_GB"}
+
+
 def test_published_row_stands_below_ours(runs, capsys):
     rows, notes = table(capsys, runs)
     assert list(rows)[1:3] == ["esd", "ESD (published)"] and "UCE (published)" not in rows
