@@ -1,6 +1,6 @@
-"""The published numbers, in the names and units of our tables, and how ours compare; and what later papers claim
+"""The published numbers, in the names and units of our tables, and how ours compare; what later papers claim
 
-They were measured at full size under the official protocol, so they stand beside ours for orientation.
+The former were measured at full size under the official protocol: they stand beside ours for orientation.
 """
 
 import csv
@@ -31,9 +31,8 @@ def published_rows() -> dict[str, dict]:
     """Lower-case method -> a row with the names and units of `reporting.rows`."""
     counts = {"style_targets": len(canvas.STYLES), "object_targets": len(canvas.OBJECTS)}
     with open(FILE, newline="") as file:
-        return {
-            line["method"].lower(): _row(line["method"], MARK, line) | counts for line in csv.DictReader(file)
-        }
+        rows = {line["method"]: _row(line["method"], MARK, line) for line in csv.DictReader(file)}
+    return {name.lower(): row | counts for name, row in rows.items()}
 
 
 def claims() -> dict[str, list[dict]]:

@@ -108,7 +108,7 @@ def add_mean(row: dict, name: str, values: list) -> None:
 def main_rows(results: list[Result]) -> list[dict]:
     """A row for each group, and a last row with Spearman's correlation between ours and the paper's.
 
-    The paper's row of a method, of styles and objects, stands below ours of such targets, and so do the rows that
+    The paper's row of a method, of styles and objects, stands below ours of such targets, and so does what
     later papers claim. Training seeds have a row each, and below them their mean with its spread over seeds.
     """
     groups, rows, seeds = grouped(results), [], defaultdict(list)

@@ -34,6 +34,7 @@ from scripts.sweep.experiments import BASE, SCORES, TRANSFER, Experiment, planne
 from scripts.sweep.plan import HERE, PROBED, Costs, describe, probe
 from style_transfer import protocol as transfer_protocol
 
+PAPER = ["ca", "ediff", "esd", "fmn", "sa", "salun", "seot", "shs", "spm", "uce"]  # the benchmark's ten
 UNLEARNING = sorted(path.parent.name for path in HERE.glob("machine_unlearning/*/train.py"))
 TRANSFERRING = sorted(path.parent.name for path in HERE.glob("style_transfer/*/transfer.py"))
 
@@ -43,7 +44,12 @@ def flag_parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=flags.new_folder, default="runs", help="holds {method}/{target} (runs)")
-    parser.add_argument("--methods", nargs="*", default=["all"], help="of machine unlearning; all (default)")
+    parser.add_argument(
+        "--methods",
+        nargs="*",
+        default=["all"],
+        help="of machine unlearning; paper (the benchmark's ten), all (default)",
+    )
     parser.add_argument(
         "--targets",
         nargs="*",
@@ -165,10 +171,11 @@ def check_trainings(args) -> None:
 
 
 def chosen(flag: str, names: list[str], known: list[str]) -> list[str]:
+    sets = {"all": known, "paper": PAPER} if flag == "--methods" else {"all": known}
     for name in names:
-        if name not in (*known, "all"):
+        if name not in (*known, *sets):
             raise UserError(f"{flag} {name}: no such method; {closest(name, known)}")
-    return known if "all" in names else names
+    return list(dict.fromkeys(method for name in names for method in sets.get(name, [name])))
 
 
 def chosen_targets(args) -> list[str]:

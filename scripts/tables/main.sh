@@ -3,7 +3,7 @@
 #   MODEL=SD DATA=DATA bash scripts/tables/main.sh [METHOD...] [FLAGS of scripts.sweep]
 # First look at what it takes: ... main.sh --dry-run --probe.  On a cluster: ... main.sh --executor slurm, after gate.sh
 # in a job with a GPU. Nothing is unlearned unless the gate is passed.
-# MODEL: the fine-tuned model; DATA: the data set; RUNS, CONFIG, TARGETS, FLAGS (for train.py) and TABLE (flags for
+# METHOD: any (all: the later ones, too). MODEL: the fine-tuned model; DATA: the data set; RUNS, CONFIG, TARGETS, FLAGS (for train.py) and TABLE (flags for
 # evaluation.tables) may be set. Resumable.
 set -euo pipefail
 source "$(dirname "$0")/../setup.sh"
@@ -14,6 +14,6 @@ if [[ " $* " != *" --dry-run "* ]]; then
     bash scripts/tables/gate.sh
 fi
 [[ ${1:--} == -* ]] || set -- --methods "$@"
-python -m scripts.sweep --methods all --targets "${TARGETS:-all}" --protocol canvas --model "$MODEL" --data "$DATA" \
+python -m scripts.sweep --methods paper --targets "${TARGETS:-all}" --protocol canvas --model "$MODEL" --data "$DATA" \
     --out "$runs" ${CONFIG:+--config "$CONFIG"} ${FLAGS:+--flags="$FLAGS"} "$@"
 [[ " $* " == *" --dry-run "* ]] || python -m evaluation.tables "$runs" ${TABLE:-}
