@@ -27,8 +27,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
-    parser.add_argument("--config", help="folder with the tokenizer and sizes of a CompVis file")
+    flags.add_model(parser)
     parser.add_argument(
         "--out", type=flags.new_path, required=True, help="image file, or folder of the answer set"
     )

@@ -29,8 +29,7 @@ def parse(argv=None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="checkpoints/mini", help="base model: folder or CompVis file")
-    parser.add_argument("--config", help="for a file: folder with its sizes and tokenizer")
+    flags.add_model(parser)
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of runs")
     parser.add_argument(
         "--base", type=flags.new_folder, metavar="DIR", help="of the base model (RUN/../../base/attack)"

@@ -31,8 +31,7 @@ def parse(argv=None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--model", default="checkpoints/mini", help="base model: folder or CompVis file")
-    parser.add_argument("--config", help="for a file: folder with its sizes and tokenizer")
+    flags.add_model(parser)
     parser.add_argument("--runs", type=Path, nargs="*", default=[], metavar="RUN", help="folders of runs")
     parser.add_argument(
         "--base", type=Path, metavar="DIR", help="the base model's answer set (RUN/../../base/answers)"

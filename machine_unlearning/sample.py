@@ -22,12 +22,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--model", default="checkpoints/mini", help="base model: diffusers folder or CompVis file"
-    )
-    parser.add_argument(
-        "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
-    )
+    flags.add_model(parser)
     parser.add_argument("--run", help="run folder of an unlearning method; without it the base model answers")
     parser.add_argument("--protocol", help="canvas, canvas-published, canvas-lite, mini, or a YAML file")
     parser.add_argument(

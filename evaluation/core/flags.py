@@ -77,5 +77,14 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", type=device, help="cpu, cuda, cuda:1 ... (default: cuda if there is one)")
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """--model, and --config, which tells of a file what a folder has beside its weights."""
+    parser.add_argument(
+        "--model", default="checkpoints/mini", help="base model: diffusers folder or CompVis file"
+    )
+    sizes = "for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
+    parser.add_argument("--config", help=sizes)
+
+
 def add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=whole(0, 2**32 - 1), default=0, help="of all that is drawn (0)")

@@ -102,10 +102,7 @@ def _settled(args: argparse.Namespace, train_file: str) -> argparse.Namespace:
 def _parser(doc: str) -> argparse.ArgumentParser:
     """With the flags of train.py and prepare.py."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="checkpoints/mini", help="diffusers folder or CompVis file")
-    parser.add_argument(
-        "--config", help="for a file: folder with its sizes and tokenizer (default: SD 1.5's, built in)"
-    )
+    flags.add_model(parser)
     parser.add_argument("--from", dest="start", metavar="RUN", help="go on from this finished run")
     parser.add_argument(
         "--data",

@@ -61,8 +61,7 @@ def flag_parser() -> argparse.ArgumentParser:
         "--weights", default="checkpoints/style_transfer", help="of style transfer: holds {method}"
     )
     parser.add_argument("--transfer-protocol", help="transfer, transfer-published, ... (default: by --data)")
-    parser.add_argument("--model", default="checkpoints/mini", help="base model: folder or CompVis file")
-    parser.add_argument("--config", help="for a file: folder with its sizes and tokenizer")
+    flags.add_model(parser)
     parser.add_argument(
         "--data",
         type=flags.data_set,

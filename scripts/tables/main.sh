@@ -3,8 +3,8 @@
 #   MODEL=SD DATA=DATA bash scripts/tables/main.sh [METHOD...] [FLAGS of scripts.sweep]
 # First look at what it takes: ... main.sh --dry-run --probe.  On a cluster: ... main.sh --executor slurm, after gate.sh
 # in a job with a GPU. Nothing is unlearned unless the gate is passed.
-# METHOD: any (all: the later ones, too). MODEL: the fine-tuned model; DATA: the data set; RUNS, CONFIG, TARGETS, FLAGS (for train.py) and TABLE (flags for
-# evaluation.tables) may be set. Resumable.
+# METHOD: any (all: the later ones, too). MODEL: the fine-tuned model; DATA: the data set; RUNS, CONFIG, TARGETS,
+# FLAGS (for train.py) and TABLE (flags for evaluation.tables) may be set. Resumable.
 set -euo pipefail
 source "$(dirname "$0")/../setup.sh"
 : "${MODEL:?name the fine-tuned model, a diffusers folder or CompVis file}" "${DATA:?name the folder of the data set}"
