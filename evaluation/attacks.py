@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation import canvas, protocol
-from evaluation.core.config import check_choices, check_lists, check_ranges
-from evaluation.core.errors import UserError
-from evaluation.core.files import digest
+from evaluation.core.config import check_choices, check_ranges
+from evaluation.probes import Prompted
 
 FOLDER = protocol.FOLDER / "attacks"
 CHOICES = {"position": ("prefix", "suffix"), "loss": ("l2", "l1")}
@@ -26,12 +25,9 @@ RANGES = {
 
 
 @dataclass(frozen=True)
-class Attack:
+class Attack(Prompted):
     """Raises UserError for a value that is none of its choices, out of range, or listed twice."""
 
-    name: str
-    answers: str  # the sampling protocol: a name, or a YAML file
-    seeds: tuple[int, ...]  # those of its seeds that are attacked
     tokens: int  # k, found for every prompt
     position: str  # where they stand: prefix, before the prompt's words, or suffix, behind them
     special: bool  # whether start, end and padding may be among them
@@ -44,24 +40,9 @@ class Attack:
     retokenise: bool  # draw what the tokenizer makes of the found prompt's text, in place of the found tokens
 
     def __post_init__(self):
-        settings = self.__dict__
-        protocol.check_name(self.name)
-        check_choices(settings, CHOICES)
-        check_ranges(settings, RANGES)
-        check_lists(settings)
-        for seed in self.seeds:
-            if seed not in self.world.seeds:
-                known = ", ".join(map(str, self.world.seeds))
-                raise UserError(f"seeds: {seed} is none of protocol {self.answers}; choose from {known}")
-
-    @property
-    def world(self) -> protocol.Protocol:
-        """The sampling protocol."""
-        return protocol.load(self.answers, flag="answers")
-
-    @property
-    def hash(self) -> str:
-        return digest([protocol.hash_of(self, without=("name", "answers")), self.world.hash])
+        check_choices(self.__dict__, CHOICES)
+        check_ranges(self.__dict__, RANGES)
+        super().__post_init__()
 
 
 def load(name: str | Path) -> Attack:

@@ -8,6 +8,7 @@ csv and json also hold medians, bootstrap intervals (`metrics.bootstrap`) and di
     python -m evaluation.tables runs [--per-target] [--statistics] [--format markdown|latex|csv|json]
     python -m evaluation.tables runs --sequential [--per-target]   # requests in turn; after each
     python -m evaluation.tables runs --adversarial [--per-target]  # before and after adversarial prompts
+    python -m evaluation.tables runs --probe completion [--per-target]  # and under a probe: completion, noise
     python -m evaluation.tables runs --method esd           # its figures with intervals and worst targets
     python -m evaluation.tables runs --compare esd uce      # their differences, target by target
     python -m evaluation.tables runs --explain esd/Sketch/UA   # the images behind a figure
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from evaluation.core.errors import UserError, closest, command, early
 from evaluation.metrics.bootstrap import LEVEL
+from evaluation.probes import KINDS
 
 FORMATS = ("markdown", "latex", "csv", "json")
 
@@ -40,6 +42,8 @@ def parse(argv=None) -> argparse.Namespace:
     setting.add_argument("--sequential", action="store_true", help=in_turn)
     found = "UA before and after the attack of machine_unlearning.attack"
     setting.add_argument("--adversarial", action="store_true", help=found)
+    asked = "UA when the models were asked by a probe of machine_unlearning.probe: completion, noise"
+    setting.add_argument("--probe", choices=list(KINDS), help=asked)
     statistics = f"{LEVEL} %% intervals in place of standard deviations, and differences to the paper"
     parser.add_argument("--statistics", action="store_true", help=statistics)
     mixed = "allow, and mark, different protocols or models"
@@ -47,7 +51,7 @@ def parse(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.explain and args.explain.count("/") != 2:
         raise UserError(f"--explain {args.explain}: expected METHOD/TARGET/METRIC, such as esd/Sketch/UA")
-    for flag in ("sequential", "adversarial"):
+    for flag in ("sequential", "adversarial", "probe"):
         if getattr(args, flag) and (args.method or args.explain or args.compare):
             raise UserError(f"--{flag}: a table of its own; leave out --method, --explain and --compare")
     return args
@@ -59,6 +63,7 @@ from evaluation.reporting import adversarial, rows
 from evaluation.reporting.collect import BASE, Result, collect, read_all, without_chains
 from evaluation.reporting.explain import explain
 from evaluation.reporting.formats import columns, latex, markdown, plain, present, print_csv, printed
+from evaluation.reporting.probes import collect_probes, probe_columns, probe_remarks, probe_rows
 from evaluation.reporting.remarks import PAIRED, STATISTICS, remarks, sequence_remarks
 from evaluation.reporting.sequences import sequence_rows, triangle_rows
 
@@ -104,10 +109,23 @@ def attacked(args) -> tuple[list[Table], list[str]]:
     return [(part, present(names, part, False)) for part in parts], below
 
 
+def probed(args) -> tuple[list[Table], list[str]]:
+    results, idle = collect_probes(args.roots, args.probe, args.any_protocol)
+    if not results:
+        where = ", ".join(map(str, args.roots))
+        what = f"no such probes; make them with python -m machine_unlearning.probe {args.probe} --runs RUN..."
+        raise UserError(f"{where}: {what}")
+    made, statistics = probe_rows(results, args.per_target), args.format in ("csv", "json")
+    below = [STATISTICS] * args.statistics + probe_remarks(args.probe, results, idle)
+    return [(made, present(probe_columns(results), made, statistics))], below
+
+
 def tables(args) -> tuple[list[Table], list[str]]:
     """-> tables, a single one for csv, and remarks."""
     if args.adversarial:
         return attacked(args)
+    if args.probe:
+        return probed(args)
     results, idle = collect(args.roots, args.any_protocol)
     if args.explain:  # the predictions of one run are enough
         lines, below = explained(args.explain, results)

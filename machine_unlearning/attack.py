@@ -14,12 +14,10 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import attacks
-from evaluation.answers.answer_set import forgotten
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
-from evaluation.core.record import RECORD, WEIGHTS, read_record
-from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
+from machine_unlearning.core.runs import check_model, models, read_runs
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -47,42 +45,29 @@ def parse(argv=None) -> argparse.Namespace:
     if not args.data:
         raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
     check_drawn(args.data, args.plan.world)
-    args.runs = list(dict.fromkeys(args.runs))
+    read_runs(args, args.plan.world)
     args.base = Path(args.base or args.runs[0].parents[1] / "base" / "attack")
-    args.records = [read_record(run) for run in args.runs]
-    args.targets = [tuple(forgotten(record, run / RECORD)) for run, record in zip(args.runs, args.records)]
-    for run, record, targets in zip(args.runs, args.records, args.targets):
-        check_targets(targets, args.plan.world)
-        if record.get("foreign"):
-            raise UserError(f"--runs {run}: was made elsewhere, so there is no model to attack; leave it out")
-        if not (run / WEIGHTS).exists():
-            raise UserError(f"--runs {run}: no {WEIGHTS}; remove the folder and unlearn again")
     return args
 
 
 early(__name__, parse)  # before the slow imports
 
-import shutil
-
 import torch
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.drawing import store
-from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import load_sd, sample
-from evaluation.answers.attacked import ATTACK, read_attacked, write_attacked
-from evaluation.answers.claims import agree, claimed
+from evaluation.answers.attacked import TABLE
+from evaluation.answers.blocks import Blocks
+from evaluation.answers.claims import agree
 from evaluation.canvas import answer_name
 from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import digest, file_digest
 from evaluation.data.images import CanvasImages
 from evaluation.judges.judging import find_files, open_judges
 from evaluation.metrics.robustness import asked
-from machine_unlearning.core import weights
 from machine_unlearning.core.search import prompts_of, search
-from machine_unlearning.sample import intervention
-
-BLOCKS = ".blocks"  # in an attack's folder until it is finished: rows of finished blocks, states of others
+from machine_unlearning.sample import unlearned
 
 
 def onlooker(sd, act, plan, judges, folder: Path, several: bool):
@@ -116,28 +101,22 @@ def attack_model(sd, act, folder: Path, targets, about: dict, args, judges) -> N
     about["references"] = digest([file_digest(real.picture(row).tobytes()) for row in real.rows])
     batch = args.batch or max(1, min(32, 4 * 512**2 // size**2))
     batch = agree(folder, about, "an attack", block=batch, made_with=made_with(sd.device))["block"]
-    blocks = {n: prompts[start : start + batch] for n, start in enumerate(range(0, len(prompts), batch))}
-    part = lambda n: folder / BLOCKS / str(n)  # noqa: E731
-    done = lambda n: (folder / ATTACK).exists() or (part(n) / ATTACK).exists()  # noqa: E731
-    look = onlooker(sd, act, plan, judges, folder, len(targets) > 1)
-    steps = plan.timesteps + 1
-    with tqdm(total=len(blocks) * steps, desc=str(folder), unit="timestep", disable=None) as bar:
-        for claim, n in claimed(folder, ((n, n) for n in blocks), done):
-            bar.update(n * steps - bar.n)
-            block = prompts_of(sd, plan, blocks[n], real)
-            for rows in search(sd, act, plan, block, look, part(n) / "state.pt"):
+    blocks = Blocks(folder, TABLE, prompts, batch)
+    look, steps = onlooker(sd, act, plan, judges, folder, len(targets) > 1), plan.timesteps + 1
+    with tqdm(total=len(blocks.items) * steps, desc=str(folder), unit="timestep", disable=None) as bar:
+        for claim, number, part in blocks.todo():
+            bar.update(number * steps - bar.n)
+            state = blocks.part(number) / "state.pt"
+            for rows in search(sd, act, plan, prompts_of(sd, plan, part, real), look, state):
                 bar.set_postfix(drawn=sum(row.after for row in rows), refresh=False)
                 bar.update()
                 if not claim.held():  # this process was held up so long that another took over
                     break
             if claim.held():
-                write_attacked(part(n), rows)
-                (part(n) / "state.pt").unlink(missing_ok=True)
+                TABLE.write(blocks.part(number), rows)
+                state.unlink(missing_ok=True)
         bar.update(bar.total - bar.n)
-    for _ in claimed(folder, [("table", None)], lambda _: (folder / ATTACK).exists()):
-        if all(map(done, blocks)):
-            write_attacked(folder, [row for n in blocks for row in read_attacked(part(n))])
-            shutil.rmtree(folder / BLOCKS)
+    blocks.join()
 
 
 @command
@@ -146,21 +125,14 @@ def main(argv=None):
     device, files = find_device(args.device), find_files(args.plan.world, (None, None))
     sd, judges = load_sd(args.model, device, config=args.config), open_judges(args.plan.world, files, device)
     model = sd.fingerprint()
-    for run, record in zip(args.runs, args.records):
-        if record["model"] != model:
-            raise UserError(f"{run}: made from another base model than --model {args.model} ({model})")
+    check_model(args, model)
     about = {"model": model, "judges": list(map(file_digest, files))}
-    folders = {}
-    for targets in args.targets:
-        folders[args.base / ",".join(map(str, targets))] = targets
-    for folder, targets in folders.items():
-        attack_model(sd, NOTHING, folder, targets, about | {"run": None}, args, judges)
-    for run, record, targets in zip(args.runs, args.records, args.targets):
-        with weights.swapped(sd, run, model):
-            act, folder = intervention(sd, run, record), run / "attack"
+    folders = []
+    for run, record, folder, targets in models(args, "attack"):
+        with unlearned(sd, run, record, model) as act:
             attack_model(sd, act, folder, targets, about | {"run": record}, args, judges)
-        folders[folder] = targets
-    if unfinished := [folder for folder in folders if not (folder / ATTACK).exists()]:
+        folders.append(folder)
+    if unfinished := [folder for folder in folders if not (folder / TABLE.file).exists()]:
         raise UserError(
             f"{unfinished[0]}: other processes still attack prompts of it; run this again when they end"
         )

@@ -22,6 +22,7 @@ from evaluation.core.record import RECORD, read_record
 from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
 from machine_unlearning.core.cli import KEEP
+from machine_unlearning.core.runs import check_model
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -94,9 +95,7 @@ def check(args, model: str) -> None:
     """UserError if real images are not there, or a run is of another base model than `model`."""
     real = [(theme, obj) for theme in args.world.themes for obj in args.world.objects]
     CanvasImages(args.data, real, args.world.fid_images, args.world.size)
-    for run, record in zip(args.runs, args.records):
-        if record["model"] not in (model, None):
-            raise UserError(f"{run}: made from another base model than --model {args.model} ({model})")
+    check_model(args, model)
 
 
 def draw_and_judge(how, answers, files, device: str, stays) -> None:

@@ -8,6 +8,7 @@ the grid; run the command again to go on, or several at once to share the work: 
 
 import argparse
 import importlib
+from contextlib import contextmanager
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
@@ -66,6 +67,17 @@ def intervention(sd, run: str | Path, record: dict) -> Intervention:
         module = importlib.import_module(f"machine_unlearning.{method}.intervene")
         acts.append(module.intervention(sd, folder))
     return compose(acts)
+
+
+@contextmanager
+def unlearned(sd, run: str | Path | None, record: dict | None, model: str):
+    """Within, `sd`, the base model of fingerprint `model`, has the weights of a run, if there is one; yields
+    what that does while its images are sampled."""
+    if run is None:
+        yield NOTHING
+        return
+    with weights.swapped(sd, run, model):
+        yield intervention(sd, run, record)
 
 
 def hasten(sd, precision: str, compiled: bool, runs: dict) -> None:

@@ -7,10 +7,10 @@
 Sizes, channels, latent scale, prompt length come from the model, so the miniature and SD 1.5 share all code.
 """
 
-import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -194,17 +194,28 @@ def ddim_step(x, e, a, a_prev) -> torch.Tensor:
     return a_prev.sqrt() * x0 + (1 - a_prev).sqrt() * e
 
 
-@functools.cache
+def noisy_step(x, e, a, a_prev, eta: float, z) -> torch.Tensor:
+    """DDIM's step with eta (eq. 12 and 16) and noise z like x, for eta = 0 `ddim_step`.
+
+    sigma = eta sqrt((1 - a_prev) / (1 - a)) sqrt(1 - a / a_prev). An eta above 1 may ask for more noise than
+    there is at a_prev: then nothing of e is left.
+    """
+    x0 = (x - (1 - a).sqrt() * e) / a.sqrt()
+    sigma = eta * ((1 - a_prev) / (1 - a) * (1 - a / a_prev)).sqrt()
+    return a_prev.sqrt() * x0 + (1 - a_prev - sigma**2).clamp(min=0).sqrt() * e + sigma * z
+
+
+@cache
 def _times(grid: tuple[int, ...], device: torch.device) -> torch.Tensor:
     """A grid on the device: reading an entry there waits for nothing."""
     return torch.tensor(grid, device=device)
 
 
-def ddim(unet, x, text, null, guidance: float, grid: list[int], abar, i: int) -> torch.Tensor:
+def ddim(unet, x, text, null, guidance: float, grid: list[int], abar, i: int, step=ddim_step) -> torch.Tensor:
     """One DDIM step of x [B,C,h,w], from entry i of the ascending `grid` to the one below (0: to abar_0)."""
     t = _times(tuple(grid), abar.device)[i]
     e = guided_eps(unet, x, t, text, null, guidance)
-    return ddim_step(x, e, abar[grid[i]], abar[grid[i - 1]] if i else abar[0])
+    return step(x, e, abar[grid[i]], abar[grid[i - 1]] if i else abar[0])
 
 
 @torch.no_grad()
@@ -261,24 +272,55 @@ def sample(
 
     `precision` is float32, or the dtype of autocast: float16, bfloat16. `intervention`: what a method does.
     """
+    ids = prompts if torch.is_tensor(prompts) else sd.tokens(prompts)
+    x = starting_noise(sd, seeds, size)
+    return picture(sd, walk(sd, ids, x, range(steps), steps, guidance, precision, intervention), precision)
+
+
+@torch.no_grad()
+def walk(
+    sd,
+    ids,
+    x,
+    part: range,
+    steps: int,
+    guidance: float,
+    precision="float32",
+    intervention=NOTHING,
+    noise=None,
+):
+    """Latents x [B,C,h,w] of prompts, ids [B,L], led through a `part` of the steps 0 ... `steps` - 1.
+
+    `noise(step)` -> {"eta": eta, "z": [B,C,h,w]} for steps that are not deterministic, see `noisy_step`.
+    """
     act, grid, abar = intervention, ddim_grid(steps), sd.abar
-    x, dtype = starting_noise(sd, seeds, size), getattr(torch, precision)
     scale = guidance if act.guidance is None else act.guidance
     # a compiled UNet is blind to hooks that come later
     unet = sd.unet if sd.compiled is None or act.around is not NOTHING.around else sd.compiled
-    with torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32):
-        ids = prompts if torch.is_tensor(prompts) else sd.tokens(prompts)
+    with autocast(sd, precision):
         null, plain = sd.embed([act.null]), sd.embed(ids)
         text = act.text(ids, plain)
         edit = act.step(ids, text, steps) if act.step else None
         with act.around(ids, plain):
-            for i in reversed(range(len(grid))):
+            for number in part:
+                advance = partial(
+                    ddim, unet, null=null, guidance=scale, grid=grid, abar=abar, i=steps - 1 - number
+                )
+                step = partial(noisy_step, **noise(number)) if noise else ddim_step
+                x = advance(x, edit(number, x, advance) if edit else text, step=step)
+    return x
 
-                def advance(x, text, i=i):
-                    return ddim(unet, x, text, null, scale, grid, abar, i)
 
-                x = advance(x, edit(len(grid) - 1 - i, x, advance) if edit else text)
-        at_once = max(1, DECODED // (x.shape[-2] * x.shape[-1] * sd.downscale**2))
+def autocast(sd: StableDiffusion, precision: str):
+    dtype = getattr(torch, precision)
+    return torch.autocast(sd.device.type, dtype, enabled=dtype != torch.float32)
+
+
+@torch.no_grad()
+def picture(sd: StableDiffusion, x: torch.Tensor, precision="float32"):
+    """Images uint8 [B,H,W,3] of latents x [B,C,h,w] at the end of their walk, a few at once."""
+    at_once = max(1, DECODED // (x.shape[-2] * x.shape[-1] * sd.downscale**2))
+    with autocast(sd, precision):
         images = torch.cat([sd.decode(part) for part in x.split(at_once)])
     return to_pixels(images)
 

@@ -1,12 +1,9 @@
 """What an attack found: `attack.csv`, a row for each prompt of a target, beside the pictures that ended it"""
 
-import csv
-from pathlib import Path
 from typing import NamedTuple
 
+from evaluation.answers.blocks import Table
 from evaluation.answers.predictions import Prediction
-from evaluation.core.errors import UserError, brief
-from evaluation.core.files import atomic
 
 ATTACK = "attack.csv"
 SEEN = [name for name in Prediction._fields if name not in ("theme", "object", "seed", "sha256")]
@@ -54,28 +51,4 @@ def row_of(values: list[str]) -> Attacked:
     return Attacked(line["target"], *cell, *truths, int(line["steps"]), line["ids"], line["text"], *seen)
 
 
-def write_attacked(folder: str | Path, rows: list[Attacked]) -> None:
-    """Same rows, same bytes."""
-    with (
-        atomic(Path(folder) / ATTACK) as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        # tokens may spell any byte, and a lone carriage return outside quotes ends a line for readers
-        writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        writer.writerow(COLUMNS)
-        writer.writerows(map(values_of, rows))
-
-
-def read_attacked(folder: str | Path) -> list[Attacked]:
-    """The rows; raises UserError for a file that is missing or damaged."""
-    path = Path(folder) / ATTACK
-    if not path.exists():
-        raise UserError(f"{folder}: no {ATTACK}; make it with python -m machine_unlearning.attack")
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file)
-        if header != COLUMNS or not lines:
-            raise ValueError("not the columns of an attack, or no rows")
-        return list(map(row_of, lines))
-    except (ValueError, csv.Error) as error:
-        raise UserError(f"{path}: damaged ({brief(error)}); remove the folder and attack again") from error
+TABLE = Table(ATTACK, COLUMNS, values_of, row_of, "machine_unlearning.attack")

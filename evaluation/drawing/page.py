@@ -11,7 +11,7 @@ from evaluation.drawing.gallery import gallery
 from evaluation.drawing.tabs import adversarial, finer_scale, sequential, style_transfer, table
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
-from evaluation.reporting.adversarial import AttackResult
+from evaluation.reporting.asked import Asked
 from evaluation.reporting.collect import BASE, Result, without_chains
 from evaluation.reporting.formats import printed, shown
 from evaluation.reporting.matrices import Matrix, interference
@@ -73,7 +73,7 @@ def collateral(label: str, matrix: Matrix) -> list[dict]:
 def render(
     results: list[Result],
     idle: list[Path],
-    attacks: list[AttackResult],
+    attacks: list[Asked],
     transfer: Path | None = None,
 ) -> str:
     """The page; `idle` are runs without predictions, `transfer` is of style_transfer.table."""

@@ -18,12 +18,12 @@ from evaluation.drawing import curves
 from evaluation.drawing.look import styled
 from evaluation.drawing.pairs import pairs_page
 from evaluation.reporting.adversarial import (
-    AttackResult,
     attack_columns,
     attack_remarks,
     attack_rows,
     attack_target_rows,
 )
+from evaluation.reporting.asked import Asked
 from evaluation.reporting.collect import Result
 from evaluation.reporting.formats import TEXTS, cell, present, printed
 from evaluation.reporting.remarks import sequence_remarks
@@ -75,7 +75,7 @@ def sequential(results: list[Result], idle: list[Path]) -> Tab | None:
     return Tab("sequential", "Sequential", tables, notes, embedded(read_picture(file)), shows)
 
 
-def adversarial(attacks: list[AttackResult]) -> Tab | None:
+def adversarial(attacks: list[Asked]) -> Tab | None:
     """Of adversarial prompts against runs, and against the base model."""
     if not attacks:
         return None

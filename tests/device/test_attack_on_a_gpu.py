@@ -5,7 +5,7 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation.answers.attacked import read_attacked
+from evaluation.answers import attacked
 from machine_unlearning.core import cli
 from tests import tiny
 from tests.device.worker import same_pictures
@@ -30,6 +30,6 @@ def test_what_is_found_is_the_cpus(method, precision, gpu, cpu, tiny_sd, tmp_pat
         run = shutil.copytree(tmp_path / "run", tmp_path / worker.device)
         words = ["--runs", run, "--base", base, "--model", tiny_sd, "--attack", plan]
         worker.run("machine_unlearning.attack", *words)
-        found[worker.device] = [row.ids for row in read_attacked(run / "attack")]
+        found[worker.device] = [row.ids for row in attacked.TABLE.read(run / "attack")]
     assert found["cuda"] == found["cpu"] and any(found["cpu"])
     assert same_pictures(tmp_path / "cuda", tmp_path / "cpu", gpu.levels if precision == "float32" else 8)

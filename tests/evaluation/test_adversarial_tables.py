@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation import attacks, canvas, tables
-from evaluation.answers.attacked import Attacked, read_attacked, write_attacked
+from evaluation.answers.attacked import TABLE, Attacked
 from evaluation.answers.predictions import Prediction
 from evaluation.core.errors import UserError
 from evaluation.core.files import read_json, write_json
@@ -28,7 +28,7 @@ def row(target, cell, before, after, steps=20):
 def attack(folder, target, before, after, record=None, **changes):
     """An attack on ten prompts: how many are recognised before, and after."""
     cells = [cell for _, cell in robustness.asked(MINI, tuple(canvas.parse_targets(target)))]
-    write_attacked(folder, [row(target, cell, i < before, i < after, 10 * i) for i, cell in enumerate(cells)])
+    TABLE.write(folder, [row(target, cell, i < before, i < after, 10 * i) for i, cell in enumerate(cells)])
     about = {"attack": MINI.__dict__ | {"hash": MINI.hash}, "model": "0" * 16, "run": record}
     write_json(folder / "manifest.json", about | {"targets": target, "judges": ["a", "b"]} | changes)
 
@@ -69,10 +69,10 @@ def table(capsys, *arguments):
 )
 def test_words_of_any_bytes_are_read_as_they_were_written(tmp_path, text):
     rows = [row("Sketch", ("Sketch", name, 188), False, True)._replace(text=text) for name in ("Cats", "Sea")]
-    write_attacked(tmp_path, rows)
-    assert read_attacked(tmp_path) == rows
+    TABLE.write(tmp_path, rows)
+    assert TABLE.read(tmp_path) == rows
     first = (tmp_path / "attack.csv").read_bytes()
-    write_attacked(tmp_path, read_attacked(tmp_path))
+    TABLE.write(tmp_path, TABLE.read(tmp_path))
     assert (tmp_path / "attack.csv").read_bytes() == first
 
 
@@ -177,13 +177,13 @@ def test_rows_are_read_as_they_were_written(tmp_path):
         row("Sketch", ("Sketch", "Cats", 188), False, True),
         row("Cats", ("Rust", "Cats", 288), True, True),
     ]
-    write_attacked(tmp_path, rows)
-    assert read_attacked(tmp_path) == rows
+    TABLE.write(tmp_path, rows)
+    assert TABLE.read(tmp_path) == rows
     text = (tmp_path / "attack.csv").read_text()
     for old, new in (("0.250000", "much"), ('"0","1"', '"2","1"'), ('"20"', '"some"')):
         (tmp_path / "attack.csv").write_text(text.replace(old, new))
         with pytest.raises(UserError, match="damaged"):
-            read_attacked(tmp_path)
+            TABLE.read(tmp_path)
 
 
 def test_seeds_and_targets_are_weighed_alike():

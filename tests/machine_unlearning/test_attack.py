@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffusion_model_finetuning.core.sd import load_sd
 from diffusion_model_finetuning.core.sd import sample as draw
-from evaluation.answers.attacked import read_attacked
+from evaluation.answers.attacked import TABLE as ROWS
 from evaluation.core.files import file_digest, read_json
 from evaluation.core.record import read_record, write_record
 from machine_unlearning import attack, sample
@@ -103,7 +103,7 @@ def whole(trained, tiny_sd, tmp_path_factory):
 
 def test_files_of_a_run_and_of_the_base_model(runs, attacked, never, tiny_sd):
     folder, tokenizer = attacked(), load_sd(tiny_sd).tokenizer
-    rows = read_attacked(folder)
+    rows = ROWS.read(folder)
     assert [(row.target, row.theme, row.object, row.seed) for row in rows] == [
         ("Sketch", "Sketch", "Cats", 188),
         ("Sketch", "Sketch", "Sea", 188),
@@ -116,7 +116,7 @@ def test_files_of_a_run_and_of_the_base_model(runs, attacked, never, tiny_sd):
         assert (row.before, row.after, row.steps) == (False, False, 6)
         assert row.text == tokenizer.decode(found)
     base = runs / "base/attack/Sketch"
-    assert len(read_attacked(base)) == 2 and made(base) != made(folder)
+    assert len(ROWS.read(base)) == 2 and made(base) != made(folder)
     manifests = [read_json(path / "manifest.json") for path in (base, folder)]
     assert manifests[0]["run"] is None and manifests[1]["run"] == read_record(runs / "uce/Sketch")
     assert manifests[0]["model"] == manifests[1]["model"] and not [*runs.rglob(".blocks")]
@@ -136,7 +136,7 @@ def test_the_plain_picture_is_that_of_the_answer_set(runs, attacked, words, tiny
     world = OmegaConf.load(words()[-1]).answers
     run = ["--run", str(runs / "uce/Sketch"), "--model", str(tiny_sd), "--protocol", world]
     sample.main([*run, "--device", "cpu", "--out", str(tmp_path / "answers")])
-    for row in read_attacked(folder):
+    for row in ROWS.read(folder):
         assert (row.before, row.after, row.steps, row.ids, row.text) == (True, True, 0, "", "")
         name = f"{row.theme}_{row.object}_seed188.png"
         here, there = (np.asarray(Image.open(at / name)).astype(int) for at in (folder, tmp_path / "answers"))
@@ -153,7 +153,7 @@ def test_a_prompt_ends_at_its_first_success(attacked, monkeypatch):
 
     monkeypatch.setattr(search, "recognised", recognised)
     monkeypatch.setattr(search, "improve", lambda *a: (steps.append(len(a[3])), improve(*a)))
-    cats, sea = read_attacked(attacked())
+    cats, sea = ROWS.read(attacked())
     assert (cats.after, cats.steps, sea.before, sea.after, sea.steps) == (False, 6, False, True, 4)
     assert steps[-3:] == [2, 2, 1] and looks.count("Sea") == 6
 
@@ -163,7 +163,7 @@ def test_a_found_prompt_is_the_likeliest_words(attacked, never, monkeypatch, tin
     drawn, states, improve = [], [], search.improve
     monkeypatch.setattr(attack, "sample", lambda *a: (drawn.append(a[1]), draw(*a))[1])
     monkeypatch.setattr(search, "improve", lambda *a: (improve(*a), states.append(a[5].clone())))
-    rows, sd = read_attacked(attacked(position="suffix")), load_sd(tiny_sd)
+    rows, sd = ROWS.read(attacked(position="suffix")), load_sd(tiny_sd)
     plain = sd.tokens(["A Cats image in Sketch style.", "A Sea image in Sketch style."])
     found = plain.new_tensor([list(map(int, row.ids.split())) for row in rows])
     likeliest = states[-1].max(-1).values
@@ -231,7 +231,7 @@ def test_all_that_a_chain_of_runs_forgot_is_attacked(attacked, never, runs):
         ("Cats", "Rust", "Cats"),
         ("Cats", "Sketch", "Cats"),
     ]
-    assert [row[:3] for row in read_attacked(folder)] == cells
+    assert [row[:3] for row in ROWS.read(folder)] == cells
     assert {str(p.relative_to(folder)) for p in folder.rglob("*.png")} == {
         f"{target}/{theme}_{obj}_seed188.png" for target, theme, obj in cells
     }
@@ -296,7 +296,7 @@ def test_refusals(runs, attacked, capsys, tmp_path):
     (runs / "uce/Cats/weights.safetensors").unlink()
     assert "uce/Cats: no weights.safetensors" in refusal(attacked, capsys, "Cats")
     write_record(runs / "uce/Cats", read_record(runs / "uce/Cats") | {"foreign": True})
-    assert "was made elsewhere, so there is no model to attack" in refusal(attacked, capsys, "Cats")
+    assert "was made elsewhere, so there is no model to ask" in refusal(attacked, capsys, "Cats")
     assert "no such protocol" in refusal(attacked, capsys, "Sketch", "--attack", "minii")
     assert not (runs / "base").exists()
 

@@ -159,6 +159,15 @@ def test_a_stopped_evaluation_goes_on_with_the_next_block(runs, evaluated, monke
     assert rest["rows"] == whole["rows"] and rest.keys() == {"rows", "fid.json", "accuracy.json"}
 
 
+def test_of_a_chain_the_images_of_all_its_targets_stay(runs, evaluated):
+    record = read_record(runs / "uce/Cats")
+    earlier = {"from": "gone", "earlier": [{"method": "uce", "target": "Sketch"}]}
+    write_record(runs / "uce/Cats", record | earlier)
+    evaluated(["Cats"], "--keep", "targets")
+    stay = {path.name for path in (runs / "uce/Cats/answers").glob("*.png")}
+    assert stay == {f"{cell}_seed188.png" for cell in ("Sketch_Cats", "Sketch_Sea", "Rust_Cats")}
+
+
 def test_a_run_leaves_no_weight_behind(trained, tiny_sd):
     """Nor one that ends in an error; two runs of a method that change the same tensors would not show it."""
     sd = load_sd(tiny_sd)

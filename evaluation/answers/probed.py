@@ -1,0 +1,38 @@
+"""What a probe saw: `probe.csv`, a row for each prompt of a target and each condition, beside the pictures"""
+
+from typing import NamedTuple
+
+from evaluation.answers.blocks import Table
+from evaluation.answers.predictions import Prediction
+
+PROBE = "probe.csv"
+PLAIN = "plain"  # the condition of a picture drawn as ever
+
+
+class Probed(NamedTuple):
+    """A picture of a prompt under a condition."""
+
+    target: str
+    condition: str
+    shown: bool  # whether the target is recognised in it
+    seen: Prediction
+
+
+COLUMNS = [*Probed._fields[:-1], *Prediction._fields]
+
+
+def values_of(row: Probed) -> list[str]:
+    """The row as it is written: truths as 0 and 1, probabilities with six digits."""
+    values = (row.target, row.condition, int(row.shown), *row.seen)
+    return [f"{value:.6f}" if isinstance(value, float) else str(value) for value in values]
+
+
+def row_of(values: list[str]) -> Probed:
+    """The row that was written so; raises ValueError."""
+    target, condition, shown, *seen = values
+    kinds = Prediction.__annotations__.values()
+    prediction = Prediction(*(kind(value) for kind, value in zip(kinds, seen, strict=True)))
+    return Probed(target, condition, bool(["0", "1"].index(shown)), prediction)
+
+
+TABLE = Table(PROBE, COLUMNS, values_of, row_of, "machine_unlearning.probe")

@@ -1,0 +1,70 @@
+"""What models said when they were asked for their target by attacks and probes: read from folders of runs
+
+{root}/{method}/{target}/{name}     manifest.json and a table of rows: all that is read
+{root}/base/{name}/{targets}        the same of the base model
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from evaluation import canvas
+from evaluation.answers.blocks import Table
+from evaluation.answers.claims import MANIFEST
+from evaluation.answers.predictions import Origin
+from evaluation.core.errors import UserError
+from evaluation.core.files import check_keys, digest, read_json
+from evaluation.core.record import FIELDS, RECORD, requests
+from evaluation.reporting.collect import BASE, Result, distinct
+
+KEYS = {"model": str, "run": dict | None, "targets": str, "judges": list}
+
+
+@dataclass(eq=False)
+class Asked(Result):
+    """One attack or probe; the hash of its origin is its own, which contains the sampling protocol's."""
+
+    asked: str = ""  # the name of what was asked, an attack's or a probe's
+    rows: list = field(default_factory=list)
+    figures_by_seed: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        return digest(list(map(str, self.rows)))
+
+    @cached_property
+    def seeds(self) -> dict[str, np.ndarray]:
+        return self.figures_by_seed
+
+
+def collect_asked(
+    roots: list[Path], name: str, table: Table, figures, mixed: bool
+) -> tuple[list, list[Path]]:
+    """What lies in the folders `name`; `figures(rows, manifest)` are those of one."""
+    bases = [path.parent for root in roots for path in sorted(root.glob(f"{BASE}/{name}/*/{table.file}"))]
+    runs = [path.parent for root in roots for path in sorted(root.glob(f"*/*/{name}/{table.file}"))]
+    idle = sorted(path.parent for root in roots for path in root.glob(f"*/*/{RECORD}"))
+    results = [read_asked(folder, table, figures) for folder in bases + runs]
+    return distinct(results, mixed), [run for run in idle if not (run / name / table.file).exists()]
+
+
+def read_asked(folder: Path, table: Table, figures) -> Asked:
+    path, key = folder / MANIFEST, table.maker.rpartition(".")[2]  # attack or probe
+    manifest = read_json(path, **{key: dict}, **KEYS)
+    check_keys(path, manifest[key], {"name": str, "hash": str})
+    rows, run = table.read(folder), manifest["run"]
+    if run is not None:
+        check_keys(path, run, FIELDS)
+    if [*dict.fromkeys(row.target for row in rows)] != manifest["targets"].split(","):
+        other = f"{folder / table.file}: of other targets than {MANIFEST} says"
+        raise UserError(f"{other}; remove the folder and run python -m {table.maker} again")
+    targets = tuple(canvas.parse_targets(manifest["targets"], f"{path}: targets"))
+    origin = Origin(manifest[key]["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
+    about = {"asked": manifest[key]["name"], "rows": rows, "figures_by_seed": figures(rows, manifest)}
+    if run is None:
+        return Asked(folder, BASE, "", targets, None, origin, **about)
+    settings = {key: str(value) for key, value in (run["settings"] | {"data": run.get("data")}).items()}
+    about |= {"settings": settings, "seed": run["seed"], "requests": tuple(requests(run, path))}
+    return Asked(folder.parent, run["method"], run["variant"], targets, None, origin, **about)

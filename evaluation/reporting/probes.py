@@ -1,0 +1,66 @@
+"""Probes: the rows of their tables"""
+
+from pathlib import Path
+
+from evaluation import probes, protocol
+from evaluation.answers.claims import MANIFEST
+from evaluation.answers.probed import TABLE
+from evaluation.metrics.robustness import probe_by_seed
+from evaluation.reporting.asked import Asked, collect_asked
+from evaluation.reporting.formats import KINDS
+from evaluation.reporting.rows import grouped, labels, means, unequal_targets
+
+ABOUT = {
+    "completion": "UA after s: the base model drew the share s of the steps, the unlearned model the rest. ",
+    "noise": "UA best of k: of k pictures with noise in every step, none shows the target. The base model is "
+    "asked for what takes the target's place: its row tells what chance gives. ",
+}
+RECOVERY = "recovery: the share of what was forgotten that came back, by {}."
+
+
+def collect_probes(roots: list[Path], kind: str, mixed: bool = False) -> tuple[list[Asked], list[Path]]:
+    """-> the base model's and the runs' probes of that kind; and runs that were not probed.
+
+    Raises UserError for what must not be compared (`mixed` allows that).
+    """
+    return collect_asked(
+        roots, kind, TABLE, lambda rows, manifest: probe_by_seed(rows, plan_of(manifest)), mixed
+    )
+
+
+def plan_of(manifest: dict) -> probes.Completion | probes.Noise:
+    """The probe's protocol, as it was when the pictures were drawn."""
+    content = {key: value for key, value in manifest["probe"].items() if key not in ("kind", "hash")}
+    return protocol.from_dict(content, MANIFEST, probes.KINDS[manifest["probe"]["kind"]])
+
+
+def figures(results: list[Asked]) -> list[str]:
+    """The names of all that was measured, in the probe's order."""
+    names = max((list(result.seeds) for result in results), key=len)
+    return [name for name in names if name != "recovery"] + ["recovery"]
+
+
+def probe_rows(results: list[Asked], per_target: bool) -> list[dict]:
+    """A row for runs made alike, or for every run."""
+    names = figures(results)
+    if per_target:
+        named = zip(results, labels(results))
+        return [{"method": label, "target": r.name} | means([r], False, names) for r, label in named]
+    return [{"method": label} | means(group, True, names) for label, group in grouped(results).items()]
+
+
+def probe_columns(results: list[Asked]) -> list[str]:
+    names = figures(results)
+    return ["method", "target", *names, *(f"{kind}_{name}" for kind in KINDS for name in (*names, "targets"))]
+
+
+def probe_remarks(kind: str, results: list[Asked], idle: list[Path]) -> list[str]:
+    """What must be known to read the table."""
+    lines = [
+        f"Probe {kind} {name} ({origin.protocol}), base model {origin.model}, judges {origin.judges}."
+        for name, origin in dict.fromkeys((result.asked, result.origin) for result in results)
+    ]
+    last = [name for name in figures(results) if name != "recovery"][-1 if kind == "noise" else 2]
+    lines.append(ABOUT[kind] + RECOVERY.format(last.replace("_", " ")))
+    command = f"python -m machine_unlearning.probe {kind} --runs"
+    return lines + unequal_targets(results) + [f"not probed: {run}; {command} {run}" for run in idle]

@@ -1,0 +1,181 @@
+"""Probes: what is drawn under them, and that a stopped one ends in the same bytes."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from diffusion_model_finetuning.core.intervention import NOTHING
+from diffusion_model_finetuning.core.sd import ddim_step, load_sd, noisy_step, picture, sample
+from evaluation import probes, tables
+from evaluation.answers.answer_set import Cell
+from evaluation.answers.probed import TABLE
+from evaluation.core.errors import UserError
+from evaluation.core.record import read_record
+from machine_unlearning import probe
+from machine_unlearning.core import probing
+from machine_unlearning.core.weights import load_run
+from machine_unlearning.sample import intervention
+from machine_unlearning.seot import train as seot
+from machine_unlearning.uce import train as uce
+from tests import tiny
+from tests.machine_unlearning.test_evaluate_runs import protocol_file
+
+CELLS = [Cell("Sketch", obj, 188) for obj in ("Cats", "Sea")]
+SHARES, NOISE = {"shares": [0.5, 0.75]}, {"etas": [1.0, 1.5], "variances": [1.0, 1.04], "draws": 2}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, tiny_sd):
+    root = tmp_path_factory.mktemp("trained")
+    for method, name, more in ((uce, "uce", []), (seot, "seot", ["iterations=0"])):
+        words = ["--target", "Sketch", "--model", str(tiny_sd), "--out", str(root / name / "Sketch"), *more]
+        method.main(words)
+    return root
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """-> function of a kind: its protocol's file, of the four images that the miniature's judges know."""
+    world = protocol_file(tmp_path)
+
+    def write(kind):
+        path = tmp_path / f"{kind}.yaml"
+        settings = SHARES if kind == "completion" else NOISE
+        OmegaConf.save(OmegaConf.create({"answers": world, "seeds": [188], **settings}), path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def probed(trained, plan, tiny_sd, tmp_path):
+    """Probes copies of the runs; -> the root of their folders."""
+
+    def run(kind, *more, root=tmp_path / "runs"):
+        shutil.copytree(trained, root, dirs_exist_ok=True)
+        runs = [str(root / method / "Sketch") for method in ("uce", "seot")]
+        words = ["--model", str(tiny_sd), "--device", "cpu", "--probe", str(plan(kind)), "--runs", *runs]
+        probe.main([kind, *words, *more])
+        return root
+
+    return run
+
+
+def made(folder: Path) -> dict:
+    return {path.name: path.read_bytes() for path in folder.glob("*") if path.name != "manifest.json"}
+
+
+def models(trained, tiny_sd, method):
+    """The base model, and an unlearned one with what it does."""
+    sd, run = load_sd(tiny_sd), trained / method / "Sketch"
+    load_run(sd, run)
+    return load_sd(tiny_sd), sd, intervention(sd, run, read_record(run))
+
+
+@pytest.mark.parametrize("method", ["uce", "seot"])
+def test_completion_is_two_models_one_after_the_other(trained, plan, tiny_sd, method):
+    base, sd, act = models(trained, tiny_sd, method)
+    settings = probes.load("completion", plan("completion"))
+    world, ids = settings.world, base.tokens([settings.world.prompt(*cell[:2]) for cell in CELLS])
+    look = CELLS, world.steps, world.guidance, world.size
+    latents = probing.begun(base, settings, CELLS, ids)
+    drawn = dict(probing.completed(sd, act, settings, ids, latents))
+    plain, own = sample(base, ids, *look), sample(sd, ids, *look, intervention=act)
+    first = picture(base, probing.walker(base, world, ids)(latents["0.5"], range(1, 2)))
+    assert np.array_equal(first, plain)  # the walk goes on where it stood
+    assert settings.conditions == {"0.5": 1, "0.75": 2}  # of two steps
+    assert not np.array_equal(drawn["0.5"], plain) and not np.array_equal(drawn["0.5"], own)
+    assert np.array_equal(drawn["0.75"], plain)  # nothing is left to the unlearned model
+
+
+def test_noise_belongs_to_the_cell(trained, plan, tiny_sd):
+    _, sd, act = models(trained, tiny_sd, "uce")
+    settings = probes.load("noise", plan("noise"))
+    ids = sd.tokens([settings.world.prompt(*cell[:2]) for cell in CELLS])
+    both = dict(probing.noised(sd, act, settings, CELLS, ids))
+    alone = dict(probing.noised(sd, act, settings, CELLS[1:], ids[1:]))
+    assert list(both)[:3] == ["1 1 0", "1.5 1 0", "1 1.04 0"] and len(both) == 8
+    assert all(np.abs(both[name][1:].astype(int) - alone[name]).max() <= 1 for name in both)
+    different = [a for n, a in enumerate(both) for b in list(both)[:n] if np.array_equal(both[a], both[b])]
+    assert not different
+    assert settings.measures == {
+        "best_of_1": list(both)[:1],
+        "best_of_2": list(both)[:2],
+        "best_of_8": list(both),
+    }
+
+
+def test_a_noisy_step():
+    """Without eta it is DDIM's; with eta 1 it keeps the noise level: the variance of x given x_0."""
+    torch.manual_seed(0)
+    a, a_prev = torch.tensor(0.3), torch.tensor(0.6)
+    x0, e, z = torch.randn(3, 200_000)
+    x = a.sqrt() * x0 + (1 - a).sqrt() * e
+    torch.testing.assert_close(noisy_step(x, e, a, a_prev, 0.0, z), ddim_step(x, e, a, a_prev))
+    for eta in (0.5, 1.0):
+        left = noisy_step(x, e, a, a_prev, eta, z) - a_prev.sqrt() * x0
+        assert left.var().item() == pytest.approx(1 - a_prev.item(), rel=0.02)
+    assert noisy_step(x, e, a, a_prev, 100.0, z).isfinite().all()
+
+
+@pytest.mark.parametrize("kind", ["completion", "noise"])
+def test_a_stopped_probe_ends_in_the_same_bytes(probed, monkeypatch, tmp_path, kind):
+    whole = probed(kind, "--batch", "1", root=tmp_path / "whole")
+    monkeypatch.setattr(probe, "probe_block", tiny.interrupt(probe.probe_block, 3))
+    with pytest.raises(SystemExit) as stop:
+        probed(kind, "--batch", "1", root=tmp_path / "stopped")
+    monkeypatch.undo()
+    assert stop.value.code == 130 and not (tmp_path / "stopped/seot/Sketch" / kind / TABLE.file).exists()
+    stopped = probed(kind, "--batch", "1", root=tmp_path / "stopped")
+    for folder in (f"base/{kind}/Sketch", f"uce/Sketch/{kind}", f"seot/Sketch/{kind}"):
+        assert made(whole / folder) == made(stopped / folder)
+        rows = TABLE.read(whole / folder)
+        count = {"completion": 1 if "base" in folder else 3, "noise": 9}[kind]
+        assert len(rows) == 2 * count and [row.condition for row in rows][:count][0] == "plain"
+        kept = {path.name for path in (whole / folder).glob("*.png")}
+        assert len(kept) == 2 + sum(row.shown for row in rows if row.condition != "plain")
+
+
+@pytest.mark.parametrize("kind", ["completion", "noise"])
+def test_the_table(probed, plan, capsys, kind):
+    root = probed(kind)
+    capsys.readouterr()
+    tables.main([str(root), "--probe", kind, "--format", "json"])
+    table = {row["method"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert list(table) == ["base", "seot", "uce"]
+    for method in ("uce", "seot"):
+        shown = {(r.seen.object, r.condition): r.shown for r in TABLE.read(root / method / "Sketch" / kind)}
+        for name, conditions in probes.load(kind, plan(kind)).measures.items():
+            hidden = [not any(shown[obj, c] for c in conditions) for obj in ("Cats", "Sea")]
+            assert table[method][f"style_UA_{name}"] == pytest.approx(100 * np.mean(hidden))
+    assert kind == "noise" or not any("after" in name for name in table["base"])
+
+
+@pytest.mark.parametrize(
+    "kind, change, message",
+    [
+        ("completion", {"shares": [0.5, 0.2]}, "expected ascending numbers between 0 and 1"),
+        ("completion", {"shares": [0.0]}, "expected ascending"),
+        ("noise", {"etas": [0.0]}, "etas: .*expected numbers above 0"),
+        ("noise", {"draws": 0}, "draws"),
+        ("noise", {"seeds": [3]}, "seeds: 3 is none of protocol"),
+    ],
+)
+def test_senseless_settings(plan, tmp_path, kind, change, message):
+    path = plan(kind)
+    OmegaConf.save(OmegaConf.merge(OmegaConf.load(path), change), path)
+    with pytest.raises(UserError, match=message):
+        probes.load(kind, path)
+
+
+def test_shipped_protocols():
+    hashes = {probes.load(kind, name).hash for kind in probes.KINDS for name in ("canvas", "mini")}
+    assert len(hashes) == 4
+    assert len(probes.load("noise", "canvas").conditions) == 24
+    assert probes.load("completion", "mini").conditions == {f"{n / 10}": 2 * n for n in range(1, 6)}
+    assert NOTHING.touches is None
