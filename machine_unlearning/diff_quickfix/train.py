@@ -84,9 +84,9 @@ def main(argv=None):
         k = entering(sd, [concept.text for concept, _ in pairs])
         rows = aligned(sd, pairs, k, q, s.tokens)
         v = values(rows.guide, base_W, base_b, b.double() if s.bias == "without" else 0)
-        keep = (
-            gram(entering(sd, kept_prompts(args)).flatten(0, 1)) if s.preserve else torch.zeros_like(base_W)
-        )
+        keep = torch.zeros_like(base_W)
+        if s.preserve:
+            keep = gram(entering(sd, kept_prompts(args)).flatten(0, 1))
         new = solve(W.double(), rows.edit, v, keep, s.lamb, 1.0, s.preserve)
         run.note(rows=len(v), squares=rows.edit.square().sum(), change=(new - W).norm() / W.norm())
         W.copy_(new)
