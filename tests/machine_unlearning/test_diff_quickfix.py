@@ -104,7 +104,7 @@ def test_the_name_in_its_last_place_is_edited(tiny_sd):
         ("Sketch", [], "Photo"),
         ("Cats", [], "Fishes"),
         ("Cats,Fishes", [], "Flame"),
-        ("Sketch", ["anchor={theme} style"], "Photo style"),
+        ("Sketch", ["anchor='{theme} style'"], "Photo style"),
     ],
 )
 def test_anchors(target, more, anchor, tiny_sd):
@@ -123,8 +123,8 @@ def test_an_anchor_is_nothing_that_the_chain_forgot(tiny_sd, tmp_path):
     "target, anchor, message",
     [
         ("Sketch", "sketch", "anchor=sketch: sends 'Sketch' to itself"),
-        ("Sketch", "{object}", "anchor={object}: Sketch is a style"),
-        ("Sketch", "{supercategory}", "anchor={supercategory}: Sketch is a style"),
+        ("Sketch", "'{object}'", "anchor={object}: Sketch is a style"),
+        ("Sketch", "some {supercategory}", "anchor=some {supercategory}: Sketch is a style"),
         ("Cats", "", "anchor=: says nothing"),
     ],
 )

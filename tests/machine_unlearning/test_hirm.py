@@ -105,3 +105,5 @@ def test_sentences_have_no_random_target(tiny_sd):
         train.parse(words(tiny_sd, "Cats", "o", "wording=cells", "target=joint"))
     with pytest.raises(UserError, match="anchor=cats: sends 'Cats' to itself"):
         train.parse(words(tiny_sd, "Cats", "o", "anchor=cats"))
+    with pytest.raises(UserError, match="a prompt that says nothing of Cats"):
+        train.parse(words(tiny_sd, "Cats", "o", "prompt="))
