@@ -15,9 +15,8 @@ def say(template: str | None, target: Target, underscores: bool = False) -> str:
     Raises UserError if no word is left.
     """
     names = {"style": target.style or "", "object": target.object or ""}
-    text = (template or "").format(
-        **(names if underscores else {k: canvas.spoken(v) for k, v in names.items()})
-    )
+    spoken = names if underscores else {kind: canvas.spoken(name) for kind, name in names.items()}
+    text = (template or "").format(**spoken)
     if not text.strip():
         raise UserError(f"{template!r}: a prompt that says nothing of {target}; name it")
     return text
