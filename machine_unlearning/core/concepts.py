@@ -6,15 +6,17 @@ from evaluation.core.errors import UserError
 from evaluation.protocol import Protocol
 
 Cell = tuple[str, str]  # theme, object
+ANIMALS = "Bears Birds Butterfly Cats Dogs Fishes Frogs Horses Jellyfish Rabbits".split()
 
 
-def say(template: str, target: Target, underscores: bool = False) -> str:
+def say(template: str | None, target: Target, underscores: bool = False) -> str:
     """A method's wording of a target, e.g. `{style} Style`; names have spaces unless `underscores`.
 
     Raises UserError if no word is left.
     """
     names = {"style": target.style or "", "object": target.object or ""}
-    text = template.format(**(names if underscores else {k: canvas.spoken(v) for k, v in names.items()}))
+    spoken = names if underscores else {kind: canvas.spoken(name) for kind, name in names.items()}
+    text = (template or "").format(**spoken)
     if not text.strip():
         raise UserError(f"{template!r}: a prompt that says nothing of {target}; name it")
     return text
@@ -48,6 +50,23 @@ def cell_prompt(template: str, theme: str, obj: str, underscores: bool = False) 
     """A prompt with {object} and {theme} for one cell; the photo theme is called Photo, as in training."""
     name = "Photo" if theme == canvas.PHOTO else theme
     return template.format(object=obj, theme=name if underscores else canvas.spoken(name))
+
+
+def anchor(template: str | None, world: Protocol, forgotten: list[Target], target: Target) -> str:
+    """Words that a target is sent to: {theme} and {object} name what takes its place, as `substitute` says;
+    {supercategory} of an object is `animal` or `object`.
+
+    Raises UserError if the template says nothing, or of a style what only an object has.
+    """
+    template = template or ""
+    theme, obj = substitute(world, forgotten, target.style or canvas.PHOTO, target.object or world.objects[0])
+    if not target.object and any(name in template for name in ("{object}", "{supercategory}")):
+        raise UserError(f"anchor={template}: {target} is a style, and has no object; use {{theme}} or words")
+    kind = "animal" if target.object in ANIMALS else "object"
+    text = cell_prompt(template.replace("{supercategory}", kind), theme, obj)
+    if not text.strip():
+        raise UserError(f"anchor={template}: says nothing; name what {target} is sent to")
+    return text
 
 
 def spread(items: list, count: int) -> list:

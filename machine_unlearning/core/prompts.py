@@ -1,5 +1,6 @@
-"""Prompts of closed forms: those to erase with their guides, and those to preserve."""
+"""Prompts of edits: those to erase with their guides or anchors, and those to preserve."""
 
+from evaluation.core.errors import UserError
 from machine_unlearning.core import concepts
 
 
@@ -8,10 +9,9 @@ def edit_prompts(args) -> dict[str, str]:
     same wording) of the cell that takes its place."""
     s, guides = args.settings, {}
     for template in s.edit:
-        for cell in concepts.forget_cells(args.world, args.targets):
+        for cell, instead in cells(args).items():
             said = concepts.cell_prompt(template, *cell, s.underscores)
             guide = template if s.guide is None else s.guide
-            instead = concepts.substitute(args.world, args.forgotten, *cell)
             guides[said] = concepts.cell_prompt(guide, *instead) or " "
     return guides
 
@@ -22,3 +22,23 @@ def world_prompts(args) -> tuple[list[str], list[bool]]:
     prompts = ["", *(concepts.cell_prompt(s.preserve_prompt, *cell, s.underscores) for cell in everything)]
     kept = set(concepts.kept_cells(args.world, args.forgotten))
     return prompts, [True, *(cell in kept for cell in everything)]
+
+
+def anchors(args) -> dict[str, str]:
+    """Every target in words (setting `prompt`) -> the words it is sent to (`anchor`).
+
+    Raises UserError if these are the same to CLIP.
+    """
+    s, pairs = args.settings, {}
+    for target in args.targets:
+        prompt = concepts.say(s.prompt, target)
+        pairs[prompt] = concepts.anchor(s.anchor, args.world, args.forgotten, target)
+        if pairs[prompt].lower().split() == prompt.lower().split():
+            raise UserError(f"anchor={s.anchor}: sends {prompt!r} to itself; name something else")
+    return pairs
+
+
+def cells(args) -> dict[concepts.Cell, concepts.Cell]:
+    """Every cell that shows a target -> the cell that takes its place."""
+    shown = concepts.forget_cells(args.world, args.targets)
+    return {cell: concepts.substitute(args.world, args.forgotten, *cell) for cell in shown}

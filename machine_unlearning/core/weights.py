@@ -10,14 +10,20 @@ from evaluation.core.tensors import read_tensors, save_tensors
 from machine_unlearning.core.cli import ACTING, acting
 from machine_unlearning.core.precision import compute_in
 
-__all__ = ["load_base", "load_run", "save_delta", "swapped"]
+__all__ = ["begin", "load_base", "load_model", "load_run", "save_delta", "swapped"]
+
+
+def load_model(args, run) -> StableDiffusion:
+    """`--model` as it is, for a method that asks it before `begin`. Tells `run` its fingerprint, which may
+    end it: see `Run.starts_from`."""
+    sd = load_sd(args.model, run.device, config=args.config)
+    run.starts_from(sd.fingerprint())
+    return sd
 
 
 def load_base(args, run) -> StableDiffusion:
-    """The model a method starts from: `--model` with the weights of `--from`. Tells `run` its
-    fingerprint, which may end it: see `Run.starts_from`."""
-    sd = load_sd(args.model, run.device, config=args.config)
-    run.starts_from(sd.fingerprint())
+    """The model a method starts from: `--model` with the weights of `--from`; see `load_model`."""
+    sd = load_model(args, run)
     begin(sd, args)
     return sd
 

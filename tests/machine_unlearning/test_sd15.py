@@ -40,10 +40,10 @@ def test_one_step_at_full_size(method, sd15, tmp_path, monkeypatch):
     sd = load_sd(sd15)
     assert sum(weight.numel() for weight in sd.unet.parameters()) == UNET_PARAMETERS
     stored = load_file(run / "weights.safetensors")
-    changed = [name for name, new in stored.items() if not torch.equal(sd.unet.get_parameter(name), new)]
+    changed = [name for name, new in stored.items() if not torch.equal(sd.weights()[name], new)]
     assert bool(changed) != intervenes(method)
     weights.load_run(sd, run)
-    assert all(torch.equal(sd.unet.get_parameter(name), tensor) for name, tensor in stored.items())
+    assert all(torch.equal(sd.weights()[name], tensor) for name, tensor in stored.items())
     act = intervention(sd, run, record)
     images = sample(sd, ["A Cats image in Sketch style."], [0], 2, 9.0, 512, intervention=act)
     assert images.shape == (1, 512, 512, 3)

@@ -10,6 +10,7 @@ from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.core.record import write_record
 from machine_unlearning.core import embeddings
 from machine_unlearning.core.embeddings import cached_embeddings
+from machine_unlearning.core.text_encoder import layer, projected
 from machine_unlearning.uce import train as uce
 from tests import tiny
 
@@ -86,3 +87,17 @@ def test_a_method_that_goes_on_from_it_keeps_the_edit(tiny_sd, run, tmp_path, mo
     )
     assert NAME in tiny.changed(base, second) and NAME not in tiny.changed(base, alone)
     assert tiny.changed(second, alone) == tiny.changed(base, second)  # the edit is of other embeddings
+
+
+def test_a_pass_ends_at_the_projection_that_is_read(tiny_sd):
+    sd = load_sd(tiny_sd)
+    ids, plain, called = sd.tokens(PROMPTS), sd.embed(PROMPTS), []
+    name, last = layer(sd.text_encoder, -1)
+    assert (name, last) == layer(sd.text_encoder, 1) and f"text_encoder.{name}.mlp.fc1.weight" in sd.weights()
+    last.mlp.register_forward_hook(lambda *_: called.append(1))
+    for number in (0, 1):
+        received, given = projected(sd.text_encoder, ids, number)
+        projection = layer(sd.text_encoder, number)[1].self_attn.out_proj
+        torch.testing.assert_close(given, projection(received))
+        assert given.shape == plain.shape and not called
+    assert torch.equal(sd.embed(PROMPTS), plain) and called
