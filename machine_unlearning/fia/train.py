@@ -70,6 +70,7 @@ def main(argv=None):
         pruneable, flags = layers(sd.unet), {}
         if args.earlier and args.earlier[-1].method == "fia":
             flags = masks.restore(args.start, pruneable)
+        changed = {*pruneable} if flags else set()
         steps = s.walk or args.world.steps
         walk = {"steps": steps, "observe": max(1, round(s.observed * steps)), "halves": s.halves}
         walk["guidance"] = args.world.guidance if s.guidance is None else s.guidance
@@ -91,13 +92,14 @@ def main(argv=None):
         for name, layer in pruneable.items():
             mask = pruned([of_target[name] for of_target in flags.values()], flags, s)
             layer.weight[mask] = 0
+            changed |= {name} if mask.any() else set()
             zeroed += int(mask.sum())
         if not zeroed:
             raise UserError(f"--target {args.target}: no weight would be pruned; raise alpha, or images")
         total = sum(weight.numel() for weight in sd.unet.parameters())
         ours = sum(layer.weight.numel() for layer in pruneable.values())
         run.results |= {"zeroed": zeroed, "share_of_layers": zeroed / ours, "share_of_unet": zeroed / total}
-        weights.save_delta(run, sd, [f"{name}.weight" for name in pruneable])
+        weights.save_delta(run, sd, [f"{name}.weight" for name in changed])
 
 
 if __name__ == "__main__":

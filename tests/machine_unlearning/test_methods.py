@@ -101,7 +101,8 @@ def test_changes_what_its_scope_names_and_nothing_else(method, target, tiny_sd, 
     kind = parse_targets(target)[0].kind
     scope = {name for name in before if may_change(method, kind)(name)}
     assert names == tiny.changed(before, after) and names <= scope
-    assert method == "fmn" or names == scope  # its loss does not reach the last weights
+    # FMN's loss does not reach the last weights; FIA's mask of a pair may be empty in a layer
+    assert method == "fmn" or (method, kind) == ("fia", "pair") or names == scope
     assert metadata == {"model": load_sd(tiny_sd).fingerprint()}
 
     record = json.loads((run / "record.json").read_text())
