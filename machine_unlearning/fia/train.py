@@ -1,4 +1,4 @@
-"""FIA: Forget It All (ICML 2026), with ConceptPrune's rule as an option
+"""FIA: Forget-It-All (Deng et al., ICML 2026), with ConceptPrune's rule as an option
 
 Sets single weights W_ij of the second layers of the UNet's feed-forward networks to zero: large ones whose
 input j is driven more by prompts c that show the target than by base prompts b, in the first steps t.
