@@ -40,6 +40,7 @@ class Run:
         self.asked |= {"seed": args.seed, "model_path": str(args.model), "data": args.data, "from": start}
         self.asked |= {"earlier": [request._asdict() for request in args.earlier]} if start else {}
         self.model = None  # fingerprint of the base model
+        self.results = {}  # what a method finds out beside its weights, JSON-like: goes into the record
         self.finished = read_record(self.out) if (self.out / RECORD).exists() else None
         self._refuse_or_skip()
         random.seed(args.seed)
@@ -119,6 +120,7 @@ class Run:
         began = self.began or ended
         record = self.asked | {
             "model": self.model,
+            "results": self.results,
             "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
             "peak_memory_bytes": peak_memory(self.device),
             "stored_bytes": sum(path.stat().st_size for path in self.out.rglob("*.safetensors")),

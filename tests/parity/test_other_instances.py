@@ -7,6 +7,7 @@ originals, only about the readers.
 Not derived: sd15_key_map, the names of one architecture, which has no sizes to change.
 """
 
+import importlib
 import json
 import subprocess
 import sys
@@ -15,14 +16,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.parity.instances import erasing, evaluation, inference, networks, relabelling, text_encoder
+from tests.parity import instances
 
 STORED = Path(__file__).parents[1] / "fixtures"
 FIXED = {"sd15_key_map"}
+MODULES = [
+    importlib.import_module(f"{instances.__name__}.{path.stem}")
+    for path in sorted(Path(__file__).with_name("instances").glob("*.py"))
+]
 MAKERS = {
     path.stem: getattr(module, path.stem)
     for path in sorted(STORED.glob("*.json"))
-    for module in (erasing, relabelling, inference, text_encoder, networks, evaluation)
+    for module in MODULES
     if hasattr(module, path.stem)
 }
 
