@@ -72,3 +72,76 @@ def mu_speed(d):
             facts["kept"][name], facts["rows"][name] = kept, len(Z)
             facts["null_dimensions"][name] = int((values < case["threshold"]).sum())
     return {name: array.float() for name, array in arrays.items()}
+
+
+def least_squares(W, rows, values, lamb):
+    """W' that minimises |rows W'^T - values|^2 + lamb |W' - W|^2, by QR."""
+    A = torch.cat([rows, lamb**0.5 * torch.eye(W.shape[1]).double()])
+    return torch.linalg.lstsq(A, torch.cat([values, lamb**0.5 * W.T]), driver="gels").solution.T
+
+
+def step(W, pairs, kept, lamb, a, b, technique="replace"):
+    """UCE's edit: rows of every pair to the other's values, kept rows to their own."""
+    rows, values = [b**0.5 * kept], [b**0.5 * kept @ W.T]
+    for edit, guide in pairs:
+        new, old = guide @ W.T, edit @ W.T
+        if technique == "tensor":
+            new = new - old * (old * new).sum() / (old * old).sum()
+        rows, values = [*rows, a**0.5 * edit], [*values, a**0.5 * new]
+    return least_squares(W, torch.cat(rows), torch.cat(values), lamb)
+
+
+def derivation(c, current, originals, kind, scale, guide):
+    """The stacked least squares that a derived embedding solves."""
+    now, before, eye = torch.cat(current), torch.cat(originals) @ c.T, torch.eye(WIDTH).double()
+    A, B, root = [now], [before], scale**0.5
+    if "embedding" in kind or kind in ("zero", "target"):
+        A.append(root * eye)
+        B.append(root * {"zero": torch.zeros_like(c.T), "target": guide.T}.get(kind, c.T))
+    if "output" in kind:
+        A.append(root * now)
+        B.append(root * now @ c.T)
+    return torch.linalg.lstsq(torch.cat(A), torch.cat(B), driver="gels").solution.T
+
+
+def mu_rece(d):
+    ends = {"empty": 0, "art": 1, "one": 4, "two": 2, "three": 6, "keep": 5}
+    x = prompts(d, "mu_rece", ends)
+    d["weights_seed"] = 5
+    uce = {"edit": ["one", "two", "three"], "guide": ["art", "empty", "art"], "preserve": ["empty", "keep"]}
+    uce |= {"lamb": 0.7, "erase_scale": 0.6, "preserve_scale": 0.2, "technique": "tensor"}
+    kinds = ("zero", "target", "output", "embedding", "output+embedding")
+    d["derive"] = {f"some_{kind}": {"kind": kind, "scale": 0.3, "concept": "three"} for kind in kinds}
+    d["derive"]["some_target"]["target"] = "art"
+    shared = {"technique": "replace", "lamb": 0.4, "erase_scale": 0.9, "preserve_scale": 0.3}
+    d["runs"] = {
+        "three": shared
+        | {"concepts": ["one", "two", "three"], "guides": ["empty", "art", "empty"], "epochs": 3},
+        "pulled": shared | {"concepts": ["two"], "guides": ["art"], "epochs": 1, "technique": "tensor"},
+    }
+    d["runs"]["three"] |= {"preserve": ["keep"], "derive": {"kind": "zero", "scale": 0.02}}
+    d["runs"]["pulled"] |= {"preserve": ["keep", "empty"], "derive": {"kind": "target", "scale": 0.5}}
+    d["uce"] = uce
+    weights = build_unet(narrow(d["unet"]["config"]), lambda name: 5).double().state_dict()
+    names = [name for name in weights if name.endswith(("attn2.to_k.weight", "attn2.to_v.weight"))]
+    originals = [weights[name] for name in names]
+
+    def aligned(edit, guide):
+        reach = LENGTH - max(ends[edit], ends[guide])
+        return [x[name][ends[name] : ends[name] + reach] for name in (edit, guide)]
+
+    pairs = [aligned(*names) for names in zip(uce["edit"], uce["guide"], strict=True)]
+    kept = torch.cat([x[name] for name in uce["preserve"]])
+    start = [step(W, pairs, kept, 0.7, 0.6, 0.2, "tensor") for W in originals]
+    arrays = {f"uce:{name}": W for name, W in zip(names, start, strict=True)}
+    for name, o in d["derive"].items():
+        arrays[f"derived:{name}"] = derivation(x["three"], start, originals, o["kind"], o["scale"], x["art"])
+    for run, o in d["runs"].items():
+        current, kept = start, torch.cat([x[name] for name in o["preserve"]])
+        for epoch in range(1, o["epochs"] + 1):
+            options = (current, originals, *o["derive"].values())
+            texts = [(x[c], x[g]) for c, g in zip(o["concepts"], o["guides"], strict=True)]
+            pairs = [(derivation(c, *options, g), g) for c, g in texts]
+            current = [step(W, pairs, kept, 0.4, 0.9, 0.3, o["technique"]) for W in current]
+            arrays |= {f"{run}.epoch{epoch}:{n}": W for n, W in zip(names, current, strict=True)}
+    return arrays
