@@ -20,7 +20,7 @@ def edit_prompts(args) -> dict[str, str]:
 def world_prompts(args) -> tuple[list[str], list[bool]]:
     """The empty prompt and what `preserve_prompt` (a wording or several) says of the world, each once;
     and which of them are said of a cell that shows no target."""
-    s, said = args.settings, {"": True}
+    s, prompts = args.settings, {"": True}
     wordings = [s.preserve_prompt] if isinstance(s.preserve_prompt, str) else s.preserve_prompt
     kept = set(concepts.kept_cells(args.world, args.forgotten))
     for wording in wordings:
@@ -28,5 +28,5 @@ def world_prompts(args) -> tuple[list[str], list[bool]]:
             if cell[0] == canvas.PHOTO and "{object}" not in wording:
                 continue  # a style's bare name: photographs are none
             prompt = concepts.cell_prompt(wording, *cell, s.underscores)
-            said[prompt] = said.get(prompt, False) or cell in kept
-    return list(said), list(said.values())
+            prompts[prompt] = prompts.get(prompt, False) or cell in kept
+    return list(prompts), list(prompts.values())

@@ -86,9 +86,8 @@ def main(argv=None):
         scales = s.epoch_lamb, s.epoch_erase_scale, s.epoch_preserve_scale
         for _ in tqdm(range(s.epochs), f"rece {args.target}", disable=None):
             G, X = products(current, originals)
-            found = [derived(c, G, X, s.derive_ridge, s.regularizer, away) for c in concept_rows]
-            run.note(norm=torch.stack(found).norm(dim=-1).mean())  # of the derived rows
-            pairs = [Pair(c, away) for c in found]
+            pairs = [Pair(derived(c, G, X, s.derive_ridge, s.regularizer, away), away) for c in concept_rows]
+            run.note(norm=torch.cat([pair.edit for pair in pairs]).norm(dim=1).mean())
             current = [edited(W, pairs, keep, *scales, s.technique) for W in current]
         for W, new in zip(matrices.values(), current, strict=True):
             W.copy_(new)

@@ -39,7 +39,7 @@ def squares(rows, E):
 
 
 def above_mean(norms, chunk: int):
-    """Which of the norms [copies,N] exceed the mean of their `chunk` of rows, all copies of these."""
+    """Which of the norms [copies,N] exceed the mean of all copies of a `chunk` of rows."""
     return torch.cat([part > part.mean() for part in norms.split(chunk, dim=1)], dim=1)
 
 
@@ -48,15 +48,16 @@ def retained(rows, E, v, z, filtered: bool, chunk: int | None = None) -> Retaine
 
     Without `filtered`, all rows pass. `chunk`: so many of those share a mean of their copies (None: all).
     """
-    lengths = squares(rows, E)
-    norms = lengths.sqrt()
+    energy = squares(rows, E)
+    norms = energy.sqrt()
     passed = norms > norms.mean() if filtered else torch.ones_like(norms, dtype=torch.bool)
-    rows, lengths, z = rows[passed], lengths[passed], z[:, passed]
+    rows, energy, z = rows[passed], energy[passed], z[:, passed]
     Ev = E @ v
-    crossed = torch.cat([part.to(E) @ (E.T @ Ev) for part in rows.split(CHUNK)])
-    moved = (lengths + 2 * z * crossed + z.square() * Ev.square().sum()).clamp_min(0)  # rounding may be below
-    z = z * (chosen := above_mean(moved.sqrt(), chunk or max(1, len(rows))))
-    weight, step = 1 + chosen.sum(0).to(E), z.sum(0)
+    products = torch.cat([part.to(E) @ (E.T @ Ev) for part in rows.split(CHUNK)])
+    copies = energy + 2 * z * products + z.square() * Ev.square().sum()  # by rounding maybe below 0
+    members = above_mean(copies.clamp_min(0).sqrt(), chunk or max(1, len(rows)))
+    z = z * members
+    weight, step = 1 + members.sum(0).to(E), z.sum(0)
 
     moment = z.square().sum() * v.outer(v)
     for part, number, along in zip(rows.split(CHUNK), weight.split(CHUNK), step.split(CHUNK), strict=True):

@@ -52,13 +52,13 @@ def unprotected(T, A):
 def invariants(empty, start: list[int]):
     """The columns K [D,4] of the empty prompt's rows [L,D]: its start token, and the centres of a k-means of
     the others, which starts at the rows `start` (from 1) and stops when the centres hardly move."""
-    rows, centres, moved = empty[1:], empty[start], 1.0
-    while moved >= 1e-4:
+    rows, centres, shift = empty[1:], empty[start], 1.0
+    while shift >= 1e-4:
         nearest = torch.cdist(rows, centres).argmin(1)
         groups = [rows[nearest == i] for i in range(len(start))]
-        new = [group.mean(0) if len(group) else old for group, old in zip(groups, centres, strict=True)]
-        before, centres = centres, torch.stack(new)
-        moved = (centres - before).norm(dim=1).sum().square()
+        means = [group.mean(0) if len(group) else old for group, old in zip(groups, centres, strict=True)]
+        shift = (torch.stack(means) - centres).norm(dim=1).sum().square()
+        centres = torch.stack(means)
     return torch.cat([empty[:1], centres]).T
 
 
