@@ -1,5 +1,6 @@
 """Prompts of edits: those to erase with their guides or anchors, and those to preserve."""
 
+from evaluation import canvas
 from evaluation.core.errors import UserError
 from machine_unlearning.core import concepts
 
@@ -17,11 +18,18 @@ def edit_prompts(args) -> dict[str, str]:
 
 
 def world_prompts(args) -> tuple[list[str], list[bool]]:
-    """The empty prompt and that of every cell of the world, and which of them show no target."""
-    s, everything = args.settings, concepts.kept_cells(args.world, [])
-    prompts = ["", *(concepts.cell_prompt(s.preserve_prompt, *cell, s.underscores) for cell in everything)]
+    """The empty prompt and what `preserve_prompt` (a wording or several) says of the world, each once;
+    and which of them are said of a cell that shows no target."""
+    s, prompts = args.settings, {"": True}
+    wordings = [s.preserve_prompt] if isinstance(s.preserve_prompt, str) else s.preserve_prompt
     kept = set(concepts.kept_cells(args.world, args.forgotten))
-    return prompts, [True, *(cell in kept for cell in everything)]
+    for wording in wordings:
+        for cell in concepts.kept_cells(args.world, []):
+            if cell[0] == canvas.PHOTO and "{object}" not in wording:
+                continue  # a style's bare name: photographs are none
+            prompt = concepts.cell_prompt(wording, *cell, s.underscores)
+            prompts[prompt] = prompts.get(prompt, False) or cell in kept
+    return list(prompts), list(prompts.values())
 
 
 def anchors(args) -> dict[str, str]:
