@@ -242,11 +242,11 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
     assert plan.startswith(f"{given['RUNS']}: protocol canvas, model {given['MODEL']}\n")
     everything = ", ".join(f"70 to {stage}" for stage in stages)
     methods = [line.split()[0] for line in plan.splitlines() if line.endswith(everything)]
-    assert methods == tiny.METHODS and len(methods) == 10
+    assert methods == tiny.METHODS
     assert re.search(r"base +0 of   1 finished.* 1 to evaluate\n", plan)
     experiments = sweep.listed(sweep.parse(flags))
     work = [stage for experiment in experiments for stage in experiment.missing(protocol.load("canvas"))]
-    assert len(experiments) == 701 and len(work) == 10 * 70 * 2 + 1
+    assert len(experiments) == len(methods) * 70 + 1 and len(work) == len(methods) * 70 * 2 + 1
     assert len(answer_names(protocol.load("canvas"))) == 51 * 20 * 5
     assert not any(given["RUNS"].iterdir())
 

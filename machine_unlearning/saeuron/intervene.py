@@ -77,7 +77,7 @@ def shared_sae(sd, run, record: dict, part: plan.Plan) -> sae.SAE:
         raise UserError(f"--run {run}: {folder} holds another SAE than the run's; remove that, then: {again}")
     network = sae.load(folder, sd.device)
     latents, inputs = network.W_dec.shape
-    if not 0 <= part.features.min() <= part.features.max() < latents:
+    if ((part.features < 0) | (part.features >= latents)).any():
         raise UserError(f"{run}/{plan.FILE}: names latents that its SAE has not; remove the run, run again")
     if settings.sites(sd.unet.config).get(part.block, (0,))[0] != inputs:
         raise UserError(f"{run}/{plan.FILE}: no block {part.block} of {inputs} channels; remove the run")

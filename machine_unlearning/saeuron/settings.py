@@ -54,8 +54,8 @@ def strength(s, target: canvas.Target) -> tuple[int, float]:
             try:
                 name, features, gamma = words[0], int(words[1]), float(words[2])
             except (IndexError, ValueError):
-                features = 0
-            if features < 1 or len(words) != 3:
+                features = -1
+            if features < 0 or len(words) != 3:
                 raise UserError(
                     f"tuned={entry}: expected a target, a number of latents and gamma, as Cats 1 -30"
                 )

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from tests.parity.instances import erasing, evaluation, inference, networks, relabelling
+from tests.parity.instances import activations, erasing, evaluation, inference, networks, relabelling
 
 STORED = Path(__file__).parents[1] / "fixtures"
 FIXED = {"sd15_key_map"}
 MAKERS = {
     path.stem: getattr(module, path.stem)
     for path in sorted(STORED.glob("*.json"))
-    for module in (erasing, relabelling, inference, networks, evaluation)
+    for module in (activations, erasing, relabelling, inference, networks, evaluation)
     if hasattr(module, path.stem)
 }
 
