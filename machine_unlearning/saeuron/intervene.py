@@ -73,7 +73,7 @@ def shared_sae(sd, run, record: dict, part: plan.Plan) -> sae.SAE:
     again = settings.remake(sd.path, record, part.target)
     if not (folder / sae.FILE).is_file():
         raise UserError(f"--run {run}: its SAE is not in {folder}; make it again: {again}")
-    if file_digest(folder / sae.FILE) != part.digits:
+    if file_digest(folder / sae.FILE) != part.sha256:
         raise UserError(f"--run {run}: {folder} holds another SAE than the run's; remove that, then: {again}")
     network = sae.load(folder, sd.device)
     latents, inputs = network.W_dec.shape
@@ -89,7 +89,7 @@ def intervention(sd, run) -> Intervention:
     record, plans, work, places = read_record(run), plan.load(run), [], {}
     s = OmegaConf.create(recorded_settings(run, record))
     for part in plans:
-        places.setdefault((part.block, part.sae, part.digits), []).append(part)
+        places.setdefault((part.block, part.sae, part.sha256), []).append(part)
     for (block, *_), parts in places.items():
         network = shared_sae(sd, run, record, parts[0])
         steps = [plan.Step(*(tensor.to(sd.device) for tensor in step)) for step in plan.joined(parts)]

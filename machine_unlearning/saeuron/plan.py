@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     timesteps: torch.Tensor  # int64 [T], descending
     block: str  # of the UNet
     sae: str  # folder of the SAE, from the cache's
-    digits: str  # of the SAE file's hash
+    sha256: str  # of the SAE's file, its first digits
 
 
 class Step(NamedTuple):
@@ -41,7 +41,7 @@ class Step(NamedTuple):
 
 def save(folder: str | Path, plans: list[Plan]) -> None:
     tensors = {f"{i}.{name}": getattr(plan, name) for i, plan in enumerate(plans) for name in TENSORS}
-    about = [{name: plan._asdict()[name] for name in ("target", "block", "sae", "digits")} for plan in plans]
+    about = [{name: plan._asdict()[name] for name in ("target", "block", "sae", "sha256")} for plan in plans]
     save_tensors(Path(folder) / FILE, tensors, {"saeuron": json.dumps({"plans": about})})
 
 
@@ -54,13 +54,9 @@ def load(folder: str | Path) -> list[Plan]:
     try:
         of_each = [{name: tensors[f"{i}.{name}"] for name in TENSORS} for i in range(len(about))]
         plans = [Plan(**parts, **words) for parts, words in zip(of_each, about)]
-        for plan in plans:
-            shapes = {plan.features.shape, plan.scale.shape, plan.average.shape}
-            if (
-                len(shapes) > 1
-                or plan.features.shape[:1] != plan.timesteps.shape
-                or len(plans[0].features.shape) != 2
-            ):
+        for features, *others in (plan[1:5] for plan in plans):
+            shapes = [features.shape, features.shape, features.shape[:1]]
+            if features.ndim != 2 or features.is_floating_point() or [o.shape for o in others] != shapes:
                 raise ValueError
     except (TypeError, KeyError, ValueError) as error:
         raise UserError(f"{path}: not a plan of SAeUron; remove the folder and run again") from error

@@ -62,7 +62,7 @@ def train_sae(sd, prompts: list[str], shape: tuple[int, int], s, state: Path, ke
 
 
 def shared_sae(sd, args) -> tuple[sae.SAE, dict]:
-    """The SAE that `args` ask for, trained if it is missing; the `block`, `sae` and `digits` of a plan."""
+    """The SAE that `args` ask for, trained if it is missing; the `block`, `sae` and `sha256` of a plan."""
     s = args.settings
     if s.sae:
         folder = Path(s.sae).resolve()
@@ -80,17 +80,17 @@ def shared_sae(sd, args) -> tuple[sae.SAE, dict]:
                     sae.save(draft, network, **about)
                 state.unlink(missing_ok=True)
     where = {"block": s.block, "sae": str(folder if s.sae else folder.name)}
-    return sae.load(folder, sd.device), where | {"digits": file_digest(folder / sae.FILE)}
+    return sae.load(folder, sd.device), where | {"sha256": file_digest(folder / sae.FILE)}
 
 
-def latents(sd, args):
-    """-> the SAE, the `where` of a plan, and files of latents in `lookup_images` images of every cell."""
+def prepared(sd, args):
+    """-> block, SAE and hash of a plan, and files of the latents in `lookup_images` images of every cell."""
     s = args.settings
     network, where = shared_sae(sd, args)
     if (inputs := settings.sites(sd.unet.config)[s.block][0]) != len(network.b_dec):
         raise UserError(f"sae={s.sae}: of {len(network.b_dec)} inputs, but block={s.block} gives {inputs}")
     prompts = [prompt for prompt in settings.world_prompts(args) for _ in range(s.lookup_images)]
-    return where, looked_up(sd, network, where["digits"], prompts, s)
+    return where, looked_up(sd, network, where["sha256"], prompts, s)
 
 
 @command
@@ -103,7 +103,7 @@ def main(argv=None):
     for args in trainings:
         wanted = {name: args.settings[name] for name in shared_settings}
         if wanted not in done:
-            latents(sd, args)
+            prepared(sd, args)
             done.append(wanted)
 
 

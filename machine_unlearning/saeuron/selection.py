@@ -8,6 +8,7 @@ over concepts (a, every one alike):
 The latents with the highest scores are taken, at every step others.
 """
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,9 @@ def image_latents(sae: SAE, x):
     )
 
 
-def looked_up(sd, sae: SAE, digits: str, prompts: list[str], s) -> list[Path]:
+def looked_up(sd, sae: SAE, sha256: str, prompts: list[str], s) -> list[Path]:
     """Files of z averaged over patches, float32 [B,T,n], of an image for each prompt at the sampler's steps
-    T = `lookup_walk`; made once for an SAE, whose file's hash is `digits`."""
+    T = `lookup_walk`; made once for an SAE, of whose file `sha256` is."""
 
     def make(rows):
         seeds = [(s.image_seed, "look-up", i) for i in rows]
@@ -38,7 +39,7 @@ def looked_up(sd, sae: SAE, digits: str, prompts: list[str], s) -> list[Path]:
         return torch.stack([image_latents(sae, x).cpu() for x in maps], 1).numpy()
 
     image_bytes = 4 * s.lookup_walk * len(sae.W_dec)
-    about = made_by(sd, prompts, s, s.lookup_walk) | {"sae": digits}
+    about = made_by(sd, prompts, s, s.lookup_walk) | {"sae": sha256}
     return by_blocks("latents", about, len(prompts), per_batch(sd.size), image_bytes, make)
 
 
@@ -49,8 +50,9 @@ def shares(concepts: list, target) -> torch.Tensor:
     others = 1 - own
     if not (own.any() and others.any()):
         raise UserError(f"--target {target}: needs images of it, and of others to compare them with")
-    each = torch.tensor([1 / concepts.count(concept) for concept in concepts], dtype=torch.double)
-    return torch.stack([own / own.sum(), others / others.sum(), each / len(set(concepts))])
+    count = Counter(concepts)
+    each = torch.tensor([1 / count[concept] for concept in concepts], dtype=torch.double)
+    return torch.stack([own / own.sum(), others / others.sum(), each / len(count)])
 
 
 def means(files: list[Path], shares: torch.Tensor) -> torch.Tensor:

@@ -33,7 +33,7 @@ def check(args) -> None:
     unet = sizes(args.model, args.config, "unet", **kinds, down_block_types=list, up_block_types=list)
     if s.block not in (known := sites(unet)):
         raise UserError(f"block={s.block}: the UNet has no such block; {closest(s.block, known)}")
-    if s.k > s.latents:
+    if s.k > s.latents and not s.sae:
         raise UserError(f"k={s.k}: expected no more than latents={s.latents}, of which they are kept")
     if s.sae:
         released = Path(s.sae) / "cfg.json"
@@ -43,7 +43,7 @@ def check(args) -> None:
             raise UserError(f"sae={s.sae}: of {inputs} inputs, but block={s.block} gives {known[s.block][0]}")
     for target in args.targets:
         features, _ = strength(s, target)
-        if features > s.latents:
+        if features > s.latents and not s.sae:
             raise UserError(f"features={features}: expected no more than latents={s.latents}")
 
 

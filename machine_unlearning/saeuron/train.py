@@ -30,7 +30,7 @@ from evaluation.core.record import read_record
 from evaluation.core.run import Run
 from machine_unlearning.core import weights
 from machine_unlearning.saeuron import plan
-from machine_unlearning.saeuron.prepare import latents
+from machine_unlearning.saeuron.prepare import prepared
 from machine_unlearning.saeuron.selection import means, planned_for, shares
 
 
@@ -51,7 +51,7 @@ def main(argv=None):
     with Run(args, method="saeuron") as run:
         sd = weights.load_base(args, run)
         plans = carried(args)
-        where, files = latents(sd, args)
+        where, files = prepared(sd, args)
         run.begin()
         for target in args.targets:
             groups, concept = settings.groups(args, target)

@@ -247,7 +247,7 @@ def test_in_turn_is_at_once(sd, unlearn, sketch, tiny_sd, tmp_path, capsys):
     quick = ["--target", "Rust", "--model", str(tiny_sd), "--device", "cpu", "--out", str(tmp_path / "esd")]
     esd.main([*quick, "steps=1", "walk=2", "batch=1"])
     after = unlearn("Sketch", "--from", str(tmp_path / "esd"))  # the SAE is that model's
-    assert plan.load(after)[0].digits != plan.load(sketch)[0].digits
+    assert plan.load(after)[0].sha256 != plan.load(sketch)[0].sha256
 
 
 def test_a_missing_sae_is_made_again_by_the_command_named(sd, unlearn, sketch, cache, tmp_path):
