@@ -19,7 +19,7 @@ MEMORY = 24e9  # bytes
 METHODS = Path(__file__).parent.parent / "machine_unlearning"
 QUICK = {  # those of them that a method has: pre-passes of one step
     "walk": 2, "warmup": 0, "accumulate": 1, "images": 2, "retain_images": 1, "surrogates": 1,
-    "times": 8, "mask_steps": 1, "score_steps": 1, "invert_steps": 1,
+    "times": 8, "mask_steps": 1, "score_steps": 1, "invert_steps": 1, "epochs": 1, "lookup_walk": 2,
 }  # fmt: skip
 
 

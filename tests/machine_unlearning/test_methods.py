@@ -19,6 +19,7 @@ QUICK = {  # those of them that a method has
     "steps": 2, "walk": 3, "batch": 2, "size": 16, "lr": 1e-3, "accumulate": 1, "warmup": 0,
     "images": 2, "retain_images": 1, "surrogates": 2, "times": 2, "mask_steps": 1, "score_steps": 1,
     "invert_steps": 2, "inner_steps": 0, "epochs": 1, "passes": 1, "keep": 0.5,
+    "latents": 64, "k": 3, "patches": 32, "lookup_walk": 2, "lookup_images": 1,
 }  # fmt: skip
 LAYER = "text_encoder.encoder.layers.0."
 TEXT = {  # methods that edit the text encoder, and all they may change; the others change the UNet
@@ -207,12 +208,11 @@ def test_refusals_suggest_what_was_meant(method, tiny_sd, tmp_path, capsys):
 
 @pytest.mark.parametrize("method", tiny.METHODS)
 def test_a_failed_run_leaves_no_record(method, tiny_sd, tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "save_delta", tiny.interrupt(weights.save_delta, 0))
-    with pytest.raises(SystemExit) as exit:
+    with monkeypatch.context() as stopped, pytest.raises(SystemExit) as exit:
+        stopped.setattr(weights, "save_delta", tiny.interrupt(weights.save_delta, 0))
         unlearn(method, tiny_sd, "Sketch", tmp_path / "run")
     assert exit.value.code == 130
     assert not (tmp_path / "run/record.json").exists()
-    monkeypatch.undo()
     assert (unlearn(method, tiny_sd, "Sketch", tmp_path / "run") / "record.json").exists()
 
 

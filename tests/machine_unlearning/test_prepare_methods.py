@@ -9,12 +9,14 @@ from machine_unlearning.ca import prepare as ca
 from machine_unlearning.core import cli, embeddings, generated
 from machine_unlearning.sa import fisher
 from machine_unlearning.sa import prepare as sa
+from machine_unlearning.saeuron import activations, selection
 from tests import tiny
 
 PREPARED = sorted(path.parent.name for path in cli.METHODS.glob("*/prepare.py"))
 QUICK = {
     "ca": ["images=4", "walk=2", "size=16", "steps=1", "batch=2"],
     "sa": ["images=4", "surrogates=2", "times=2", "walk=2", "size=16", "steps=1", "batch=2"],
+    "saeuron": "images=4 walk=2 epochs=1 latents=64 k=3 patches=32 lookup_walk=2".split(),
 }
 
 
@@ -32,7 +34,8 @@ def run(method, command, model, *words):
 def test_trainings_draw_nothing_after_it(method, tiny_sd, tmp_path, monkeypatch):
     run(method, "prepare", tiny_sd, "--target", "Sketch,Rust,Cats")
     content = {path: path.read_bytes() for path in tmp_path.rglob("cache/**/*") if path.is_file()}
-    for module, name in ((generated, "sample"), (fisher, "save_part")):
+    makers = ((generated, "sample"), (fisher, "save_part"), (activations, "walk"), (selection, "walk"))
+    for module, name in makers:
         monkeypatch.setattr(module, name, tiny.interrupt(getattr(module, name), 0))
     run(method, "prepare", tiny_sd, "--target", "Sketch,Rust,Cats")
     for target in ("Sketch", "Rust"):
@@ -41,8 +44,10 @@ def test_trainings_draw_nothing_after_it(method, tiny_sd, tmp_path, monkeypatch)
     monkeypatch.undo()
     monkeypatch.setattr(embeddings, "CACHE", tmp_path / "other")
     run(method, "train", tiny_sd, "--target", "Rust", "--out", str(tmp_path / "alone"))
-    weights = [(tmp_path / name / "weights.safetensors").read_bytes() for name in ("Rust", "alone")]
-    assert weights[0] == weights[1]
+    rust, alone = (
+        {p.name: p.read_bytes() for p in (tmp_path / n).glob("*.safetensors")} for n in ("Rust", "alone")
+    )
+    assert rust == alone
 
 
 def test_what_is_shared(tiny_sd):
