@@ -11,7 +11,8 @@ from functools import partial
 import torch
 from omegaconf import OmegaConf
 
-from diffusion_model_finetuning.core.sd import Intervention, ddim_grid
+from diffusion_model_finetuning.core.intervention import Intervention
+from diffusion_model_finetuning.core.sd import ddim_grid
 from evaluation.core.errors import UserError
 from evaluation.core.files import file_digest
 from evaluation.core.record import read_record
@@ -102,12 +103,11 @@ def intervention(sd, run) -> Intervention:
                 stack.enter_context(acting(sd.unet, block, partial(change, ids)))
             yield
 
-    def same_steps(ids, text, steps):
+    def check_steps(ids, text, steps):
         if any(part.timesteps.tolist() != ddim_grid(steps)[::-1] for part in plans):
             there = f"its latents were looked up at {len(plans[0].timesteps)} steps"
             raise UserError(
                 f"--run {run}: {there}, images are drawn with {steps}; train again with lookup_walk={steps}"
             )
-        return lambda i, x, advance: text
 
-    return Intervention(around=around, step=same_steps)
+    return Intervention(around=around, step=check_steps)

@@ -36,9 +36,10 @@ from machine_unlearning.saeuron.selection import means, planned_for, shares
 
 def carried(args) -> list[plan.Plan]:
     """The plans of a SAeUron run that this one goes on from; UserError if they are of other steps."""
-    if not (args.start and read_record(args.start)["method"] == "saeuron"):
+    folder = args.start and cli.acting(args.start, read_record(args.start)).get("saeuron")
+    if not folder:
         return []
-    plans, steps = plan.load(args.start), args.settings.lookup_walk
+    plans, steps = plan.load(folder), args.settings.lookup_walk
     if any(len(earlier.timesteps) != steps for earlier in plans):
         raise UserError(f"--from {args.start}: give lookup_walk={len(plans[0].timesteps)}, as that run has")
     return plans

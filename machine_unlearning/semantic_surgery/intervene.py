@@ -8,7 +8,8 @@ from functools import cache
 
 import torch
 
-from diffusion_model_finetuning.core.sd import Intervention, StableDiffusion
+from diffusion_model_finetuning.core.intervention import Intervention
+from diffusion_model_finetuning.core.sd import StableDiffusion
 from evaluation.core.record import read_record
 from machine_unlearning.core.cli import recorded_settings
 from machine_unlearning.semantic_surgery.gates import Gate, detector, directions_of, read_gates

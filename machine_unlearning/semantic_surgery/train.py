@@ -92,8 +92,8 @@ def main(argv=None):
         for target, parts in zip(args.targets, signs, strict=True):
             own = {sign: float(betas[sign]) for sign in parts}
             gates[str(target)] = Gate(str(target), concepts.say(s.concept, target), own)
-        if args.earlier and args.earlier[-1].method == "semantic_surgery":
-            earlier = read_gates(args.start, read_record(args.start))
+        if args.start and (folder := cli.acting(args.start, read_record(args.start)).get(run.method)):
+            earlier = read_gates(folder, read_record(folder))
             gates = {gate.target: gate for gate in earlier} | gates
         run.results["gates"] = [gate._asdict() for gate in gates.values()]
         run.results["cells"] = fired(sd, [*gates.values()], args, cells)

@@ -1,5 +1,6 @@
 """A compiled UNet: one graph for all answer sets of a process, blind to no method."""
 
+import importlib
 from dataclasses import replace
 from functools import partial
 
@@ -15,22 +16,21 @@ from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import protocol
 from evaluation.core.record import read_record
 from machine_unlearning.core import cli, weights
-from machine_unlearning.saeuron import train as saeuron
 from machine_unlearning.sample import intervention
-from machine_unlearning.seot import train as seot
-from machine_unlearning.spm import train as spm
-from machine_unlearning.uce import train as uce
 from tests.tiny import METHODS
 
 SMALL = "images=2 walk=2 epochs=1 latents=64 k=3 patches=32 lookup_walk=3 gamma=-100"
-QUICK = {"uce": [], "spm": ["steps=4", "lr=0.3"], "seot": ["map_size=4"], "saeuron": SMALL.split()}
+QUICK = {  # a method without an intervention, and all that have one
+    "uce": [], "spm": ["steps=4", "lr=0.3"], "seot": ["map_size=4"], "saeuron": SMALL.split(),
+    "semantic_surgery": ["beta=1"],
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def runs(tiny_sd, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
-    for train, (method, words) in zip((uce, spm, seot, saeuron), QUICK.items()):
-        out = str(root / method)
+    for method, words in QUICK.items():
+        train, out = importlib.import_module(f"machine_unlearning.{method}.train"), str(root / method)
         train.main(["--target", "Sketch", "--model", str(tiny_sd), "--out", out, "--device", "cpu", *words])
     return root
 

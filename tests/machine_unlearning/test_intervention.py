@@ -53,7 +53,9 @@ def test_each_method_s_part(tiny_sd):
         assert entered == [1, 2]
     assert entered == [1, 2, -2, -1]
     assert both.touches(ids).tolist() == [True, False, True]
-    assert (both.null, both.guidance, both.step) == ("ugly", 5.0, second.step)
+    assert (both.null, both.guidance) == ("ugly", 5.0) and both.step(ids, text, 4) is text
+    checked = compose([second, Intervention(step=lambda ids, text, steps: None)])  # only looks at the steps
+    assert checked.step(ids, text, 4) is text
     assert compose([]) is NOTHING and compose([first]) is first
     assert compose([first, NOTHING]).touches is None  # what changes everything changes everything
 

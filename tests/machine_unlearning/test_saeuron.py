@@ -14,6 +14,7 @@ from diffusion_model_finetuning.core.sd import eps, load_sd, sample
 from evaluation import canvas
 from evaluation.core.checkpoint import Checkpoint
 from evaluation.core.errors import UserError
+from evaluation.core.record import read_record
 from machine_unlearning.core import embeddings
 from machine_unlearning.esd import train as esd
 from machine_unlearning.saeuron import activations, edits, plan, prepare, sae, settings, train
@@ -60,7 +61,7 @@ def sketch(unlearn):
 
 
 def draw(sd, run=None, prompts=PROMPTS, seeds=None, **look):
-    act = {"intervention": intervention(sd, run, "saeuron")} if run else {}
+    act = {"intervention": intervention(sd, run, read_record(run))} if run else {}
     return sample(sd, prompts, seeds or list(range(len(prompts))), **(LOOK | look), **act).astype(int)
 
 
@@ -199,7 +200,7 @@ def test_with_no_latents_the_image_is_the_model_s(sd, unlearn):
 
 def test_the_timestep_is_the_call_s(sd, sketch):
     """Between those of the plan it is the nearest; gradients pass; `halves` knows the empty prompt's rows."""
-    act, part = intervention(sd, sketch, "saeuron"), plan.load(sketch)[0]
+    act, part = intervention(sd, sketch, read_record(sketch)), plan.load(sketch)[0]
     assert part.timesteps.tolist() == [501, 1]
     ids, text, x = sd.tokens(PROMPTS), sd.embed(PROMPTS).requires_grad_(), torch.randn(3, 4, 8, 8)
     wanted, seen = [], []
@@ -218,9 +219,8 @@ def test_the_timestep_is_the_call_s(sd, sketch):
 
 
 def test_the_empty_prompt_s_half_is_left_alone(sd, unlearn):
-    both, half = (
-        intervention(sd, unlearn("Sketch", f"halves={h}"), "saeuron") for h in ("both", "conditional")
-    )
+    runs = [unlearn("Sketch", f"halves={halves}") for halves in ("both", "conditional")]
+    both, half = (intervention(sd, run, read_record(run)) for run in runs)
     ids, x = sd.tokens(PROMPTS), torch.randn(6, 4, 8, 8)
     text, seen = sd.embed([""] * 3 + PROMPTS), []
     for act in (both, half):
@@ -254,7 +254,7 @@ def test_a_missing_sae_is_made_again_by_the_command_named(sd, unlearn, sketch, c
     part, before = plan.load(sketch)[0], draw(sd, sketch)
     shutil.move(cache / part.sae, tmp_path / "kept")
     with pytest.raises(UserError, match=r"its SAE is not in .*; make it again: python -m") as error:
-        intervention(sd, sketch, "saeuron")
+        intervention(sd, sketch, read_record(sketch))
     words = shlex.split(str(error.value).partition("again: ")[2])
     assert words[:3] == ["python", "-m", "machine_unlearning.saeuron.prepare"]
     prepare.main([*words[3:], "--device", "cpu"])
@@ -265,7 +265,7 @@ def test_a_missing_sae_is_made_again_by_the_command_named(sd, unlearn, sketch, c
     network.b_dec += 1
     sae.save(cache / part.sae, network)
     with pytest.raises(UserError, match="holds another SAE than the run's; remove that, then: python"):
-        intervention(sd, sketch, "saeuron")
+        intervention(sd, sketch, read_record(sketch))
     shutil.rmtree(cache / part.sae)
     shutil.move(tmp_path / "kept", cache / part.sae)
     released = unlearn("Sketch", f"sae={cache / part.sae}")  # one like the authors' files
@@ -284,7 +284,7 @@ def test_a_damaged_plan_is_told(sd, sketch, tmp_path):
     parts = plan.load(run)
     plan.save(run, [parts[0]._replace(features=parts[0].features + 64)])
     with pytest.raises(UserError, match="names latents that its SAE has not"):
-        intervention(sd, run, "saeuron")
+        intervention(sd, run, read_record(run))
     plan.save(run, [parts[0]._replace(scale=parts[0].scale[:1])])
     with pytest.raises(UserError, match="not a plan of SAeUron"):
         plan.load(run)

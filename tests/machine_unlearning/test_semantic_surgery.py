@@ -7,8 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffusion_model_finetuning.core.sd import NOTHING, load_sd, sample
+from diffusion_model_finetuning.core.intervention import NOTHING
+from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.core.errors import UserError
+from evaluation.core.record import read_record
 from machine_unlearning.core import embeddings
 from machine_unlearning.esd import train as esd
 from machine_unlearning.sample import intervention
@@ -142,7 +144,7 @@ def test_a_run_is_a_record_with_its_betas(tiny_sd, sd, tmp_path):
     assert told.keys() == {"balanced_accuracy", "gates", "cells"}
     assert [gate["target"] for gate in told["gates"]] == ["Sketch", "Rust"]
     act, world = (
-        intervention(sd, run, "semantic_surgery"),
+        intervention(sd, run, read_record(run)),
         train.parse(["--target", "Sketch", "--out", "o"])[0].world,
     )
     cells = [(theme, obj) for theme in world.themes for obj in world.objects]
@@ -205,4 +207,4 @@ def test_what_cannot_be_is_refused(tiny_sd, sd, tmp_path, capsys):
     ))):  # fmt: skip
         (run / "record.json").write_text(json.dumps(record | changes))
         with pytest.raises(UserError, match=r"record\.json: damaged \(its gates\); remove the run"):
-            intervention(sd, run, "semantic_surgery")
+            intervention(sd, run, read_record(run))
