@@ -48,7 +48,7 @@ def align(edit, guide, i: int, j: int, tokens: str) -> Pair:
 
     `all`: to the concept's end; where the anchor has no row left, its last stands in. `last`: these alone.
     """
-    steps = torch.arange(len(edit) - i if tokens == "all" else 1)
+    steps = torch.arange(len(edit) - i if tokens == "all" else 1, device=edit.device)
     return Pair(edit[i + steps], guide[(j + steps).clamp(max=len(guide) - 1)])
 
 
