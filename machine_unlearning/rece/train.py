@@ -25,7 +25,6 @@ early(__name__, parse)  # before the slow imports
 import torch
 from tqdm import tqdm
 
-from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.core.run import Run
 from machine_unlearning.core import concepts, params, weights
 from machine_unlearning.core.closed_form import Pair, edit_pairs, edited, gram
@@ -68,8 +67,7 @@ def main(argv=None):
     args, guides = parse(argv)
     s = args.settings
     with Run(args, method="rece") as run, torch.no_grad():
-        sd = load_sd(args.model, run.device, config=args.config)
-        run.starts_from(sd.fingerprint())
+        sd = weights.load_model(args, run)
         matrices = params.trainable(sd.unet, "xattn_kv")
         originals = [W.double() for W in matrices.values()]  # also with --from: what all concepts once gave
         weights.begin(sd, args)
