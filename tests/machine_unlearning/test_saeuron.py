@@ -300,7 +300,7 @@ def test_a_damaged_plan_is_told(sd, sketch, tmp_path):
         ("k=65", "k=65: expected no more than latents=64"),
         ("features=65", "features=65: expected no more than latents=64"),
         ("sae=/nowhere", "sae=/nowhere: no file cfg.json there"),
-        ("tuned=Sketch 2", "tuned=Sketch 2: expected a target, a number of latents, gamma"),
+        ("tuned=Sketch 2", "tuned=Sketch 2: expected a target, a number of latents and gamma"),
     ],
 )
 def test_settings_that_fit_nothing(tiny_sd, word, message, tmp_path, capsys):
