@@ -50,7 +50,7 @@ def log(tree):
 @pytest.mark.parametrize(
     "words, message",
     [
-        ("unlearn.sh edd Sketch", "edd: no such method; choose from ca ediff esd"),
+        ("unlearn.sh edd Sketch", "edd: no such method; choose from ca diff_quickfix ediff esd"),
         ("unlearn.sh ../esd Sketch", "../esd: no such method"),
         ("unlearn.sh", "no such method; choose from ca"),
         ("unlearn.sh esd", "name a target at least"),

@@ -14,10 +14,11 @@ from evaluation.core.files import atomic
 from evaluation.core.pools import processes
 from evaluation.reporting.formats import EDGE, GREY, INK
 
-COLOURS = (  # Paul Tol's muted scheme and black: https://personal.sron.nl/~pault
-    "#332288 #cc6677 #117733 #88ccee #882255 #44aa99 #999933 #aa4499 #ddcc77 #000000"
+COLOURS = (  # Paul Tol's muted scheme and black, then of his others: https://personal.sron.nl/~pault
+    "#332288 #cc6677 #117733 #88ccee #882255 #44aa99 #999933 #aa4499 #ddcc77 #000000 "
+    "#ee7733 #0077bb #ee3377 #bbbbbb #bbcc33 #994455 #6699cc"
 ).split()
-MARKERS = "osD^v<>phP"
+MARKERS = (*"osD^v<>phPX*Hd8", (4, 1, 0), (6, 1, 0))  # the last: stars of four and six points
 STYLE = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so every machine has it
     "font.size": 9,

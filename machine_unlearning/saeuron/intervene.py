@@ -75,7 +75,8 @@ def shared_sae(sd, run, record: dict, part: plan.Plan) -> sae.SAE:
     if not (folder / sae.FILE).is_file():
         raise UserError(f"--run {run}: its SAE is not in {folder}; make it again: {again}")
     if file_digest(folder / sae.FILE) != part.sha256:
-        raise UserError(f"--run {run}: {folder} holds another SAE than the run's; remove that, then: {again}")
+        other = f"{folder} holds another SAE than the run's"
+        raise UserError(f"--run {run}: {other}; put that one there, or remove the run and train it again")
     network = sae.load(folder, sd.device)
     latents, inputs = network.W_dec.shape
     if ((part.features < 0) | (part.features >= latents)).any():

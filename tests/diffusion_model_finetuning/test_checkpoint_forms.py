@@ -194,7 +194,7 @@ def test_a_tokenizer_without_a_length(sd, copy, file):
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda t: t | {"foo": t["conv_in.bias"].clone()}, "1 weights unknown to the UNet, .*first foo"),
+        (lambda t: t | {"foo": t["conv_in.bias"].clone()}, "1 weights unknown to the model, .*first foo"),
         (
             lambda t: {"conv_in.bias": t["conv_in.bias"][:-1].clone()},
             "or of another size than there, first conv_in.bias",

@@ -264,7 +264,9 @@ def test_a_missing_sae_is_made_again_by_the_command_named(sd, unlearn, sketch, c
     network = sae.load(tmp_path / "kept")
     network.b_dec += 1
     sae.save(cache / part.sae, network)
-    with pytest.raises(UserError, match="holds another SAE than the run's; remove that, then: python"):
+    with pytest.raises(
+        UserError, match="holds another SAE than the run's; put that one there, or remove the run"
+    ):
         intervention(sd, sketch, read_record(sketch))
     shutil.rmtree(cache / part.sae)
     shutil.move(tmp_path / "kept", cache / part.sae)
