@@ -25,6 +25,7 @@ def test_what_is_found_is_the_cpus(method, precision, gpu, cpu, tiny_sd, tmp_pat
     more = ["map_size=8", "iterations=0"] if method == "seot" else quick(method)
     words = ["--target", "Sketch", "--model", tiny_sd, "--out", tmp_path / "run", *more]
     cpu.run(f"machine_unlearning.{method}.train", *words)
+    gpu.shares_cache(cpu)
     base, found = tmp_path / "base", {}
     for worker in (cpu, gpu):  # the base model is attacked by the CPU alone
         run = shutil.copytree(tmp_path / "run", tmp_path / worker.device)

@@ -1,7 +1,6 @@
 """Every method's training, and sampling with and without its run."""
 
 import json
-import shutil
 
 import pytest
 from safetensors.torch import load_file
@@ -51,8 +50,7 @@ def test_other_targets_and_the_published_variant(method, words, train, gpu):
 def test_images_are_the_cpus(method, precision, train, gpu, cpu, tiny_sd, tmp_path):
     words = ["--model", tiny_sd, "--protocol", protocol_file(tmp_path, precision=precision, size=16)]
     words += ["--run", train(cpu, method, "Sketch")] if method else []
-    # SAeUron's run needs the SAE that it was made with
-    shutil.copytree(cpu.folder / ".cache", gpu.folder / ".cache", dirs_exist_ok=True)
+    gpu.shares_cache(cpu)
     for worker in (gpu, cpu):
         worker.run("machine_unlearning.sample", *words, "--out", tmp_path / worker.device)
     levels = gpu.levels if precision == "float32" else 8

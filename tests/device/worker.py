@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import traceback
@@ -53,6 +54,11 @@ class Worker:
         command = f"{module} {' '.join(map(str, words))}\n{answer.said}"
         assert answer.code == (130 if stop else 0), command
         assert not answer.drawn, f"{command}\nnumbers drawn by the device: {answer.drawn}"
+
+    def shares_cache(self, other: "Worker") -> None:
+        """Gets all that the other keeps, such as the very SAE that a run was made with."""
+        if (kept := other.folder / ".cache").exists():
+            shutil.copytree(kept, self.folder / ".cache", dirs_exist_ok=True)
 
     def close(self) -> None:
         self.process.stdin.close()
