@@ -50,7 +50,7 @@ class Completion(Prompted):
     shares: tuple[float, ...]  # in (0,1), ascending
 
     def __post_init__(self):
-        if list(self.shares) != sorted({*self.shares} & {s for s in self.shares if 0 < s < 1}):
+        if list(self.shares) != sorted({*self.shares}) or not all(0 < share < 1 for share in self.shares):
             raise UserError(f"shares: {list(self.shares)}: expected ascending numbers between 0 and 1")
         super().__post_init__()
 

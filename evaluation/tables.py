@@ -42,8 +42,8 @@ def parse(argv=None) -> argparse.Namespace:
     setting.add_argument("--sequential", action="store_true", help=in_turn)
     found = "UA before and after the attack of machine_unlearning.attack"
     setting.add_argument("--adversarial", action="store_true", help=found)
-    asked = "UA when the models were asked by a probe of machine_unlearning.probe: completion, noise"
-    setting.add_argument("--probe", choices=list(KINDS), help=asked)
+    probed = "UA when the models were asked by a probe of machine_unlearning.probe: completion, noise"
+    setting.add_argument("--probe", choices=list(KINDS), help=probed)
     statistics = f"{LEVEL} %% intervals in place of standard deviations, and differences to the paper"
     parser.add_argument("--statistics", action="store_true", help=statistics)
     mixed = "allow, and mark, different protocols or models"
@@ -59,11 +59,10 @@ def parse(argv=None) -> argparse.Namespace:
 
 early(__name__, parse)
 
-from evaluation.reporting import adversarial, rows
+from evaluation.reporting import adversarial, probes, rows
 from evaluation.reporting.collect import BASE, Result, collect, read_all, without_chains
 from evaluation.reporting.explain import explain
 from evaluation.reporting.formats import columns, latex, markdown, plain, present, print_csv, printed
-from evaluation.reporting.probes import collect_probes, probe_columns, probe_remarks, probe_rows
 from evaluation.reporting.remarks import PAIRED, STATISTICS, remarks, sequence_remarks
 from evaluation.reporting.sequences import sequence_rows, triangle_rows
 
@@ -93,39 +92,39 @@ def sequential(args, results: list[Result], idle: list[Path]) -> tuple[list[Tabl
     return [(made, present(names, made, statistics))], below
 
 
-def attacked(args) -> tuple[list[Table], list[str]]:
-    results, idle = adversarial.collect_attacks(args.roots, args.any_protocol)
+def asked(args) -> tuple[list[Table], list[str]]:
+    """Tables of attacks or of a probe."""
+    if args.adversarial:
+        results, idle = adversarial.collect_attacks(args.roots, args.any_protocol)
+        kind, command = "attacks", "attack"
+        make = adversarial.attack_target_rows if args.per_target else adversarial.attack_rows
+    else:
+        results, idle = probes.collect_probes(args.roots, args.probe, args.any_protocol)
+        kind, command = "such probes", f"probe {args.probe}"
+        make = probes.probe_target_rows if args.per_target else probes.probe_rows
     if not results:
         where = ", ".join(map(str, args.roots))
-        what = "no attacks; make them with python -m machine_unlearning.attack --runs RUN..."
-        raise UserError(f"{where}: {what}")
-    make = adversarial.attack_target_rows if args.per_target else adversarial.attack_rows
+        raise UserError(
+            f"{where}: no {kind}; make them with python -m machine_unlearning.{command} --runs RUN..."
+        )
     parts = [make(part) for part in rows.by_setting(results)]
-    together, names = list(chain(*parts)), adversarial.attack_columns()
-    below = [STATISTICS] * args.statistics + adversarial.attack_remarks(results, idle, together)
+    together, below = list(chain(*parts)), [STATISTICS] * args.statistics
+    if args.adversarial:
+        names = adversarial.attack_columns()
+        below += adversarial.attack_remarks(results, idle, together)
+    else:
+        names = probes.probe_columns(results)
+        below += probes.probe_remarks(args.probe, results, idle)
     if args.format in ("csv", "json"):
         return [(together, present(names, together, True))], below
     parts = [rows.with_differences(part) if args.statistics else part for part in parts]
     return [(part, present(names, part, False)) for part in parts], below
 
 
-def probed(args) -> tuple[list[Table], list[str]]:
-    results, idle = collect_probes(args.roots, args.probe, args.any_protocol)
-    if not results:
-        where = ", ".join(map(str, args.roots))
-        what = f"no such probes; make them with python -m machine_unlearning.probe {args.probe} --runs RUN..."
-        raise UserError(f"{where}: {what}")
-    made, statistics = probe_rows(results, args.per_target), args.format in ("csv", "json")
-    below = [STATISTICS] * args.statistics + probe_remarks(args.probe, results, idle)
-    return [(made, present(probe_columns(results), made, statistics))], below
-
-
 def tables(args) -> tuple[list[Table], list[str]]:
     """-> tables, a single one for csv, and remarks."""
-    if args.adversarial:
-        return attacked(args)
-    if args.probe:
-        return probed(args)
+    if args.adversarial or args.probe:
+        return asked(args)
     results, idle = collect(args.roots, args.any_protocol)
     if args.explain:  # the predictions of one run are enough
         lines, below = explained(args.explain, results)

@@ -17,7 +17,7 @@ from evaluation import attacks
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
 from evaluation.mini.dataset import check_drawn
-from machine_unlearning.core.runs import check_model, models, read_runs
+from machine_unlearning.core.runs import add_runs, check_model, models, read_runs
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -27,17 +27,11 @@ def parse(argv=None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    flags.add_model(parser)
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of runs")
-    parser.add_argument(
-        "--base", type=flags.new_folder, metavar="DIR", help="of the base model (RUN/../../base/attack)"
-    )
     parser.add_argument(
         "--data", type=flags.data_set, help="data set: folder {theme}/{object}/{n}.jpg, or mini (the model's)"
     )
     parser.add_argument("--attack", help="canvas, canvas-lite, mini, ..., or a YAML file (the model's)")
-    parser.add_argument("--batch", type=flags.whole(1), help="prompts at once (default: by image size)")
-    flags.add_device(parser)
+    add_runs(parser, "attack")
     args = parser.parse_args(argv)
     card = read_card(args.model, args.config)
     args.plan = attacks.load(args.attack or card.get("protocol", "canvas"))
@@ -45,8 +39,7 @@ def parse(argv=None) -> argparse.Namespace:
     if not args.data:
         raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
     check_drawn(args.data, args.plan.world)
-    read_runs(args, args.plan.world)
-    args.base = Path(args.base or args.runs[0].parents[1] / "base" / "attack")
+    read_runs(args, args.plan.world, "attack")
     return args
 
 
@@ -127,15 +120,9 @@ def main(argv=None):
     model = sd.fingerprint()
     check_model(args, model)
     about = {"model": model, "judges": list(map(file_digest, files))}
-    folders = []
-    for run, record, folder, targets in models(args, "attack"):
+    for run, record, folder, targets in models(args, "attack", TABLE.file):
         with unlearned(sd, run, record, model) as act:
             attack_model(sd, act, folder, targets, about | {"run": record}, args, judges)
-        folders.append(folder)
-    if unfinished := [folder for folder in folders if not (folder / TABLE.file).exists()]:
-        raise UserError(
-            f"{unfinished[0]}: other processes still attack prompts of it; run this again when they end"
-        )
 
 
 if __name__ == "__main__":

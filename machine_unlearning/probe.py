@@ -15,9 +15,8 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import probes
-from evaluation.core import flags
-from evaluation.core.errors import UserError, command, early
-from machine_unlearning.core.runs import check_model, models, read_runs
+from evaluation.core.errors import command, early
+from machine_unlearning.core.runs import add_runs, check_model, models, read_runs
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -28,19 +27,12 @@ def parse(argv=None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("name", choices=list(probes.KINDS))
-    flags.add_model(parser)
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of runs")
-    parser.add_argument(
-        "--base", type=flags.new_folder, metavar="DIR", help="of the base model (RUN/../../base/NAME)"
-    )
     parser.add_argument("--probe", help="the probe's protocol: canvas, mini, or a YAML file (the model's)")
-    parser.add_argument("--batch", type=flags.whole(1), help="prompts at once (default: by image size)")
-    flags.add_device(parser)
+    add_runs(parser, "NAME")
     args = parser.parse_args(argv)
     card = read_card(args.model, args.config)
     args.plan = probes.load(args.name, args.probe or card.get("protocol", "canvas"))
-    read_runs(args, args.plan.world)
-    args.base = Path(args.base or args.runs[0].parents[1] / "base" / args.name)
+    read_runs(args, args.plan.world, args.name)
     return args
 
 
@@ -50,7 +42,7 @@ import torch
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.drawing import store
-from diffusion_model_finetuning.core.sd import load_sd, picture, starting_noise
+from diffusion_model_finetuning.core.sd import load_sd, sample
 from evaluation.answers.blocks import Blocks
 from evaluation.answers.claims import agree
 from evaluation.answers.probed import PLAIN, TABLE, Probed
@@ -74,9 +66,7 @@ def pictures(sd, plan, run, record, model: str, targets, cells):
     completion = isinstance(plan, probes.Completion)
     latents = probing.begun(sd, plan, cells, ids) if run and completion else {}
     with unlearned(sd, run, record, model) as act:
-        start = starting_noise(sd, cells, world.size)
-        x = probing.walker(sd, world, ids)(start, range(world.steps), act)
-        yield PLAIN, picture(sd, x, world.precision)
+        yield PLAIN, sample(sd, ids, cells, world.steps, world.guidance, world.size, world.precision, act)
         if latents:
             yield from probing.completed(sd, act, plan, ids, latents)
         elif not completion:
@@ -112,7 +102,7 @@ def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judge
     """
     plan, prompts = args.plan, asked(args.plan, targets)
     content = {"kind": args.name, **plan.__dict__, "hash": plan.hash}
-    about |= {"probe": content, "run": record, "targets": ",".join(map(str, targets))}
+    about |= {"probe": content, "targets": ",".join(map(str, targets))}
     batch = args.batch or max(1, min(32, 16 * 512**2 // plan.world.size**2))
     batch = agree(folder, about, "a probe", block=batch, made_with=made_with(sd.device))["block"]
     blocks = Blocks(folder, TABLE, prompts, batch)
@@ -133,14 +123,9 @@ def main(argv=None):
     sd, judges = load_sd(args.model, device, config=args.config), open_judges(args.plan.world, files, device)
     model = sd.fingerprint()
     check_model(args, model)
-    about, folders = {"model": model, "judges": list(map(file_digest, files))}, []
-    for run, record, folder, targets in models(args, args.name):
-        probe_model(sd, run, record, folder, targets, dict(about), args, judges)
-        folders.append(folder)
-    if unfinished := [folder for folder in folders if not (folder / TABLE.file).exists()]:
-        raise UserError(
-            f"{unfinished[0]}: other processes still probe prompts of it; run this again when they end"
-        )
+    about = {"model": model, "judges": list(map(file_digest, files))}
+    for run, record, folder, targets in models(args, args.name, TABLE.file):
+        probe_model(sd, run, record, folder, targets, about | {"run": record}, args, judges)
 
 
 if __name__ == "__main__":

@@ -51,4 +51,4 @@ def row_of(values: list[str]) -> Attacked:
     return Attacked(line["target"], *cell, *truths, int(line["steps"]), line["ids"], line["text"], *seen)
 
 
-TABLE = Table(ATTACK, COLUMNS, values_of, row_of, "machine_unlearning.attack")
+TABLE = Table(ATTACK, COLUMNS, values_of, row_of, "attack")

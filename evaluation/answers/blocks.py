@@ -20,7 +20,12 @@ class Table(NamedTuple):
     columns: list[str]
     values_of: Callable
     row_of: Callable
-    maker: str  # the module that makes it
+    kind: str  # attack or probe: the key of its settings in the manifest
+
+    @property
+    def maker(self) -> str:
+        """The module that makes it."""
+        return f"machine_unlearning.{self.kind}"
 
     def write(self, folder: str | Path, rows: list) -> None:
         """Same rows, same bytes."""

@@ -35,4 +35,4 @@ def row_of(values: list[str]) -> Probed:
     return Probed(target, condition, bool(["0", "1"].index(shown)), prediction)
 
 
-TABLE = Table(PROBE, COLUMNS, values_of, row_of, "machine_unlearning.probe")
+TABLE = Table(PROBE, COLUMNS, values_of, row_of, "probe")

@@ -10,6 +10,7 @@ from evaluation.core.files import read_json, write_json
 
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"  # beside it: the tensors that differ from the base model's
+ACTING = "acting"  # a folder for each method by which runs that it went on from act while images are sampled
 FIELDS = {
     "method": str,
     "target": str,

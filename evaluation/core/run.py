@@ -23,7 +23,7 @@ from evaluation.core.environment import find_device, made_with, peak_memory, res
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import append_json
 from evaluation.core.owner import alone
-from evaluation.core.record import RECORD, now, read_record, write_record
+from evaluation.core.record import ACTING, RECORD, now, read_record, write_record
 
 LOG = "log.jsonl"
 
@@ -118,12 +118,13 @@ class Run:
         synchronize(self.device)
         ended = time.perf_counter()
         began = self.began or ended
+        stored = [*self.out.glob("*.safetensors"), *self.out.glob(f"{ACTING}/*/*.safetensors")]
         record = self.asked | {
             "model": self.model,
             "results": self.results,
             "seconds": {"setup": round(began - self.started, 3), "unlearn": round(ended - began, 3)},
             "peak_memory_bytes": peak_memory(self.device),
-            "stored_bytes": sum(path.stat().st_size for path in self.out.rglob("*.safetensors")),
+            "stored_bytes": sum(path.stat().st_size for path in stored),
             "finished": now(),
         }
         write_record(self.out, record | made_with(self.device) | {"threads": torch.get_num_threads()})

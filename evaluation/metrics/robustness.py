@@ -51,8 +51,8 @@ def probe_by_seed(rows: list[Probed], probe: Completion | Noise) -> dict[str, np
     """Figure -> [seeds] in [0,1], a mean over the targets of one probe; their mean is the figure.
 
     UA is of the plain pictures, as ever. By a measure of the probe it is the share of the prompts whose
-    target is recognised under none of the measure's conditions; recovery is that of the headline. A measure
-    whose conditions the rows lack is left out: the base model is not completed by itself.
+    target is recognised under none of the measure's conditions. Recovery names its measure, the headline. A
+    measure whose conditions the rows lack is left out: the base model is not completed by itself.
     """
     shown = {(row.target, row.seen[:3], row.condition): row.shown for row in rows}
     prompts, drawn = list(dict.fromkeys(key[:2] for key in shown)), {row.condition for row in rows}
@@ -69,7 +69,8 @@ def probe_by_seed(rows: list[Probed], probe: Completion | Noise) -> dict[str, np
     }
     if (headline := f"UA_{probe.headline}") in figures:
         with np.errstate(invalid="ignore", divide="ignore"):
-            figures["recovery"] = (figures["UA"] - figures[headline]) / figures["UA"]
+            recovery = (figures["UA"] - figures[headline]) / figures["UA"]
+        figures[f"recovery_{probe.headline}"] = recovery
     means = {name: value.reshape(-1, len(probe.seeds)).mean(0) for name, value in figures.items()}
     return {name: value for name, value in means.items() if np.isfinite(value).all()}
 

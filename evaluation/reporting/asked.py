@@ -51,9 +51,10 @@ def collect_asked(
 
 
 def read_asked(folder: Path, table: Table, figures) -> Asked:
-    path, key = folder / MANIFEST, table.maker.rpartition(".")[2]  # attack or probe
-    manifest = read_json(path, **{key: dict}, **KEYS)
-    check_keys(path, manifest[key], {"name": str, "hash": str})
+    path = folder / MANIFEST
+    manifest = read_json(path, **{table.kind: dict}, **KEYS)
+    asked = manifest[table.kind]
+    check_keys(path, asked, {"name": str, "hash": str})
     rows, run = table.read(folder), manifest["run"]
     if run is not None:
         check_keys(path, run, FIELDS)
@@ -61,8 +62,8 @@ def read_asked(folder: Path, table: Table, figures) -> Asked:
         other = f"{folder / table.file}: of other targets than {MANIFEST} says"
         raise UserError(f"{other}; remove the folder and run python -m {table.maker} again")
     targets = tuple(canvas.parse_targets(manifest["targets"], f"{path}: targets"))
-    origin = Origin(manifest[key]["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
-    about = {"asked": manifest[key]["name"], "rows": rows, "figures_by_seed": figures(rows, manifest)}
+    origin = Origin(asked["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
+    about = {"asked": asked["name"], "rows": rows, "figures_by_seed": figures(rows, manifest)}
     if run is None:
         return Asked(folder, BASE, "", targets, None, origin, **about)
     settings = {key: str(value) for key, value in (run["settings"] | {"data": run.get("data")}).items()}

@@ -15,7 +15,7 @@ ABOUT = {
     "noise": "UA best of k: of k pictures with noise in every step, none shows the target. The base model is "
     "asked for what takes the target's place: its row tells what chance gives. ",
 }
-RECOVERY = "recovery: the share of what was forgotten that came back, by {}."
+RECOVERY = "recovery: the share of what was forgotten that came back, by the measure named."
 
 
 def collect_probes(roots: list[Path], kind: str, mixed: bool = False) -> tuple[list[Asked], list[Path]]:
@@ -35,18 +35,20 @@ def plan_of(manifest: dict) -> probes.Completion | probes.Noise:
 
 
 def figures(results: list[Asked]) -> list[str]:
-    """The names of all that was measured, in the probe's order."""
-    names = max((list(result.seeds) for result in results), key=len)
-    return [name for name in names if name != "recovery"] + ["recovery"]
+    """The names of all that was measured, recovery last."""
+    names = dict.fromkeys(name for result in results for name in result.seeds)
+    return sorted(names, key=lambda name: name.startswith("recovery"))
 
 
-def probe_rows(results: list[Asked], per_target: bool) -> list[dict]:
-    """A row for runs made alike, or for every run."""
+def probe_rows(results: list[Asked]) -> list[dict]:
+    """A row for runs made alike."""
     names = figures(results)
-    if per_target:
-        named = zip(results, labels(results))
-        return [{"method": label, "target": r.name} | means([r], False, names) for r, label in named]
     return [{"method": label} | means(group, True, names) for label, group in grouped(results).items()]
+
+
+def probe_target_rows(results: list[Asked]) -> list[dict]:
+    named, names = zip(results, labels(results)), figures(results)
+    return [{"method": label, "target": r.name} | means([r], False, names) for r, label in named]
 
 
 def probe_columns(results: list[Asked]) -> list[str]:
@@ -60,7 +62,6 @@ def probe_remarks(kind: str, results: list[Asked], idle: list[Path]) -> list[str
         f"Probe {kind} {name} ({origin.protocol}), base model {origin.model}, judges {origin.judges}."
         for name, origin in dict.fromkeys((result.asked, result.origin) for result in results)
     ]
-    last = [name for name in figures(results) if name != "recovery"][-1 if kind == "noise" else 2]
-    lines.append(ABOUT[kind] + RECOVERY.format(last.replace("_", " ")))
     command = f"python -m machine_unlearning.probe {kind} --runs"
-    return lines + unequal_targets(results) + [f"not probed: {run}; {command} {run}" for run in idle]
+    unprobed = [f"not probed: {run}; {command} {run}" for run in idle]
+    return [*lines, ABOUT[kind] + RECOVERY, *unequal_targets(results), *unprobed]

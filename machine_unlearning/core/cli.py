@@ -22,12 +22,11 @@ from evaluation.answers.answer_set import forgotten
 from evaluation.core import flags
 from evaluation.core.config import check_limits, override
 from evaluation.core.errors import UserError, closest
-from evaluation.core.record import RECORD, WEIGHTS, Request, read_record, requests
+from evaluation.core.record import ACTING, RECORD, WEIGHTS, Request, read_record, requests
 from machine_unlearning.core import concepts
 
 METHODS = Path(__file__).parents[1]
 VARIANTS = ("canvas", "published", "mini")
-ACTING = "acting"  # in a run's folder, by method: that by which earlier runs act while images are sampled
 KEEP = ("all", "targets", "none")  # which images of a run's answer set stay once they are judged
 
 

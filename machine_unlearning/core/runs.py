@@ -2,16 +2,29 @@
 
 import argparse
 from collections.abc import Iterator
+from pathlib import Path
 
 from evaluation.answers.answer_set import forgotten
+from evaluation.core import flags
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD, WEIGHTS, read_record
 from evaluation.metrics.figures import check_targets
 from evaluation.protocol import Protocol
 
 
-def read_runs(args: argparse.Namespace, world: Protocol) -> None:
-    """Adds the `records` of `args.runs`, and the `targets` of each.
+def add_runs(parser: argparse.ArgumentParser, folder: str) -> None:
+    """The flags that name models to ask, and how; `folder` is what results lie in."""
+    flags.add_model(parser)
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of runs")
+    parser.add_argument(
+        "--base", type=flags.new_folder, metavar="DIR", help=f"of the base model (RUN/../../base/{folder})"
+    )
+    parser.add_argument("--batch", type=flags.whole(1), help="prompts at once (default: by image size)")
+    flags.add_device(parser)
+
+
+def read_runs(args: argparse.Namespace, world: Protocol, folder: str) -> None:
+    """Adds the `records` of `args.runs`, the `targets` of each, and where the base model's results lie.
 
     UserError for a run that cannot be sampled, or of targets that the protocol has no prompts for.
     """
@@ -24,6 +37,7 @@ def read_runs(args: argparse.Namespace, world: Protocol) -> None:
             raise UserError(f"--runs {run}: was made elsewhere, so there is no model to ask; leave it out")
         if not (run / WEIGHTS).exists():
             raise UserError(f"--runs {run}: no {WEIGHTS}; remove the folder and unlearn again")
+    args.base = Path(args.base or args.runs[0].parents[1] / "base" / folder)
 
 
 def check_model(args: argparse.Namespace, model: str) -> None:
@@ -33,10 +47,17 @@ def check_model(args: argparse.Namespace, model: str) -> None:
             raise UserError(f"{run}: made from another base model than --model {args.model} ({model})")
 
 
-def models(args: argparse.Namespace, name: str) -> Iterator[tuple]:
+def models(args: argparse.Namespace, folder: str, file: str) -> Iterator[tuple]:
     """Run, record, folder for results, and targets: of the base model (run and record are None) for the
-    targets of every run, in `args.base`; then of every run, in its folder `name`."""
-    for targets in dict.fromkeys(args.targets):
-        yield None, None, args.base / ",".join(map(str, targets)), targets
+    targets of every run, in `args.base`; then of every run, in its `folder`.
+
+    At the end a UserError, if the `file` of results is missing in one of them.
+    """
+    asked = {args.base / ",".join(map(str, targets)): (None, None, targets) for targets in args.targets}
     for run, record, targets in zip(args.runs, args.records, args.targets):
-        yield run, record, run / name, targets
+        asked[run / folder] = (run, record, targets)
+    for place, (run, record, targets) in asked.items():
+        yield run, record, place, targets
+    if unfinished := [place for place in asked if not (place / file).exists()]:
+        still = "other processes still work on prompts of it"
+        raise UserError(f"{unfinished[0]}: {still}; run this again when they end")

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.load import load_run, swapped
 from diffusion_model_finetuning.core.sd import StableDiffusion, load_sd
-from evaluation.core.record import RECORD, WEIGHTS, read_record
+from evaluation.core.record import ACTING, RECORD, WEIGHTS, read_record
 from evaluation.core.tensors import read_tensors, save_tensors
-from machine_unlearning.core.cli import ACTING, acting
+from machine_unlearning.core.cli import acting
 from machine_unlearning.core.precision import compute_in
 
 __all__ = ["begin", "load_base", "load_model", "load_run", "save_delta", "swapped"]
@@ -43,6 +43,7 @@ def save_delta(run, sd: StableDiffusion, names) -> None:
     tensors = dict(sorted((earlier | {name: state[name] for name in names}).items()))
     about = {"model": run.model}  # a second entry would stand in random order
     save_tensors(run.out / WEIGHTS, tensors, about)
+    shutil.rmtree(run.out / ACTING, ignore_errors=True)  # of an attempt that failed
     if run.args.start:
         for method, folder in acting(run.args.start, read_record(run.args.start)).items():
             if method != run.method:

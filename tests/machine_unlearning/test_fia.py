@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from safetensors.torch import load_file, save_file
 
 from diffusion_model_finetuning.core.sd import load_sd
@@ -102,6 +103,28 @@ def test_no_more_steps_are_taken_than_are_observed(tiny_sd):
     ]
     for name in u:  # without guidance there is no other half
         torch.testing.assert_close(*(part[name].float() for part in halves))
+
+
+def test_what_is_observed_is_what_diffusers_own_sampler_shows(tiny_sd):
+    """Prompts by themselves, the two halves of guidance in calls of their own."""
+    sd, texts = load_sd(tiny_sd), ["Cats in Sketch style", "Sea"]
+    noise = torch.randn(2, 4, 8, 8)
+    u = activations.observed(sd, sd.embed(texts), noise, 10, 3, 3.0, "both", 2)
+    scheduler, inputs = DDIMScheduler.from_config(sd.scheduler.config), {name: [] for name in u}
+    scheduler.set_timesteps(10)
+    for name, seen in inputs.items():
+        layer = sd.unet.get_submodule(name)
+        layer.register_forward_hook(lambda _, given, __, seen=seen: seen.append(given[0]))
+    for k, text in enumerate(texts):
+        x = noise[k : k + 1]
+        for step, t in enumerate(scheduler.timesteps[:3]):
+            with torch.no_grad():
+                null, conditional = (sd.unet(x, t, sd.embed([words])).sample for words in ("", text))
+            for name, seen in inputs.items():
+                X = torch.nn.functional.normalize(torch.cat(seen).flatten(0, 1).double(), dim=1)
+                torch.testing.assert_close(u[name][step, k], X.norm(dim=0), rtol=1e-4, atol=1e-5)
+                seen.clear()
+            x = scheduler.step(null + 3 * (conditional - null), t, x, eta=0.0).prev_sample
 
 
 def test_rows_count_by_their_direction_alone():

@@ -13,9 +13,11 @@ from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import ddim_step, load_sd, noisy_step, picture, sample
 from evaluation import probes, tables
 from evaluation.answers.answer_set import Cell
-from evaluation.answers.probed import TABLE
+from evaluation.answers.predictions import Prediction
+from evaluation.answers.probed import TABLE, Probed
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
+from evaluation.metrics.robustness import probe_by_seed
 from machine_unlearning import probe
 from machine_unlearning.core import probing
 from machine_unlearning.core.weights import load_run
@@ -154,6 +156,19 @@ def test_the_table(probed, plan, capsys, kind):
             hidden = [not any(shown[obj, c] for c in conditions) for obj in ("Cats", "Sea")]
             assert table[method][f"style_UA_{name}"] == pytest.approx(100 * np.mean(hidden))
     assert kind == "noise" or not any("after" in name for name in table["base"])
+
+
+def test_recovery_is_the_headline_s():
+    """Of four prompts, three were forgotten; two of them come back after half of the steps."""
+    plan = probes.Completion("x", "mini", (188,), (0.5, 0.75))
+    shown = {"plain": [1, 0, 0, 0], "0.5": [1, 1, 1, 0], "0.75": [1, 1, 1, 1]}
+    rows = [
+        Probed("Sketch", condition, bool(yes), Prediction("Sketch", obj, 188, "", "", 0, 0, 0, 0, ""))
+        for condition, values in shown.items()
+        for obj, yes in zip("ABCD", values, strict=True)
+    ]
+    figures = {name: value.item() for name, value in probe_by_seed(rows, plan).items()}
+    assert figures == {"UA": 0.75, "UA_after_0.5": 0.25, "UA_after_0.75": 0.0, "recovery_after_0.5": 2 / 3}
 
 
 @pytest.mark.parametrize(
