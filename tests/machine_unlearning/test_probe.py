@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import ddim_step, load_sd, noisy_step, picture, sample
-from evaluation import probes, tables
+from evaluation import canvas, probes, tables
 from evaluation.answers.answer_set import Cell
 from evaluation.answers.predictions import Prediction
 from evaluation.answers.probed import TABLE, Probed
@@ -110,6 +110,17 @@ def test_noise_belongs_to_the_cell(trained, plan, tiny_sd):
         "best_of_2": list(both)[:2],
         "best_of_8": list(both),
     }
+
+
+def test_the_base_model_is_asked_for_what_takes_the_place(plan, tiny_sd):
+    sd, settings = load_sd(tiny_sd), probes.load("noise", plan("noise"))
+    targets = tuple(canvas.parse_targets("Cats"))
+    cells = [Cell(theme, "Cats", 188) for theme in settings.world.themes]
+    drawn = dict(probe.pictures(sd, settings, None, None, "", targets, cells))
+    instead = sd.tokens([settings.world.prompt(cell.theme, "Sea") for cell in cells])
+    for condition, images in probing.noised(sd, NOTHING, settings, cells, instead):
+        assert np.array_equal(drawn[condition], images)
+    assert len(drawn) == 9
 
 
 def test_a_noisy_step():
