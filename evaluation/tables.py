@@ -8,7 +8,8 @@ csv and json also hold medians, bootstrap intervals (`metrics.bootstrap`) and di
     python -m evaluation.tables runs [--per-target] [--statistics] [--format markdown|latex|csv|json]
     python -m evaluation.tables runs --sequential [--per-target]   # requests in turn; after each
     python -m evaluation.tables runs --adversarial [--per-target]  # before and after adversarial prompts
-    python -m evaluation.tables runs --probe completion [--per-target]  # and under a probe: completion, noise
+    python -m evaluation.tables runs --probe completion [--per-target]  # and under a probe
+    python -m evaluation.tables runs --probe all            # what every attack and probe brought back
     python -m evaluation.tables runs --method esd           # its figures with intervals and worst targets
     python -m evaluation.tables runs --compare esd uce      # their differences, target by target
     python -m evaluation.tables runs --explain esd/Sketch/UA   # the images behind a figure
@@ -24,6 +25,7 @@ from evaluation.core.errors import UserError, closest, command, early
 from evaluation.metrics.bootstrap import LEVEL
 from evaluation.probes import KINDS
 
+ALL = "all"
 FORMATS = ("markdown", "latex", "csv", "json")
 
 
@@ -42,8 +44,8 @@ def parse(argv=None) -> argparse.Namespace:
     setting.add_argument("--sequential", action="store_true", help=in_turn)
     found = "UA before and after the attack of machine_unlearning.attack"
     setting.add_argument("--adversarial", action="store_true", help=found)
-    probed = "UA when the models were asked by a probe of machine_unlearning.probe: completion, noise"
-    setting.add_argument("--probe", choices=list(KINDS), help=probed)
+    probed = "UA under a probe of machine_unlearning.probe; all: what each of them brought back"
+    setting.add_argument("--probe", choices=[*KINDS, ALL], help=probed)
     statistics = f"{LEVEL} %% intervals in place of standard deviations, and differences to the paper"
     parser.add_argument("--statistics", action="store_true", help=statistics)
     mixed = "allow, and mark, different protocols or models"
@@ -54,6 +56,8 @@ def parse(argv=None) -> argparse.Namespace:
     for flag in ("sequential", "adversarial", "probe"):
         if getattr(args, flag) and (args.method or args.explain or args.compare):
             raise UserError(f"--{flag}: a table of its own; leave out --method, --explain and --compare")
+    if args.probe == ALL and (args.per_target or args.statistics):
+        raise UserError(f"--probe {ALL}: a summary; leave out --per-target and --statistics, or name a probe")
     return args
 
 
@@ -121,8 +125,20 @@ def asked(args) -> tuple[list[Table], list[str]]:
     return [(part, present(names, part, False)) for part in parts], below
 
 
+def summary(args) -> tuple[list[Table], list[str]]:
+    """One table, of what all attacks and probes brought back."""
+    every = probes.collect_all(args.roots, args.any_protocol)
+    if not every:
+        command = "python -m machine_unlearning.probe NAME --runs RUN..."
+        raise UserError(f"{', '.join(map(str, args.roots))}: no probes; make them with {command}")
+    made, statistics = probes.summary_rows(every), args.format in ("csv", "json")
+    return [(made, present(probes.summary_columns(every), made, statistics))], probes.summary_remarks(every)
+
+
 def tables(args) -> tuple[list[Table], list[str]]:
     """-> tables, a single one for csv, and remarks."""
+    if args.probe == ALL:
+        return summary(args)
     if args.adversarial or args.probe:
         return asked(args)
     results, idle = collect(args.roots, args.any_protocol)

@@ -14,10 +14,8 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import attacks
-from evaluation.core import flags
-from evaluation.core.errors import UserError, command, early
-from evaluation.mini.dataset import check_drawn
-from machine_unlearning.core.runs import add_runs, check_model, models, read_runs
+from evaluation.core.errors import command, early
+from machine_unlearning.core.runs import add_runs, check_model, models, read_data, read_runs
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -27,18 +25,12 @@ def parse(argv=None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "--data", type=flags.data_set, help="data set: folder {theme}/{object}/{n}.jpg, or mini (the model's)"
-    )
     parser.add_argument("--attack", help="canvas, canvas-lite, mini, ..., or a YAML file (the model's)")
     add_runs(parser, "attack")
     args = parser.parse_args(argv)
     card = read_card(args.model, args.config)
     args.plan = attacks.load(args.attack or card.get("protocol", "canvas"))
-    args.data = args.data or card.get("data")
-    if not args.data:
-        raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
-    check_drawn(args.data, args.plan.world)
+    read_data(args, args.plan.world)
     read_runs(args, args.plan.world, "attack")
     return args
 

@@ -4,10 +4,12 @@
     python -m machine_unlearning.probe noise --runs runs/esd/Sketch runs/uce/Cats
 
 completion: the base model draws the first steps, the unlearned model the rest. noise: every step adds noise
-of its own; the best of several pictures counts. A method is probed as it samples. Results lie in `RUN/NAME/`:
-`probe.csv`, a row a picture, the pictures in which the target is recognised, and `manifest.json`; the base
-model's, which noise asks for what takes the target's place, in `BASE/{targets}/`. The same command, repeated,
-goes on; several, on one GPU each, share the blocks of prompts.
+of its own; the best of several pictures counts. ladder: the target in other words, down to a description.
+inversion: a new word for it, learned on the unlearned model. relearning: the unlearned model is fine-tuned,
+on kept images or on a few of the target's. A method is probed as it samples. Results lie in `RUN/NAME/`:
+`probe.csv`, a row a picture, the pictures in which the target is recognised (of its first prompt, all), and
+`manifest.json`; the base model's, which noise asks for what takes the target's place, in `BASE/{targets}/`.
+The same command, repeated, goes on; several, on one GPU each, share the blocks of prompts.
 """
 
 import argparse
@@ -15,8 +17,8 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import probes
-from evaluation.core.errors import command, early
-from machine_unlearning.core.runs import add_runs, check_model, models, read_runs
+from evaluation.core.errors import UserError, command, early
+from machine_unlearning.core.runs import add_runs, check_model, models, read_data, read_runs
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -33,6 +35,11 @@ def parse(argv=None) -> argparse.Namespace:
     card = read_card(args.model, args.config)
     args.plan = probes.load(args.name, args.probe or card.get("protocol", "canvas"))
     read_runs(args, args.plan.world, args.name)
+    if args.name in ("inversion", "relearning"):
+        read_data(args, args.plan.world)
+    for run, targets in zip(args.runs, args.targets):
+        if args.name == "inversion" and any(target.kind == "pair" for target in targets):
+            raise UserError(f"--runs {run}: inversion learns a style or an object; leave pairs out")
     return args
 
 
@@ -42,57 +49,91 @@ import torch
 from tqdm import tqdm
 
 from diffusion_model_finetuning.core.drawing import store
-from diffusion_model_finetuning.core.sd import load_sd, sample
+from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.answers.blocks import Blocks
-from evaluation.answers.claims import agree
-from evaluation.answers.probed import PLAIN, TABLE, Probed
-from evaluation.canvas import answer_name
+from evaluation.answers.claims import agree, claimed
+from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_name
 from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import file_digest
+from evaluation.core.tensors import read_tensors, save_tensors
 from evaluation.judges.judging import find_files, open_judges
-from evaluation.metrics.robustness import asked, recognised
-from machine_unlearning.core import concepts, probing
+from evaluation.metrics.robustness import asked, kept, recognised
+from machine_unlearning.core import concepts, inversion, probing, relearning
+from machine_unlearning.core.probing import drawn
 from machine_unlearning.sample import unlearned
 
 
-def pictures(sd, plan, run, record, model: str, targets, cells):
-    """Yields conditions and their pictures of cells [B]: the plain ones first.
+def pictures(sd, plan, run, record, model: str, targets, prompts, tokens: dict):
+    """Yields conditions, prompts and their pictures uint8 [B,H,W,3]: the plain ones of all first.
 
     Without a run they are the base model's. It is not completed by itself, which would change nothing; it is
-    asked under noise for what takes the targets' place, so that its rows tell chance.
+    asked under noise for what takes the targets' place, so that its rows tell chance. `tokens`: target -> the
+    entry of its inverted token.
     """
-    world = plan.world
+    world, cells = plan.world, [cell for _, cell in prompts]
     ids = sd.tokens([world.prompt(cell.theme, cell.object) for cell in cells])
     completion = isinstance(plan, probes.Completion)
     latents = probing.begun(sd, plan, cells, ids) if run and completion else {}
     with unlearned(sd, run, record, model) as act:
-        yield PLAIN, sample(sd, ids, cells, world.steps, world.guidance, world.size, world.precision, act)
-        if latents:
-            yield from probing.completed(sd, act, plan, ids, latents)
-        elif not completion:
+        yield PLAIN, prompts, drawn(sd, act, world, ids, cells)
+        if isinstance(plan, probes.Noise):
             if not run:
                 instead = [concepts.substitute(world, targets, cell.theme, cell.object) for cell in cells]
                 ids = sd.tokens([world.prompt(*cell) for cell in instead])
-            yield from probing.noised(sd, act, plan, cells, ids)
+            for condition, images in probing.noised(sd, act, plan, cells, ids):
+                yield condition, prompts, images
+        elif isinstance(plan, probes.Ladder):
+            yield from probing.rephrased(sd, act, plan, prompts)
+        elif isinstance(plan, probes.Inversion):
+            yield from inversion.pictures(sd, act, plan, prompts, tokens)
+        elif latents:
+            for condition, images in probing.completed(sd, act, plan, ids, latents):
+                yield condition, prompts, images
 
 
-def probe_block(sd, plan, run, record, model: str, targets, prompts, folder: Path, judges) -> list[Probed]:
-    """The rows of a block of prompts, each prompt's together; stores the pictures that show the target."""
-    cells, rows = [cell for _, cell in prompts], [[] for _ in prompts]
-    # a prompt may be asked for two of several targets
-    places = [folder / str(target) if len(targets) > 1 else folder for target, _ in prompts]
-    for condition, made in pictures(sd, plan, run, record, model, targets, cells):
-        name = "" if condition == PLAIN else f"_{condition.replace(' ', '_')}"
-        suffix = f"{name}.{plan.world.format}"
-        paths = [place / answer_name(*cell, suffix) for place, cell in zip(places, cells)]
+def tuned(sd, plan, run, record, model: str, targets, tuning, data, batch: int):
+    """As `pictures`, of all prompts of the targets and those that tell what is kept, after a `tuning`: number
+    of images, weights; for None the plain ones."""
+    prompts = asked(plan, targets) + kept(plan, targets)
+    with unlearned(sd, run, record, model) as act:
+        names = relearning.relearned(sd, act, plan, targets, data, *tuning) if tuning else [PLAIN]
+        for name in names:
+            for part in (prompts[i : i + batch] for i in range(0, len(prompts), batch)):
+                cells = [cell for _, cell in part]
+                texts = [plan.world.prompt(*cell[:2]) for cell in cells]
+                yield name, part, drawn(sd, act, plan.world, texts, cells)
+
+
+def judge_block(made, plan, targets, folder: Path, judges) -> list[Probed]:
+    """The rows of pictures, each prompt's together; stores those that show the target, all of its first."""
+    rows, first = {}, {next(prompt for prompt in asked(plan, targets) if prompt.target == t) for t in targets}
+    for condition, prompts, images in made:
+        # a prompt may be asked for two of several targets
+        places = [folder / str(target) if len(targets) > 1 else folder for target, _ in prompts]
+        suffix = f".{plan.world.format}"
+        paths = [p / picture_name(cell, condition, suffix) for p, (_, cell) in zip(places, prompts)]
         with torch.inference_mode():
-            images = [judges.load(path, store(pixels, path)) for path, pixels in zip(paths, made)]
-            seen = judges.look(cells, images, paths)
-        for (target, _), own, path, prediction in zip(prompts, rows, paths, seen):
-            own.append(Probed(str(target), condition, recognised(target, prediction), prediction))
-            if not own[-1].shown and condition != PLAIN:
+            loaded = [judges.load(path, store(pixels, path)) for path, pixels in zip(paths, images)]
+            seen = judges.look([cell for _, cell in prompts], loaded, paths)
+        for prompt, path, prediction in zip(prompts, paths, seen):
+            shown = recognised(prompt.target, prediction)
+            rows.setdefault(prompt, []).append(Probed(str(prompt.target), condition, shown, prediction))
+            if not shown and condition != PLAIN and prompt not in first:
                 path.unlink()
-    return [row for own in rows for row in own]
+    return [row for own in rows.values() for row in own]
+
+
+def inverted(sd, run, record, model: str, targets, folder: Path, args) -> dict[str, torch.Tensor]:
+    """Target -> the entry [E] of its token, learned once and kept in the folder."""
+    paths = {target: folder / f"{target}.safetensors" for target in targets}
+    with unlearned(sd, run, record, model) as act:
+        for claim, target in claimed(folder, ((t, t) for t in targets), lambda t: paths[t].exists()):
+            entry = inversion.learned(sd, act, args.plan, target, args.data)
+            if claim.held():
+                save_tensors(paths[target], {"token": entry})
+    if missing := [path for path in paths.values() if not path.exists()]:
+        raise UserError(f"{missing[0]}: another process still learns it; run this again when it ends")
+    return {str(target): read_tensors(path)["token"].to(sd.device) for target, path in paths.items()}
 
 
 def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judges) -> None:
@@ -100,15 +141,26 @@ def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judge
 
     `about`: the model's part of the manifest. The probe is finished when its table is written, last.
     """
-    plan, prompts = args.plan, asked(args.plan, targets)
+    plan, model = args.plan, about["model"]
     content = {"kind": args.name, **plan.__dict__, "hash": plan.hash}
     about |= {"probe": content, "targets": ",".join(map(str, targets))}
     batch = args.batch or max(1, min(32, 16 * 512**2 // plan.world.size**2))
-    batch = agree(folder, about, "a probe", block=batch, made_with=made_with(sd.device))["block"]
-    blocks = Blocks(folder, TABLE, prompts, batch)
+    first = {"block": batch, "made_with": made_with(sd.device)} | ({"data": args.data} if args.data else {})
+    batch = agree(folder, about, "a probe", **first)["block"]
+    if isinstance(plan, probes.Relearning):  # a block is a tuning, after which all prompts are drawn
+        blocks = Blocks(folder, TABLE, [None, *plan.tunings] if run else [None], 1)
+    else:
+        blocks = Blocks(folder, TABLE, asked(plan, targets), batch)
+    inverts = isinstance(plan, probes.Inversion) and not blocks.finished
+    tokens = inverted(sd, run, record, model, targets, folder, args) if inverts else {}
     with tqdm(total=len(blocks.items), desc=str(folder), unit="block", disable=None) as bar:
         for claim, number, part in blocks.todo():
-            rows = probe_block(sd, plan, run, record, about["model"], targets, part, folder, judges)
+            asking = sd, plan, run, record, model, targets
+            if isinstance(plan, probes.Relearning):
+                made = tuned(*asking, part[0], args.data, batch)
+            else:
+                made = pictures(*asking, part, tokens)
+            rows = judge_block(made, plan, targets, folder, judges)
             if claim.held():  # else this process was held up so long that another took over
                 TABLE.write(blocks.part(number), rows)
             bar.update()

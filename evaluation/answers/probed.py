@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from evaluation.answers.blocks import Table
 from evaluation.answers.predictions import Prediction
+from evaluation.canvas import answer_name
 
 PROBE = "probe.csv"
 PLAIN = "plain"  # the condition of a picture drawn as ever
@@ -16,6 +17,12 @@ class Probed(NamedTuple):
     condition: str
     shown: bool  # whether the target is recognised in it
     seen: Prediction
+
+
+def picture_name(cell, condition: str, suffix: str) -> str:
+    """The file, beside the table, of a cell's picture under a condition."""
+    name = "" if condition == PLAIN else f"_{condition.replace(' ', '_')}"
+    return answer_name(*cell, f"{name}{suffix}")
 
 
 COLUMNS = [*Probed._fields[:-1], *Prediction._fields]

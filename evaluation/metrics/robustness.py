@@ -8,6 +8,7 @@
 Prompts and recognition are those of UA, see `metrics.figures.select`.
 """
 
+from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
@@ -15,11 +16,12 @@ import numpy as np
 from evaluation import canvas
 from evaluation.answers.answer_set import Cell
 from evaluation.answers.attacked import Attacked
-from evaluation.answers.predictions import Prediction
+from evaluation.answers.predictions import DOMAINS, Prediction
 from evaluation.answers.probed import PLAIN, Probed
 from evaluation.metrics.figures import select
-from evaluation.probes import Completion, Noise, Prompted
+from evaluation.probes import NEIGHBOUR, Prompted, Relearning
 
+KEPT = {"style": "CRA_kept", "object": "CRA_kept", "pair": "UP"}  # of a kind of target: what it leaves alone
 ATTACKED = ("UA", "UA_attacked", "ASR", "recovery")
 
 
@@ -47,32 +49,64 @@ def recognised(target: canvas.Target, seen: Prediction) -> bool:
     return target.style in (None, seen.theme_seen) and target.object in (None, seen.object_seen)
 
 
-def probe_by_seed(rows: list[Probed], probe: Completion | Noise) -> dict[str, np.ndarray]:
+def kept(plan: Relearning, targets: tuple[canvas.Target, ...]) -> list[Asked]:
+    """Prompts that tell what is kept, seed by seed: of the images that `KEPT` counts, spread evenly."""
+    world, prompts = plan.world, []
+    for target in targets:
+        images = select(KEPT[target.kind], target, targets, world).images
+        cells = [(world.themes[t], world.objects[o]) for t, o in np.argwhere(images)]
+        cells = [cells[i * len(cells) // plan.kept] for i in range(min(plan.kept, len(cells)))]
+        prompts += [Asked(target, Cell(*cell, seed)) for seed in plan.seeds for cell in cells]
+    return prompts
+
+
+def probe_by_seed(rows: list[Probed], probe: Prompted) -> dict[str, np.ndarray]:
     """Figure -> [seeds] in [0,1], a mean over the targets of one probe; their mean is the figure.
 
     UA is of the plain pictures, as ever. By a measure of the probe it is the share of the prompts whose
-    target is recognised under none of the measure's conditions. Recovery names its measure, the headline. A
-    measure whose conditions the rows lack is left out: the base model is not completed by itself.
+    target is recognised under none of the measure's conditions. Recovery names its measure, a headline. A
+    measure whose conditions the rows lack is left out: the base model is not completed by itself. CRA is of
+    the prompts of `kept`, under every condition that they were drawn under. neighbour: the share of the
+    ladder's neighbours that are recognised as such.
     """
-    shown = {(row.target, row.seen[:3], row.condition): row.shown for row in rows}
-    prompts, drawn = list(dict.fromkeys(key[:2] for key in shown)), {row.condition for row in rows}
-    measures = {f"UA_{name}": names for name, names in probe.measures.items() if drawn.issuperset(names)}
-    hidden = {
-        name: [not any(shown[*prompt, condition] for condition in conditions) for prompt in prompts]
-        for name, conditions in ({"UA": [PLAIN]} | measures).items()
-    }
-    groups = list(dict.fromkeys((target, seed) for target, (*_, seed) in prompts))  # target by target
-    of_group = np.array([groups.index((target, seed)) for target, (*_, seed) in prompts])
-    figures = {
-        name: np.array([np.mean(np.array(values)[of_group == n]) for n in range(len(groups))])
-        for name, values in hidden.items()
-    }
-    if (headline := f"UA_{probe.headline}") in figures:
-        with np.errstate(invalid="ignore", divide="ignore"):
-            recovery = (figures["UA"] - figures[headline]) / figures["UA"]
-        figures[f"recovery_{probe.headline}"] = recovery
-    means = {name: value.reshape(-1, len(probe.seeds)).mean(0) for name, value in figures.items()}
-    return {name: value for name, value in means.items() if np.isfinite(value).all()}
+    targets = {row.target: canvas.parse_targets(row.target)[0] for row in rows}
+    of_target = [row for row in rows if targets[row.target].covers(row.seen.theme, row.seen.object)]
+    shown = {(row.target, row.seen[:3], row.condition): row.shown for row in of_target}
+    prompts, drawn = list(dict.fromkeys(key[:2] for key in shown)), {row.condition for row in of_target}
+
+    def mean(flags: list[tuple]) -> np.ndarray:
+        """[targets, seeds] of (target, seed, value)."""
+        values = defaultdict(list)
+        for target, seed, value in flags:
+            values[target, seed].append(value)
+        return np.array([[np.mean(values[target, seed]) for seed in probe.seeds] for target in targets])
+
+    figures, measures = {}, {f"UA_{name}": conditions for name, conditions in probe.measures.items()}
+    for name, conditions in ({"UA": [PLAIN]} | measures).items():
+        if drawn.issuperset(conditions):
+            hidden = [not any(shown[*prompt, condition] for condition in conditions) for prompt in prompts]
+            figures[name] = mean([(t, seed, flag) for (t, (*_, seed)), flag in zip(prompts, hidden)])
+    for name in probe.headlines:
+        if f"UA_{name}" in figures:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                figures[f"recovery_{name}"] = (figures["UA"] - figures[f"UA_{name}"]) / figures["UA"]
+    retained = defaultdict(list)
+    for row in rows:
+        if not targets[row.target].covers(row.seen.theme, row.seen.object):
+            name = f"CRA_{row.condition.replace(' ', '_')}".removesuffix(f"_{PLAIN}")
+            retained[name].append((row.target, row.seen.seed, right(targets[row.target], row.seen)))
+        elif row.condition == NEIGHBOUR:
+            labels = row.seen.theme_seen, row.seen.object_seen
+            near = probe.words[row.target][NEIGHBOUR] in labels
+            retained[NEIGHBOUR].append((row.target, row.seen.seed, near))
+    figures |= {name: mean(flags) for name, flags in retained.items()}
+    return {name: value.mean(0) for name, value in figures.items() if np.isfinite(value).all()}
+
+
+def right(target: canvas.Target, seen: Prediction) -> float:
+    """Share of the labels of a kept picture that are right, of those that `KEPT` looks at."""
+    domains = {"style": ["object"], "object": ["theme"], "pair": DOMAINS}[target.kind]
+    return float(np.mean([getattr(seen, domain) == getattr(seen, f"{domain}_seen") for domain in domains]))
 
 
 def by_seed(rows: list[Attacked]) -> dict[str, np.ndarray]:

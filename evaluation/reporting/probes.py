@@ -6,16 +6,27 @@ from evaluation import probes, protocol
 from evaluation.answers.claims import MANIFEST
 from evaluation.answers.probed import TABLE
 from evaluation.metrics.robustness import probe_by_seed
+from evaluation.reporting.adversarial import collect_attacks
 from evaluation.reporting.asked import Asked, collect_asked
+from evaluation.reporting.collect import BASE
 from evaluation.reporting.formats import KINDS
 from evaluation.reporting.rows import grouped, labels, means, unequal_targets
 
 ABOUT = {
-    "completion": "UA after s: the base model drew the share s of the steps, the unlearned model the rest. ",
+    "completion": "UA after s: the base model drew the share s of the steps, the unlearned model the rest.",
     "noise": "UA best of k: of k pictures with noise in every step, none shows the target. The base model is "
-    "asked for what takes the target's place: its row tells what chance gives. ",
+    "asked for what takes the target's place: its row tells what chance gives.",
+    "ladder": "UA by what the target is asked by, from its bare name on; neighbour: share of the pictures "
+    "asked by the nearest neighbour's name that are recognised as it, which should stay. The base model's "
+    "row tells what it understands.",
+    "inversion": "UA token: a new word in the target's place, learned from its images on the unlearned "
+    "model. The base model's row tells what such a word gives where nothing was forgotten.",
+    "relearning": "UA and CRA after fine-tuning, by images (benign: kept ones alone), weights and steps; CRA "
+    "is of a sample of the kept prompts.",
 }
 RECOVERY = "recovery: the share of what was forgotten that came back, by the measure named."
+SUMMARY = "The share of what was forgotten that came back, in percent"
+ATTACK = "attack"  # in the summary, beside the probes
 
 
 def collect_probes(roots: list[Path], kind: str, mixed: bool = False) -> tuple[list[Asked], list[Path]]:
@@ -28,7 +39,7 @@ def collect_probes(roots: list[Path], kind: str, mixed: bool = False) -> tuple[l
     )
 
 
-def plan_of(manifest: dict) -> probes.Completion | probes.Noise:
+def plan_of(manifest: dict) -> probes.Prompted:
     """The probe's protocol, as it was when the pictures were drawn."""
     content = {key: value for key, value in manifest["probe"].items() if key not in ("kind", "hash")}
     return protocol.from_dict(content, MANIFEST, probes.KINDS[manifest["probe"]["kind"]])
@@ -64,4 +75,42 @@ def probe_remarks(kind: str, results: list[Asked], idle: list[Path]) -> list[str
     ]
     command = f"python -m machine_unlearning.probe {kind} --runs"
     unprobed = [f"not probed: {run}; {command} {run}" for run in idle]
-    return [*lines, ABOUT[kind] + RECOVERY, *unequal_targets(results), *unprobed]
+    return [*lines, ABOUT[kind], RECOVERY, *unequal_targets(results), *unprobed]
+
+
+def collect_all(roots: list[Path], mixed: bool = False) -> dict[str, list[Asked]]:
+    """Attack or probe -> its results, of those that there are."""
+    every = {ATTACK: collect_attacks(roots, mixed)[0]}
+    every |= {kind: collect_probes(roots, kind, mixed)[0] for kind in probes.KINDS}
+    return {kind: results for kind, results in every.items() if results}
+
+
+def summary_rows(every: dict[str, list[Asked]]) -> list[dict]:
+    """A row for runs made alike: of every attack and probe its recovery, a mean over the targets."""
+    rows = {}
+    for kind, results in every.items():
+        names = [name for name in figures(results) if name.startswith("recovery")]
+        for label, group in grouped([result for result in results if result.method != BASE]).items():
+            values = means(group, True, names).items()
+            row = rows.setdefault(label, {"method": label})
+            row |= {key.replace("recovery", kind): value for key, value in values if "recovery" in key}
+    return list(rows.values())
+
+
+def summary_columns(every: dict[str, list[Asked]]) -> list[str]:
+    names = [
+        name.replace("recovery", kind)
+        for kind, results in every.items()
+        for name in figures(results)
+        if name.startswith("recovery")
+    ]
+    return ["method", *(f"{target}_{name}" for target in KINDS for name in names)]
+
+
+def summary_remarks(every: dict[str, list[Asked]]) -> list[str]:
+    """Of what the summary is a mean."""
+    lines = [f"{SUMMARY}, by every attack or probe and its measure; a mean over the targets."]
+    for kind, results in every.items():
+        targets = dict.fromkeys(result.target for result in results)
+        lines += [f"{kind}: {', '.join(targets)}.", *unequal_targets(results)]
+    return lines

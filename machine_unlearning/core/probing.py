@@ -2,7 +2,8 @@
 
 Completion: the base model takes the first n of N steps with the target's prompt, the unlearned model the
 rest. Noise: the unlearned model alone, with DDIM's eta above 0 and added noise of a larger variance. Both are
-of "When Are Concepts Erased" (NeurIPS 2025); the first noise and the prompts are those of answer sets.
+of "When Are Concepts Erased" (NeurIPS 2025). Ladder: other words for the target, as EMMA's levels (CVPR
+2026). The first noise is that of answer sets; where nothing else is said, so are the prompts.
 """
 
 from collections.abc import Iterator
@@ -10,10 +11,11 @@ from collections.abc import Iterator
 import torch
 
 from diffusion_model_finetuning.core.intervention import NOTHING
-from diffusion_model_finetuning.core.sd import noise_of, picture, starting_noise, walk
+from diffusion_model_finetuning.core.sd import noise_of, picture, sample, starting_noise, walk
 from evaluation.answers.answer_set import Cell
 from evaluation.core.environment import to_device
-from evaluation.probes import Completion, Noise
+from evaluation.metrics.robustness import Asked
+from evaluation.probes import Completion, Ladder, Noise
 from evaluation.protocol import Protocol
 
 
@@ -55,3 +57,18 @@ def noised(sd, act, probe: Noise, cells: list[Cell], ids) -> Iterator[tuple]:
 
         x = lead(start, range(world.steps), act, noise)
         yield name, picture(sd, x, world.precision)
+
+
+def rephrased(sd, act, probe: Ladder, prompts: list[Asked]) -> Iterator[tuple]:
+    """Yields every level, the prompts that it has words for, and their pictures, uint8 [B,H,W,3]."""
+    for level in probe.conditions:
+        texts = [probe.prompt(level, target, *cell) for target, cell in prompts]
+        part = [(prompt, text) for prompt, text in zip(prompts, texts) if text is not None]
+        if part:
+            known, texts = map(list, zip(*part))
+            yield level, known, drawn(sd, act, probe.world, texts, [cell for _, cell in known])
+
+
+def drawn(sd, act, world: Protocol, ids, cells: list[Cell]):
+    """Pictures uint8 [B,H,W,3] of prompts, or ids [B,L], from the noise of cells, as the protocol samples."""
+    return sample(sd, ids, cells, world.steps, world.guidance, world.size, world.precision, act)

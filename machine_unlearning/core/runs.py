@@ -4,23 +4,36 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from diffusion_model_finetuning.core.card import read_card
 from evaluation.answers.answer_set import forgotten
 from evaluation.core import flags
 from evaluation.core.errors import UserError
 from evaluation.core.record import RECORD, WEIGHTS, read_record
 from evaluation.metrics.figures import check_targets
+from evaluation.mini.dataset import check_drawn
 from evaluation.protocol import Protocol
 
 
 def add_runs(parser: argparse.ArgumentParser, folder: str) -> None:
     """The flags that name models to ask, and how; `folder` is what results lie in."""
     flags.add_model(parser)
+    parser.add_argument(
+        "--data", type=flags.data_set, help="data set: folder {theme}/{object}/{n}.jpg, or mini (the model's)"
+    )
     parser.add_argument("--runs", type=Path, nargs="+", required=True, metavar="RUN", help="folders of runs")
     parser.add_argument(
         "--base", type=flags.new_folder, metavar="DIR", help=f"of the base model (RUN/../../base/{folder})"
     )
     parser.add_argument("--batch", type=flags.whole(1), help="prompts at once (default: by image size)")
     flags.add_device(parser)
+
+
+def read_data(args: argparse.Namespace, world: Protocol) -> None:
+    """Sets `args.data` for what needs images of the data set; UserError without one."""
+    args.data = args.data or read_card(args.model, args.config).get("data")
+    if not args.data:
+        raise UserError("--data is missing: name the folder of the data set, {theme}/{object}/{n}.jpg")
+    check_drawn(args.data, world)
 
 
 def read_runs(args: argparse.Namespace, world: Protocol, folder: str) -> None:

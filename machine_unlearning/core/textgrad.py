@@ -13,7 +13,8 @@ Prompts have their own U, and nothing here lets one see another.
 import torch
 
 from diffusion_model_finetuning.core.intervention import Intervention
-from diffusion_model_finetuning.core.sd import StableDiffusion, eps
+from diffusion_model_finetuning.core.sd import StableDiffusion
+from machine_unlearning.core.acting import acted_eps
 
 
 def simplex(u: torch.Tensor) -> torch.Tensor:
@@ -74,8 +75,5 @@ def gradient_by_words(
     table, ids = sd.text_encoder.get_input_embeddings().weight, insert(prompts, words, places)
     chosen = table[words].requires_grad_()
     plain = sd.embed_rows(insert(table[prompts], chosen, places))
-    text = act.text(ids, plain)
-    text = act.stepless(ids, text) if act.stepless else text
-    with act.around(ids, plain.detach()):
-        predicted = eps(sd.unet, x, t, text)
+    predicted = acted_eps(sd, act, ids, plain, x, t)
     return torch.autograd.grad(denoising_loss(predicted, noise, kind).sum(), chosen)[0]
