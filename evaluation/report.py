@@ -28,8 +28,9 @@ def parse(argv=None) -> argparse.Namespace:
 early(__name__, parse)
 
 from evaluation.drawing.page import render
-from evaluation.reporting.adversarial import collect_attacks
+from evaluation.probe_sheet import SHEET
 from evaluation.reporting.collect import collect, read_all
+from evaluation.reporting.probes import collect_all
 
 
 @command
@@ -38,8 +39,9 @@ def main(argv=None):
     path = Path(args.out) / "report.html"
     results, idle = collect(args.roots, args.any_protocol)
     read_all(results)
-    attacks, _ = collect_attacks(args.roots, args.any_protocol)
-    page = render(results, idle, attacks, args.style_transfer)
+    asked = collect_all(args.roots, args.any_protocol)
+    sheet = next((root / SHEET for root in args.roots if (root / SHEET).exists()), None)
+    page = render(results, idle, asked, args.style_transfer, sheet)
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(f"{path} ({path.stat().st_size / 1e6:.1f} MB)")

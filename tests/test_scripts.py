@@ -125,3 +125,16 @@ def test_no_table_without_the_gate(tree):
     (tree / "runs/base/answers/gate.json").touch()
     assert table(tree, "--executor", "slurm").returncode == 0
     assert modules(tree)[5:] == ["scripts.sweep", "evaluation.tables"]
+
+
+def test_probes_of_all_methods_and_targets_named(tree):
+    (tree / "code").write_text("0")
+    given = os.environ | {"TARGETS": "Sketch Cats", "PROBES": "ladder noise", "RUNS": "runs"}
+    subprocess.run(["bash", "scripts/tables/probes.sh", "esd", "uce"], cwd=tree, env=given, check=True)
+    probe = "machine_unlearning.probe"
+    assert modules(tree) == [
+        *["machine_unlearning.esd.train"] * 2, *["machine_unlearning.uce.train"] * 2, probe, probe, "evaluation.tables"
+    ]  # fmt: skip
+    runs = "--runs runs/esd/Sketch runs/uce/Sketch runs/esd/Cats runs/uce/Cats"
+    assert [line.split()[2] for line in log(tree)[4:6]] == ["ladder", "noise"]
+    assert all(line.endswith(runs) for line in log(tree)[4:6])

@@ -49,7 +49,7 @@ def structured(kind, content: Mapping):
     config = _typed(kind, content)
     if config is None:
         key = next(key for key, value in content.items() if _typed(kind, {key: value}) is None)
-        raise UserError(f"{key} is {content[key]!r}; expected {inspect.formatannotation(types[key])}")
+        raise UserError(f"{key} is {content[key]!r:.100}; expected {inspect.formatannotation(types[key])}")
     if missing := sorted(OmegaConf.missing_keys(config)):
         raise UserError(f"setting {missing[0]!r} is missing")
     return OmegaConf.to_object(config)

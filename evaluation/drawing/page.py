@@ -8,13 +8,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation.core.record import read_record
 from evaluation.drawing.gallery import gallery
-from evaluation.drawing.tabs import adversarial, finer_scale, sequential, style_transfer, table
+from evaluation.drawing.tabs import adversarial, finer_scale, probes, sequential, style_transfer, table
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
 from evaluation.reporting.asked import Asked
 from evaluation.reporting.collect import BASE, Result, without_chains
 from evaluation.reporting.formats import printed, shown
 from evaluation.reporting.matrices import Matrix, interference
+from evaluation.reporting.probes import ATTACK
 from evaluation.reporting.remarks import STATISTICS, remarks
 from evaluation.reporting.rows import by_setting, grouped, main_rows, target_rows, with_differences
 
@@ -73,15 +74,18 @@ def collateral(label: str, matrix: Matrix) -> list[dict]:
 def render(
     results: list[Result],
     idle: list[Path],
-    attacks: list[Asked],
+    asked: dict[str, list[Asked]],
     transfer: Path | None = None,
+    sheet: Path | None = None,
 ) -> str:
-    """The page; `idle` are runs without predictions, `transfer` is of style_transfer.table."""
+    """The page; `idle` are runs without predictions, `asked` are attacks and probes by name, `sheet` is the
+    probes' picture, `transfer` is of style_transfer.table."""
     main = without_chains(results)
     matrices, groups = interference(main), grouped(main)
     rows = [main_rows(part) for part in by_setting([result for result in main if result.kind != "pair"])]
     tabs = (
-        adversarial(attacks),
+        adversarial(asked.get(ATTACK, [])),
+        probes(asked, sheet),
         sequential(results, idle),
         finer_scale([result for result in main if result.kind == "pair"]),
         style_transfer(transfer),

@@ -26,6 +26,15 @@ from evaluation.reporting.adversarial import (
 from evaluation.reporting.asked import Asked
 from evaluation.reporting.collect import Result
 from evaluation.reporting.formats import TEXTS, cell, present, printed
+from evaluation.reporting.probes import (
+    ABOUT,
+    SUMMARY,
+    probe_columns,
+    probe_remarks,
+    probe_rows,
+    summary_columns,
+    summary_rows,
+)
 from evaluation.reporting.remarks import sequence_remarks
 from evaluation.reporting.rows import by_setting, main_rows, target_rows
 from evaluation.reporting.sequences import sequence_rows, triangle_rows
@@ -85,6 +94,23 @@ def adversarial(attacks: list[Asked]) -> Tab | None:
     tables = [(caption, table(rows, present(attack_columns(), rows, False))) for caption, rows in made]
     notes = attack_remarks(attacks, [], [row for _, rows in made for row in rows])
     return Tab("adversarial", "Adversarial prompts", tables, notes)
+
+
+def probes(every: dict[str, list[Asked]], sheet: Path | None) -> Tab | None:
+    """What attacks and probes brought back; `sheet` is of `evaluation.probe_sheet`, if there is one."""
+    if not (kinds := [kind for kind in every if kind in ABOUT]):
+        return None
+    rows = summary_rows(every)
+    tables = [(SUMMARY, table(rows, present(summary_columns(every), rows, False)))]
+    for kind in kinds:
+        for part in by_setting(every[kind]):
+            names = present(probe_columns(part), rows := probe_rows(part), False)
+            tables.append(
+                (f"{kind}: means over targets ± standard deviation, in percent", table(rows, names))
+            )
+    notes = [line for kind in kinds for line in probe_remarks(kind, every[kind], [])]
+    picture = embedded(read_picture(sheet)) if sheet else ""
+    return Tab("probes", "Probes", tables, notes, picture, "A forgotten prompt under every probe, by method")
 
 
 def finer_scale(pairs: list[Result]) -> Tab | None:

@@ -227,7 +227,7 @@ def test_style_transfer_is_a_section_of_its_own(runs, tmp_path):
         (tmp_path / name / "losses.json").write_text(json.dumps(about(name, *losses)))
     Image.new("RGB", (40, 30), "red").save(tmp_path / "sheet.png")
     table.main([str(tmp_path)])
-    plain, with_it = (render(*collect([runs]), [], root) for root in (None, tmp_path))
+    plain, with_it = (render(*collect([runs]), {}, root) for root in (None, tmp_path))
     assert "transfer" not in Page(plain).ids
     rows = Page(with_it).rows["transfer"]
     assert [row[0] for row in rows[1:4]] == ["content", "statistics", "sanet"]

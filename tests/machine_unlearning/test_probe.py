@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from evaluation.answers.predictions import Prediction
 from evaluation.answers.probed import TABLE, Probed
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
-from evaluation.metrics.robustness import probe_by_seed
+from evaluation.metrics.robustness import Asked, asked, probe_by_seed, recognised, right
 from machine_unlearning import probe
 from machine_unlearning.core import probing
 from machine_unlearning.core.weights import load_run
@@ -28,7 +29,28 @@ from tests import tiny
 from tests.machine_unlearning.test_evaluate_runs import protocol_file
 
 CELLS = [Cell("Sketch", obj, 188) for obj in ("Cats", "Sea")]
-SHARES, NOISE = {"shares": [0.5, 0.75]}, {"etas": [1.0, 1.5], "variances": [1.0, 1.04], "draws": 2}
+NEAR = {"Sketch": "Rust", "Rust": "Sketch", "Cats": "Sea", "Sea": "Cats"}
+SETTINGS = {
+    "completion": {"shares": [0.5, 0.75]},
+    "noise": {"etas": [1.0, 1.5], "variances": [1.0, 1.04], "draws": 2},
+    "ladder": {
+        "levels": {
+            "name": {"style": "{name}", "object": "{name}", "pair": "{object}, {theme}"},
+            "misspelling": {"style": "A {object} image in {misspelt} style."},
+            "neighbour": {"style": "A {object} image in {neighbour} style."},
+        },
+        "words": {name: {"neighbour": near} for name, near in NEAR.items()},
+    },
+    "inversion": {
+        "start": {"style": "image", "object": "image"}, "images": 1, "steps": 3, "batch": 2, "lr": 0.01,
+    },
+    "relearning": {
+        "images": [0, 1], "weights": ["lora", "full"], "rank": 2, "lr": {"lora": 0.01, "full": 0.001},
+        "batch": 2, "budgets": [1, 2], "kept": 1,
+    },
+}  # fmt: skip
+# pictures of a prompt by a run, and by the base model; relearning has a kept prompt besides
+COUNTS = {"completion": (3, 1), "noise": (9, 9), "ladder": (4, 4), "inversion": (2, 2), "relearning": (9, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +69,7 @@ def plan(tmp_path):
 
     def write(kind):
         path = tmp_path / f"{kind}.yaml"
-        settings = SHARES if kind == "completion" else NOISE
-        OmegaConf.save(OmegaConf.create({"answers": world, "seeds": [188], **settings}), path)
+        OmegaConf.save(OmegaConf.create({"answers": world, "seeds": [188], **SETTINGS[kind]}), path)
         return path
 
     return write
@@ -116,11 +137,29 @@ def test_the_base_model_is_asked_for_what_takes_the_place(plan, tiny_sd):
     sd, settings = load_sd(tiny_sd), probes.load("noise", plan("noise"))
     targets = tuple(canvas.parse_targets("Cats"))
     cells = [Cell(theme, "Cats", 188) for theme in settings.world.themes]
-    drawn = dict(probe.pictures(sd, settings, None, None, "", targets, cells))
+    prompts = [Asked(targets[0], cell) for cell in cells]
+    pictures = probe.pictures(sd, settings, None, None, "", targets, prompts, {})
+    drawn = {condition: images for condition, _, images in pictures}
     instead = sd.tokens([settings.world.prompt(cell.theme, "Sea") for cell in cells])
     for condition, images in probing.noised(sd, NOTHING, settings, cells, instead):
         assert np.array_equal(drawn[condition], images)
     assert len(drawn) == 9
+
+
+@pytest.mark.parametrize("method", ["uce", "seot"])
+def test_every_level_asks_in_its_words(trained, plan, tiny_sd, method):
+    _, sd, act = models(trained, tiny_sd, method)
+    settings = probes.load("ladder", plan("ladder"))
+    prompts = asked(settings, tuple(canvas.parse_targets("Sketch,Cats")))
+    drawn = {level: (part, images) for level, part, images in probing.rephrased(sd, act, settings, prompts)}
+    assert list(drawn) == ["name", "misspelling", "neighbour"]
+    part, images = drawn["neighbour"]  # has no words for an object
+    assert part == prompts[:2]
+    texts = [f"A {obj} image in Rust style." for obj in ("Cats", "Sea")]
+    cells = [prompt.cell for prompt in part]
+    look = settings.world.steps, settings.world.guidance, settings.world.size
+    assert np.array_equal(images, sample(sd, texts, cells, *look, intervention=act))
+    assert drawn["name"][0] == prompts
 
 
 def test_a_noisy_step():
@@ -136,10 +175,10 @@ def test_a_noisy_step():
     assert noisy_step(x, e, a, a_prev, 100.0, z).isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["completion", "noise"])
+@pytest.mark.parametrize("kind", probes.KINDS)
 def test_a_stopped_probe_ends_in_the_same_bytes(probed, monkeypatch, tmp_path, kind):
     whole = probed(kind, "--batch", "1", root=tmp_path / "whole")
-    monkeypatch.setattr(probe, "probe_block", tiny.interrupt(probe.probe_block, 3))
+    monkeypatch.setattr(probe, "judge_block", tiny.interrupt(probe.judge_block, 3))
     with pytest.raises(SystemExit) as stop:
         probed(kind, "--batch", "1", root=tmp_path / "stopped")
     monkeypatch.undo()
@@ -147,14 +186,18 @@ def test_a_stopped_probe_ends_in_the_same_bytes(probed, monkeypatch, tmp_path, k
     stopped = probed(kind, "--batch", "1", root=tmp_path / "stopped")
     for folder in (f"base/{kind}/Sketch", f"uce/Sketch/{kind}", f"seot/Sketch/{kind}"):
         assert made(whole / folder) == made(stopped / folder)
-        rows = TABLE.read(whole / folder)
-        count = {"completion": 1 if "base" in folder else 3, "noise": 9}[kind]
-        assert len(rows) == 2 * count and [row.condition for row in rows][:count][0] == "plain"
-        kept = {path.name for path in (whole / folder).glob("*.png")}
-        assert len(kept) == 2 + sum(row.shown for row in rows if row.condition != "plain")
+        rows, of_prompt = TABLE.read(whole / folder), defaultdict(list)
+        for row in rows:
+            of_prompt[row.seen[:3]].append(row)
+        counts = {len(own) for own in of_prompt.values()}
+        assert counts == {COUNTS[kind]["base" in folder]} and rows[0].condition == "plain"
+        assert len(of_prompt) == (3 if kind == "relearning" else 2)
+        first, *others = of_prompt.values()
+        stored = len(first) + sum(row.shown or row.condition == "plain" for own in others for row in own)
+        assert len(list((whole / folder).glob("*.png"))) == stored
 
 
-@pytest.mark.parametrize("kind", ["completion", "noise"])
+@pytest.mark.parametrize("kind", probes.KINDS)
 def test_the_table(probed, plan, capsys, kind):
     root = probed(kind)
     capsys.readouterr()
@@ -166,7 +209,15 @@ def test_the_table(probed, plan, capsys, kind):
         for name, conditions in probes.load(kind, plan(kind)).measures.items():
             hidden = [not any(shown[obj, c] for c in conditions) for obj in ("Cats", "Sea")]
             assert table[method][f"style_UA_{name}"] == pytest.approx(100 * np.mean(hidden))
-    assert kind == "noise" or not any("after" in name for name in table["base"])
+    alone = [name for name in table["base"] if name.startswith("style_UA_")]
+    assert bool(alone) == (COUNTS[kind][1] > 1)
+    tables.main([str(root), "--probe", "all", "--format", "json"])
+    summary = {row["method"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert list(summary) == ["seot", "uce"]
+    for name in probes.load(kind, plan(kind)).headlines:
+        for method, row in summary.items():
+            recovery = table[method].get(f"style_recovery_{name}")
+            assert row.get(f"style_{kind}_{name}") == recovery
 
 
 def test_recovery_is_the_headline_s():
@@ -182,6 +233,39 @@ def test_recovery_is_the_headline_s():
     assert figures == {"UA": 0.75, "UA_after_0.5": 0.25, "UA_after_0.75": 0.0, "recovery_after_0.5": 2 / 3}
 
 
+def row(condition, target, theme, obj, theme_seen, object_seen):
+    seen = Prediction(theme, obj, 188, theme_seen, object_seen, 0, 0, 0, 0, "")
+    return Probed(target, condition, recognised(canvas.parse_targets(target)[0], seen), seen)
+
+
+def test_what_is_kept_is_of_other_prompts(plan):
+    """CRA of a style is the accuracy of objects, of an object that of styles; its own prompts are UA's."""
+    settings, rows = probes.load("relearning", plan("relearning")), []
+    seen = {"plain": ("Rust", "Cats"), "benign lora 2": ("Sketch", "Sea"), "1 lora 2": ("Sketch", "Cats")}
+    for condition, (theme_seen, object_seen) in seen.items():
+        rows += [
+            row(condition, "Sketch", "Sketch", "Cats", theme_seen, object_seen),
+            row(condition, "Sketch", "Rust", "Cats", "Sketch", object_seen),
+        ]
+    figures = {name: value.item() for name, value in probe_by_seed(rows, settings).items()}
+    assert figures == {
+        "UA": 1, "UA_benign_lora_2": 0, "UA_1_lora_2": 0, "recovery_benign_lora_2": 1, "recovery_1_lora_2": 1,
+        "CRA": 1, "CRA_benign_lora_2": 0, "CRA_1_lora_2": 1,
+    }  # fmt: skip
+    assert right(canvas.parse_targets("Cats")[0], row("", "Cats", "Rust", "Sea", "Sketch", "Sea").seen) == 0
+
+
+def test_the_neighbour_should_stay(plan):
+    settings = probes.load("ladder", plan("ladder"))
+    rows = [row("plain", "Sketch", "Sketch", obj, "Rust", obj) for obj in ("Cats", "Sea")]
+    rows += [
+        row("neighbour", "Sketch", "Sketch", *seen)
+        for seen in (("Cats", "Rust", "Cats"), ("Sea", "Sketch", "Sea"))
+    ]
+    figures = probe_by_seed(rows, settings)
+    assert figures["neighbour"].item() == 0.5 and "UA_any_level" not in figures
+
+
 @pytest.mark.parametrize(
     "kind, change, message",
     [
@@ -190,6 +274,23 @@ def test_recovery_is_the_headline_s():
         ("noise", {"etas": [0.0]}, "etas: .*expected numbers above 0"),
         ("noise", {"draws": 0}, "draws"),
         ("noise", {"seeds": [3]}, "seeds: 3 is none of protocol"),
+        (
+            "ladder",
+            {"words": {"Rust": {"neighbour": "Cats"}}},
+            r"words\.Rust\.neighbour=Cats: no such choice",
+        ),
+        (
+            "ladder",
+            {"levels": {"name": {"style": "{colour}"}}},
+            "words: Rust has no colour, which levels.name.style",
+        ),
+        ("ladder", {"levels": {"name": {"style": "{}"}}}, "levels.name.style: .*no other braces"),
+        ("ladder", {"levels": {"name": {"face": "x"}}}, "name=face: no such choice"),
+        ("inversion", {"images": 19}, "images=19: expected a number from 1 to 18"),
+        ("inversion", {"start": {"pair": "x"}}, "start: expected a word for style and for object"),
+        ("relearning", {"budgets": [5, 2]}, "budgets: .*expected ascending"),
+        ("relearning", {"weights": ["lora"]}, "lr: expected a number for lora"),
+        ("relearning", {"weights": ["half"]}, "weights=half: no such choice"),
     ],
 )
 def test_senseless_settings(plan, tmp_path, kind, change, message):
@@ -201,7 +302,7 @@ def test_senseless_settings(plan, tmp_path, kind, change, message):
 
 def test_shipped_protocols():
     hashes = {probes.load(kind, name).hash for kind in probes.KINDS for name in ("canvas", "mini")}
-    assert len(hashes) == 4
+    assert len(hashes) == 2 * len(probes.KINDS)
     assert len(probes.load("noise", "canvas").conditions) == 24
     assert probes.load("completion", "mini").conditions == {f"{n / 10}": 2 * n for n in range(1, 6)}
     assert NOTHING.touches is None

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Probes: models that forgot TARGETS (Sketch Butterfly), unlearned where they are missing, and the base model are asked
+# in other ways, and fine-tuned.
+#   bash scripts/tables/probes.sh [METHOD...]      the miniature; MODEL, CONFIG, DATA, RUNS, FLAGS as unlearn.sh
+# PROBES names some of them (completion ladder inversion noise relearning). Resumable; several at once share the work.
+set -euo pipefail
+source "$(dirname "$0")/../setup.sh"
+export RUNS=${RUNS:-runs/mini}
+read -ra targets <<< "${TARGETS:-Sketch Butterfly}"
+[[ $# -gt 0 ]] || set -- $(cd machine_unlearning && ls -d */train.py | xargs -n 1 dirname)
+for method in "$@"; do bash scripts/unlearn.sh "$method" "${targets[@]}"; done
+runs=()
+for target in "${targets[@]}"; do for method in "$@"; do runs+=("$RUNS/$method/$target"); done; done
+for name in ${PROBES:-completion ladder inversion noise relearning}; do
+    python -m machine_unlearning.probe "$name" --model "${MODEL:-checkpoints/mini}" --runs "${runs[@]}" \
+        ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"}
+done
+python -m evaluation.tables "$RUNS" --probe all
