@@ -230,7 +230,8 @@ class Relearning(Prompted):
             raise UserError(f"budgets: {list(self.budgets)}: expected ascending numbers")
         if set(self.lr) != set(self.weights):
             raise UserError(f"lr: expected a number for {' and '.join(self.weights)}")
-        check_ranges({f"lr.{name}": rate for name, rate in self.lr.items()}, {})
+        rates = {f"lr.{name}": rate for name, rate in self.lr.items()}
+        check_ranges(rates, dict.fromkeys(rates, (1e-9, 100)))
         super().__post_init__()
 
     @property

@@ -133,7 +133,8 @@ def test_probes_of_all_methods_and_targets_named(tree):
     subprocess.run(["bash", "scripts/tables/probes.sh", "esd", "uce"], cwd=tree, env=given, check=True)
     probe = "machine_unlearning.probe"
     assert modules(tree) == [
-        *["machine_unlearning.esd.train"] * 2, *["machine_unlearning.uce.train"] * 2, probe, probe, "evaluation.tables"
+        *["machine_unlearning.esd.train"] * 2, *["machine_unlearning.uce.train"] * 2,
+        probe, probe, "evaluation.tables",
     ]  # fmt: skip
     runs = "--runs runs/esd/Sketch runs/uce/Sketch runs/esd/Cats runs/uce/Cats"
     assert [line.split()[2] for line in log(tree)[4:6]] == ["ladder", "noise"]

@@ -64,15 +64,16 @@ def probe_by_seed(rows: list[Probed], probe: Prompted) -> dict[str, np.ndarray]:
     """Figure -> [seeds] in [0,1], a mean over the targets of one probe; their mean is the figure.
 
     UA is of the plain pictures, as ever. By a measure of the probe it is the share of the prompts whose
-    target is recognised under none of the measure's conditions. Recovery names its measure, a headline. A
-    measure whose conditions the rows lack is left out: the base model is not completed by itself. CRA is of
+    target is recognised under none of those of its conditions that they were drawn under; a measure that has
+    none for some prompt is left out: the base model is not completed by itself. Recovery names its measure, a
+    headline. CRA is of
     the prompts of `kept`, under every condition that they were drawn under. neighbour: the share of the
     ladder's neighbours that are recognised as such.
     """
     targets = {row.target: canvas.parse_targets(row.target)[0] for row in rows}
     of_target = [row for row in rows if targets[row.target].covers(row.seen.theme, row.seen.object)]
     shown = {(row.target, row.seen[:3], row.condition): row.shown for row in of_target}
-    prompts, drawn = list(dict.fromkeys(key[:2] for key in shown)), {row.condition for row in of_target}
+    prompts = list(dict.fromkeys(key[:2] for key in shown))
 
     def mean(flags: list[tuple]) -> np.ndarray:
         """[targets, seeds] of (target, seed, value)."""
@@ -83,9 +84,11 @@ def probe_by_seed(rows: list[Probed], probe: Prompted) -> dict[str, np.ndarray]:
 
     figures, measures = {}, {f"UA_{name}": conditions for name, conditions in probe.measures.items()}
     for name, conditions in ({"UA": [PLAIN]} | measures).items():
-        if drawn.issuperset(conditions):
-            hidden = [not any(shown[*prompt, condition] for condition in conditions) for prompt in prompts]
-            figures[name] = mean([(t, seed, flag) for (t, (*_, seed)), flag in zip(prompts, hidden)])
+        drawn = [[shown[*prompt, c] for c in conditions if (*prompt, c) in shown] for prompt in prompts]
+        if all(drawn):
+            figures[name] = mean(
+                [(t, seed, not any(flags)) for (t, (*_, seed)), flags in zip(prompts, drawn)]
+            )
     for name in probe.headlines:
         if f"UA_{name}" in figures:
             with np.errstate(invalid="ignore", divide="ignore"):
@@ -99,7 +102,9 @@ def probe_by_seed(rows: list[Probed], probe: Prompted) -> dict[str, np.ndarray]:
             labels = row.seen.theme_seen, row.seen.object_seen
             near = probe.words[row.target][NEIGHBOUR] in labels
             retained[NEIGHBOUR].append((row.target, row.seen.seed, near))
-    figures |= {name: mean(flags) for name, flags in retained.items()}
+    for name, flags in retained.items():
+        if {target for target, *_ in flags} == {*targets}:
+            figures[name] = mean(flags)
     return {name: value.mean(0) for name, value in figures.items() if np.isfinite(value).all()}
 
 

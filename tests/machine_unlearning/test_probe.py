@@ -266,6 +266,17 @@ def test_the_neighbour_should_stay(plan):
     assert figures["neighbour"].item() == 0.5 and "UA_any_level" not in figures
 
 
+def test_targets_that_not_all_levels_name(plan):
+    """An object has a name alone, a style a misspelling as well: any level is of what there is."""
+    settings = probes.load("ladder", plan("ladder"))
+    rows = [row(level, "Sketch", "Sketch", "Cats", *seen) for level, seen in {
+        "plain": ("Rust", "Cats"), "name": ("Rust", "Cats"), "misspelling": ("Sketch", "Cats"),
+    }.items()]  # fmt: skip
+    rows += [row(level, "Sea", "Rust", "Sea", "Rust", "Cats") for level in ("plain", "name")]
+    figures = {name: value.item() for name, value in probe_by_seed(rows, settings).items()}
+    assert figures == {"UA": 1, "UA_name": 1, "UA_any_level": 0.5, "recovery_any_level": 0.5}
+
+
 @pytest.mark.parametrize(
     "kind, change, message",
     [
@@ -290,6 +301,7 @@ def test_the_neighbour_should_stay(plan):
         ("inversion", {"start": {"pair": "x"}}, "start: expected a word for style and for object"),
         ("relearning", {"budgets": [5, 2]}, "budgets: .*expected ascending"),
         ("relearning", {"weights": ["lora"]}, "lr: expected a number for lora"),
+        ("relearning", {"lr": {"lora": -1.0}}, r"lr\.lora=-1.0: expected a number from"),
         ("relearning", {"weights": ["half"]}, "weights=half: no such choice"),
     ],
 )
