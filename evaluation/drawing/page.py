@@ -8,7 +8,14 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation.core.record import read_record
 from evaluation.drawing.gallery import gallery
-from evaluation.drawing.tabs import adversarial, finer_scale, sequential, style_transfer, table
+from evaluation.drawing.tabs import (
+    adversarial,
+    finer_scale,
+    sequential,
+    side_effects,
+    style_transfer,
+    table,
+)
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
 from evaluation.reporting.asked import Asked
@@ -81,6 +88,7 @@ def render(
     matrices, groups = interference(main), grouped(main)
     rows = [main_rows(part) for part in by_setting([result for result in main if result.kind != "pair"])]
     tabs = (
+        side_effects(results, idle),
         adversarial(attacks),
         sequential(results, idle),
         finer_scale([result for result in main if result.kind == "pair"]),
