@@ -10,6 +10,7 @@ csv and json also hold medians, bootstrap intervals (`metrics.bootstrap`) and di
     python -m evaluation.tables runs --adversarial [--per-target]  # before and after adversarial prompts
     python -m evaluation.tables runs --probe completion [--per-target]  # and under a probe
     python -m evaluation.tables runs --probe all            # what every attack and probe brought back
+    python -m evaluation.tables runs --side-effects [--per-target]  # on neighbours and on its images
     python -m evaluation.tables runs --method esd           # its figures with intervals and worst targets
     python -m evaluation.tables runs --compare esd uce      # their differences, target by target
     python -m evaluation.tables runs --explain esd/Sketch/UA   # the images behind a figure
@@ -46,6 +47,8 @@ def parse(argv=None) -> argparse.Namespace:
     setting.add_argument("--adversarial", action="store_true", help=found)
     probed = "UA under a probe of machine_unlearning.probe; all: what each of them brought back"
     setting.add_argument("--probe", choices=[*KINDS, ALL], help=probed)
+    effects = "accuracy lost by a target's nearest classes and by the rest, and what its images became"
+    setting.add_argument("--side-effects", action="store_true", help=effects)
     statistics = f"{LEVEL} %% intervals in place of standard deviations, and differences to the paper"
     parser.add_argument("--statistics", action="store_true", help=statistics)
     mixed = "allow, and mark, different protocols or models"
@@ -53,8 +56,8 @@ def parse(argv=None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.explain and args.explain.count("/") != 2:
         raise UserError(f"--explain {args.explain}: expected METHOD/TARGET/METRIC, such as esd/Sketch/UA")
-    for flag in ("sequential", "adversarial", "probe"):
-        if getattr(args, flag) and (args.method or args.explain or args.compare):
+    for flag in ("sequential", "adversarial", "probe", "side-effects"):
+        if getattr(args, flag.replace("-", "_")) and (args.method or args.explain or args.compare):
             raise UserError(f"--{flag}: a table of its own; leave out --method, --explain and --compare")
     if args.probe == ALL and (args.per_target or args.statistics):
         raise UserError(f"--probe {ALL}: a summary; leave out --per-target and --statistics, or name a probe")
@@ -63,7 +66,7 @@ def parse(argv=None) -> argparse.Namespace:
 
 early(__name__, parse)
 
-from evaluation.reporting import adversarial, probes, rows
+from evaluation.reporting import adversarial, probes, rows, side_effects
 from evaluation.reporting.collect import BASE, Result, collect, read_all, without_chains
 from evaluation.reporting.explain import explain
 from evaluation.reporting.formats import columns, latex, markdown, plain, present, print_csv, printed
@@ -119,10 +122,26 @@ def asked(args) -> tuple[list[Table], list[str]]:
     else:
         names = probes.probe_columns(results)
         below += probes.probe_remarks(args.probe, results, idle)
+    return in_parts(args, parts, names), below
+
+
+def effects(args, results: list[Result], idle: list[Path]) -> tuple[list[Table], list[str]]:
+    if not (shown := side_effects.compared(results)):
+        what = "no judged run that started from the base model and forgot a style or an object"
+        raise UserError(f"--side-effects: {what}; pairs have SC, OC and UP, see the main table")
+    make = side_effects.effect_target_rows if args.per_target else side_effects.effect_rows
+    parts = [make(part) for part in rows.by_setting(shown)]
+    below = [STATISTICS] * args.statistics + side_effects.effect_remarks(results, idle, shown)
+    return in_parts(args, parts, side_effects.effect_columns()), below
+
+
+def in_parts(args, parts: list[list[dict]], names: list[str]) -> list[Table]:
+    """A table of every part, or a single one with statistics for csv and json."""
     if args.format in ("csv", "json"):
-        return [(together, present(names, together, True))], below
+        together = list(chain(*parts))
+        return [(together, present(names, together, True))]
     parts = [rows.with_differences(part) if args.statistics else part for part in parts]
-    return [(part, present(names, part, False)) for part in parts], below
+    return [(part, present(names, part, False)) for part in parts]
 
 
 def summary(args) -> tuple[list[Table], list[str]]:
@@ -148,6 +167,8 @@ def tables(args) -> tuple[list[Table], list[str]]:
     read_all(results)
     if args.sequential:
         return sequential(args, results, idle)
+    if args.side_effects:
+        return effects(args, results, idle)
     main = without_chains(results)
     if args.method or args.compare:
         make, what = (rows.method_rows, args.method) if args.method else (rows.paired_rows, args.compare)

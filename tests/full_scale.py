@@ -39,6 +39,7 @@ COMMANDS = {
     "tables": ["evaluation.tables"],
     "tables --per-target": ["evaluation.tables", "--per-target"],
     "tables --statistics": ["evaluation.tables", "--statistics"],
+    "tables --side-effects": ["evaluation.tables", "--side-effects"],
     "tables --compare esd uce": ["evaluation.tables", "--compare", "esd", "uce"],
     "tables --explain esd/Van_Gogh/IRA": ["evaluation.tables", "--explain", "esd/Van_Gogh/IRA"],
     "figures": ["evaluation.figures", "--out"],

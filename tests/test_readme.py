@@ -161,6 +161,7 @@ def test_links_of_readmes():
     "words",
     [
         ["results/mini"],
+        ["results/mini", "--side-effects"],
         ["results/mini-pairs"],
         ["results/mini-sequential", "--sequential"],
         ["results/mini-adversarial", "--adversarial"],

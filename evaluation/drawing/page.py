@@ -8,7 +8,15 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation.core.record import read_record
 from evaluation.drawing.gallery import gallery
-from evaluation.drawing.tabs import adversarial, finer_scale, probes, sequential, style_transfer, table
+from evaluation.drawing.tabs import (
+    adversarial,
+    finer_scale,
+    probes,
+    sequential,
+    side_effects,
+    style_transfer,
+    table,
+)
 from evaluation.protocol import Protocol
 from evaluation.reporting import formats
 from evaluation.reporting.asked import Asked
@@ -84,6 +92,7 @@ def render(
     matrices, groups = interference(main), grouped(main)
     rows = [main_rows(part) for part in by_setting([result for result in main if result.kind != "pair"])]
     tabs = (
+        side_effects(results, idle),
         adversarial(asked.get(ATTACK, [])),
         probes(asked, sheet),
         sequential(results, idle),

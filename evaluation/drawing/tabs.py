@@ -17,6 +17,7 @@ from evaluation.data.pictures import read_picture
 from evaluation.drawing import curves
 from evaluation.drawing.look import styled
 from evaluation.drawing.pairs import pairs_page
+from evaluation.reporting import side_effects as effects
 from evaluation.reporting.adversarial import (
     attack_columns,
     attack_remarks,
@@ -84,13 +85,18 @@ def sequential(results: list[Result], idle: list[Path]) -> Tab | None:
     return Tab("sequential", "Sequential", tables, notes, embedded(read_picture(file)), shows)
 
 
+def means_and_targets(results: list, means, targets) -> list[tuple[str, list[dict]]]:
+    """Captions and rows of `means`, then of `targets`: a table for every kind of target."""
+    captions = {"Means over targets ± standard deviation, in percent": means}
+    captions |= {"Every target, in percent": targets}
+    return [(caption, make(part)) for caption, make in captions.items() for part in by_setting(results)]
+
+
 def adversarial(attacks: list[Asked]) -> Tab | None:
     """Of adversarial prompts against runs, and against the base model."""
     if not attacks:
         return None
-    parts = (("Means over targets ± standard deviation, in percent", attack_rows),)
-    parts += (("Every target, in percent", attack_target_rows),)
-    made = [(caption, make(part)) for caption, make in parts for part in by_setting(attacks)]
+    made = means_and_targets(attacks, attack_rows, attack_target_rows)
     tables = [(caption, table(rows, present(attack_columns(), rows, False))) for caption, rows in made]
     notes = attack_remarks(attacks, [], [row for _, rows in made for row in rows])
     return Tab("adversarial", "Adversarial prompts", tables, notes)
@@ -104,13 +110,21 @@ def probes(every: dict[str, list[Asked]], sheet: Path | None) -> Tab | None:
     tables = [(SUMMARY, table(rows, present(summary_columns(every), rows, False)))]
     for kind in kinds:
         for part in by_setting(every[kind]):
-            names = present(probe_columns(part), rows := probe_rows(part), False)
-            tables.append(
-                (f"{kind}: means over targets ± standard deviation, in percent", table(rows, names))
-            )
+            rows, caption = probe_rows(part), f"{kind}: means over targets ± standard deviation, in percent"
+            tables.append((caption, table(rows, present(probe_columns(part), rows, False))))
     notes = [line for kind in kinds for line in probe_remarks(kind, every[kind], [])]
     picture = embedded(read_picture(sheet)) if sheet else ""
     return Tab("probes", "Probes", tables, notes, picture, "A forgotten prompt under every probe, by method")
+
+
+def side_effects(results: list[Result], idle: list[Path]) -> Tab | None:
+    """Of forgetting styles and objects: on their neighbours, and on their own images."""
+    if not (shown := effects.compared(results)):
+        return None
+    made = means_and_targets(shown, effects.effect_rows, effects.effect_target_rows)
+    names = effects.effect_columns()
+    tables = [(caption, table(rows, present(names, rows, False))) for caption, rows in made]
+    return Tab("side-effects", "Side effects", tables, effects.effect_remarks(results, idle, shown))
 
 
 def finer_scale(pairs: list[Result]) -> Tab | None:

@@ -73,7 +73,7 @@ def select(figure: str, target: Target, targets: tuple[Target, ...], protocol: P
             "UP_both": (kept & ~style[:, None] & ~obj, DOMAINS),
         }
     else:
-        own, other = DOMAINS if target.kind == "style" else DOMAINS[::-1]
+        own, other = domains_of(target)
         remaining = {domain: ~forgotten(domain, targets, protocol) for domain in DOMAINS}
         classes = remaining[own]
         if own == "theme" and not protocol.photo_in_ira:
@@ -93,6 +93,11 @@ def select(figure: str, target: Target, targets: tuple[Target, ...], protocol: P
     of_class = where.sum(1 if domains == ("theme",) else 0, keepdims=True)
     weights = where * of_class.max() / np.maximum(of_class, 1)  # every class counts the same
     return Selection(weights, domains, int((of_class > 0).sum()))
+
+
+def domains_of(target: Target) -> tuple[str, str]:
+    """The domain of a style or an object, and the other one."""
+    return DOMAINS if target.kind == "style" else DOMAINS[::-1]
 
 
 def forgotten(domain: str, targets: tuple[Target, ...], protocol: Protocol) -> np.ndarray:

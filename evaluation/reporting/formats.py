@@ -19,7 +19,8 @@ KINDS = ("style", "object", "pair", "several")  # of targets: their figures are 
 # decimals; GB, MB: powers of 1000
 COSTS = {"FID": 2, "KID": 4, "seconds": 1, "memory_GB": 2, "storage_MB": 1}
 STATISTICS = ("sd", "low", "high", "median", "diff")  # columns after a figure's own, as `style_UA_low`
-TEXTS = "method target image asked seen counts_as figure worst grid answers protocol".split()  # set left
+# set left
+TEXTS = "method target image asked seen counts_as figure worst grid answers protocol nearest became".split()
 
 
 def shown(name: str) -> str:

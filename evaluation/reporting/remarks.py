@@ -23,18 +23,13 @@ SEQUENTIAL = (
 
 def remarks(results: list[Result], idle: list[Path], table: list[dict]) -> list[str]:
     """What must be known to read the main table, or that of single targets; `results` may have chains."""
-    lines, chains = origins(results, table), sum(result.chain for result in results)
+    lines, left_out = origins(results, table), in_turn(results)
     results = without_chains(results)
     lines += unequal_targets(results)
     if foreign := sorted({result.method for result in results if result.variant == FOREIGN}):
         lines.append(f"Made elsewhere, from the base model as far as is known: {', '.join(foreign)}.")
     lines += distances(results)
-    lines += not_judged(idle)
-    if chains:
-        lines.append(
-            f"Not above: {chains} runs that went on from another; see evaluation.tables --sequential."
-        )
-    return lines + suspicious(results)
+    return lines + not_judged(idle) + left_out + suspicious(results)
 
 
 def sequence_remarks(results: list[Result], idle: list[Path], table: list[dict]) -> list[str]:
@@ -72,6 +67,13 @@ def origins(results: list[Result], table: list[dict]) -> list[str]:
 
 def not_judged(idle: list[Path]) -> list[str]:
     return [f"not judged: {path}; {next_command(path)}" for path in idle]
+
+
+def in_turn(results: list[Result]) -> list[str]:
+    """How many runs a table of those that started from the base model leaves out."""
+    count = sum(result.chain for result in results)
+    where = "runs that went on from another; see evaluation.tables --sequential."
+    return [f"Not above: {count} {where}"] * bool(count)
 
 
 def distances(results: list[Result]) -> list[str]:

@@ -97,12 +97,17 @@ def add_mean(row: dict, name: str, values: list) -> None:
         return
     table = np.array(values)
     targets = table.mean(1)
-    row[name] = round(float(targets.mean()), 6)
+    row[name] = rounded(targets.mean())
     if len(targets) > 1:
-        row[name + "_sd"] = round(float(targets.std(ddof=1)), 6)
-        row[name + "_median"] = round(float(np.median(targets)), 6)
+        row[name + "_sd"] = rounded(targets.std(ddof=1))
+        row[name + "_median"] = rounded(np.median(targets))
     if span := interval(table):
-        row[name + "_low"], row[name + "_high"] = (round(bound, 6) for bound in span)
+        row[name + "_low"], row[name + "_high"] = map(rounded, span)
+
+
+def rounded(value: float) -> float:
+    """To 6 decimals, and never -0.0."""
+    return round(float(value), 6) + 0.0
 
 
 def main_rows(results: list[Result]) -> list[dict]:

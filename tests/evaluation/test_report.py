@@ -18,6 +18,7 @@ from evaluation.reporting.formats import cell, present, printed
 from evaluation.reporting.matrices import interference
 from evaluation.reporting.rows import main_rows
 from evaluation.reporting.sequences import sequence_rows, triangle_rows
+from evaluation.reporting.side_effects import compared, effect_columns, effect_rows, effect_target_rows
 from style_transfer import table
 from tests import synthetic
 from tests.style_transfer.test_table import about
@@ -267,8 +268,21 @@ def test_pairs_and_requests_in_turn_have_sections_of_their_own(runs, tmp_path):
     assert not any(row[:1] == ["Sketch,Monet"] for row in page.rows["matrix"])
 
 
+def test_side_effects_are_those_of_the_command(runs, tmp_path):
+    text = written(runs, tmp_path)
+    page, shown = Page(text), compared(collect([runs])[0])
+    for make in (effect_rows, effect_target_rows):
+        rows = make(shown)
+        names = present(effect_columns(), rows, False)
+        lines = [[name.replace("_", " ") for name in names], *([cell(r, n) for n in names] for r in rows)]
+        assert all(line in page.rows["side-effects"] for line in lines)
+    assert 'href="#side-effects">Side effects</a>' in text and "Not above: 1 runs of pairs" in text
+    assert not any("Sketch+Cats" in row for row in page.rows["side-effects"])
+
+
 def test_a_root_of_chains_alone(tmp_path):
     root = tmp_path / "runs"
     synthetic.run_folder(root, "esd", "Sketch~Monet", PROTOCOL, collateral)
     page = Page(written(root, tmp_path))
-    assert page.rows["sequential"][1][:2] == ["esd", "2"] and "table" not in page.rows
+    assert page.rows["sequential"][1][:2] == ["esd", "2"]
+    assert not {"table", "side-effects"} & {*page.rows}
