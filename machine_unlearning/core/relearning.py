@@ -49,7 +49,7 @@ class LowRank(nn.Module):
 def tunable(unet: nn.Module, weights: str, rank: int, generator: torch.Generator) -> Iterator[list]:
     """Within, the parameters that it yields can be trained: `full` or `lora`. Then the UNet is as before."""
     if weights == "full":
-        before = {name: weight.detach().clone() for name, weight in unet.named_parameters()}
+        before = {name: weight.detach().clone().cpu() for name, weight in unet.named_parameters()}
         try:
             yield list(unet.requires_grad_(True).parameters())
         finally:

@@ -12,13 +12,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import load_sd, sample
-from evaluation import attacks, canvas
+from evaluation import attacks, canvas, probes
 from evaluation.core import environment
 from evaluation.core.record import read_record, requests
 from evaluation.data.images import CanvasImages
 from evaluation.metrics import robustness
-from machine_unlearning.core import embeddings, search, weights
+from machine_unlearning.core import embeddings, inversion, relearning, search, weights
 from machine_unlearning.core.cli import intervenes
 from machine_unlearning.sample import intervention
 from tests.full_size import MEMORY, UNET_PARAMETERS, quick
@@ -133,3 +134,28 @@ def test_one_step_of_an_attack(sd15, tmp_path):
     print(f"attack, a step of 4 prompts: {seconds:.1f} s, {peak / 1e9:.1f} GB")
     assert u.shape == (4, 5, 49_406) and (u.sum(-1) - 1).abs().max() < 1e-4 and peak < MEMORY
     assert (u.max(-1).values > 1 / len(vocabulary)).all()
+
+
+@pytest.mark.sd15
+@pytest.mark.parametrize("part", ("inversion", "lora", "full"))
+def test_one_step_of_a_probe(part, sd15, tmp_path, monkeypatch):
+    """Of those that train: a token, low-rank updates, all weights (one image of the batch at a time)."""
+    monkeypatch.setattr(embeddings, "CACHE", tmp_path)
+    sd, (target,) = load_sd(sd15), canvas.parse_targets("Sketch")
+    change = {"answers": str(sd15 / "world.yaml")}
+    environment.reset_peak_memory("cpu")
+    began = time.perf_counter()
+    if part == "inversion":
+        plan = replace(probes.load(part, "canvas"), steps=1, images=1, **change)
+        entry = inversion.learned(sd, NOTHING, plan, target, "mini")
+        assert entry.shape == (768,) and entry.isfinite().all()
+    else:
+        plan = probes.load("relearning", "canvas")
+        plan = replace(plan, batch=2, budgets=(1,), **change)
+        weight, before = sd.unet.conv_out.weight, sd.unet.conv_out.weight.clone()
+        for name in relearning.relearned(sd, NOTHING, plan, [target], "mini", 1, part):
+            assert name == f"1 {part} 1" and torch.equal(weight, before) == (part == "lora")
+        assert torch.equal(sd.unet.conv_out.weight, before)
+    seconds, peak = time.perf_counter() - began, environment.peak_memory("cpu")
+    print(f"probe, a step of {part}: {seconds:.1f} s, {peak / 1e9:.1f} GB")
+    assert peak < MEMORY
