@@ -53,7 +53,8 @@ def tunable(unet: nn.Module, weights: str, rank: int, generator: torch.Generator
         try:
             yield list(unet.requires_grad_(True).parameters())
         finally:
-            unet.requires_grad_(False).load_state_dict(before, strict=False)
+            for name, weight in unet.requires_grad_(False).named_parameters():
+                weight.copy_(before[name])
         return
     layers = [layer for name, layer in unet.named_modules() if ".attn" in name and name.endswith(PROJECTIONS)]
     added = [LowRank(layer.weight, rank, generator) for layer in layers]

@@ -11,7 +11,8 @@ read -ra targets <<< "${TARGETS:-Sketch Butterfly}"
 for method in "$@"; do bash scripts/unlearn.sh "$method" "${targets[@]}"; done
 runs=()
 for target in "${targets[@]}"; do for method in "$@"; do runs+=("$RUNS/$method/$target"); done; done
-for name in ${PROBES:-completion ladder inversion noise relearning}; do
+for name in completion ladder inversion noise relearning; do
+    [[ " ${PROBES:-$name} " == *" $name "* ]] || continue
     python -m machine_unlearning.probe "$name" --model "${MODEL:-checkpoints/mini}" --runs "${runs[@]}" \
         ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"}
 done

@@ -45,7 +45,7 @@ def test_the_model_is_asked_after_every_budget_and_is_then_what_it_was(sd, probe
     assert not any(torch.equal(predicted[0], other) for other in predicted[1:])
     assert not torch.equal(predicted[1], predicted[2])
     after = state(sd)
-    assert list(after) == list(before) and all(torch.equal(before[name], after[name]) for name in before)
+    assert {*after} == {*before} and all(torch.equal(before[name], after[name]) for name in before)
     assert not any(weight.requires_grad for weight in sd.unet.parameters())
 
 
