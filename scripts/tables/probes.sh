@@ -10,10 +10,10 @@ read -ra targets <<< "${TARGETS:-Sketch Butterfly}"
 [[ $# -gt 0 ]] || set -- $(cd machine_unlearning && ls -d */train.py | xargs -n 1 dirname)
 for method in "$@"; do bash scripts/unlearn.sh "$method" "${targets[@]}"; done
 runs=()
-for target in "${targets[@]}"; do for method in "$@"; do runs+=("$RUNS/$method/$target"); done; done
+for target in "${targets[@]}"; do for method in "$@"; do runs+=("$method/$target"); done; done
 for name in completion ladder inversion noise relearning; do
     [[ " ${PROBES:-$name} " == *" $name "* ]] || continue
-    python -m machine_unlearning.probe "$name" --model "${MODEL:-checkpoints/mini}" --runs "${runs[@]}" \
+    python -m machine_unlearning.probe "$name" --model "${MODEL:-checkpoints/mini}" --runs "${runs[@]/#/$RUNS/}" \
         ${CONFIG:+--config "$CONFIG"} ${DATA:+--data "$DATA"}
 done
 python -m evaluation.tables "$RUNS" --probe all
