@@ -102,17 +102,17 @@ def test_a_closed_form_takes_less_than_a_minute_of_two_cores(method, sd15, tmp_p
 
 
 @pytest.mark.sd15
-def test_uce_edits_for_the_whole_benchmark_in_seconds(sd15, tmp_path, monkeypatch):
+@pytest.mark.parametrize("method", ("uce", "speed", "rece", "diff_quickfix"))
+def test_a_closed_form_for_the_whole_benchmark_in_seconds(method, sd15, tmp_path, monkeypatch):
     """1,001 prompts are preserved; embedding them is set-up, once per base model."""
-    from machine_unlearning.uce import train
-
+    train = importlib.import_module(f"machine_unlearning.{method}.train")
     model = of_the_benchmark(sd15, tmp_path)
     monkeypatch.setattr(embeddings, "CACHE", tmp_path / "embeddings")
     words = ["--target", "Van_Gogh", "--model", str(model), "--out", str(tmp_path / "run"), "--device", "cpu"]
     train.main(words)
     record = json.loads((tmp_path / "run" / "record.json").read_text())
-    print(f"uce, 1,001 prompts: {record['seconds']} s, {record['peak_memory_bytes'] / 1e9:.1f} GB")
-    assert record["seconds"]["unlearn"] < 10 and record["peak_memory_bytes"] < MEMORY
+    print(f"{method}, 1,001 prompts: {record['seconds']} s, {record['peak_memory_bytes'] / 1e9:.1f} GB")
+    assert record["seconds"]["unlearn"] < 60 and record["peak_memory_bytes"] < MEMORY
 
 
 @pytest.mark.sd15
