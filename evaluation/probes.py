@@ -135,6 +135,7 @@ class Ladder(Prompted):
         if set("{}") & set(re.sub(r"{\w+}", "", template)):
             raise UserError(f"levels.{level}.{kind}: {template!r}: expected {{words}} and no other braces")
         of_kind = [name for name in self.world.everything if (name in canvas.OBJECTS) == (kind == "object")]
+        of_kind = of_kind if kind != "pair" else ["a pair"]
         for word in sorted(names - {"theme", "object", "name", "misspelt"}):
             if lacking := [name for name in of_kind if word not in self.words.get(name, {})]:
                 raise UserError(f"words: {lacking[0]} has no {word}, which levels.{level}.{kind} asks for")

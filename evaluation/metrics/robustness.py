@@ -53,7 +53,8 @@ def kept(plan: Relearning, targets: tuple[canvas.Target, ...]) -> list[Asked]:
     """Prompts that tell what is kept, seed by seed: of the images that `KEPT` counts, spread evenly."""
     world, prompts = plan.world, []
     for target in targets:
-        images = select(KEPT[target.kind], target, targets, world).images
+        selection = select(KEPT[target.kind], target, targets, world)
+        images = selection.images if selection else np.zeros((0, 0))
         cells = [(world.themes[t], world.objects[o]) for t, o in np.argwhere(images)]
         cells = [cells[i * len(cells) // plan.kept] for i in range(min(plan.kept, len(cells)))]
         prompts += [Asked(target, Cell(*cell, seed)) for seed in plan.seeds for cell in cells]

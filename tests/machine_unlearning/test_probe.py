@@ -18,7 +18,7 @@ from evaluation.answers.predictions import Prediction
 from evaluation.answers.probed import TABLE, Probed
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
-from evaluation.metrics.robustness import Asked, asked, probe_by_seed, recognised, right
+from evaluation.metrics.robustness import Asked, asked, kept, probe_by_seed, recognised, right
 from machine_unlearning import probe
 from machine_unlearning.core import probing
 from machine_unlearning.core.weights import load_run
@@ -266,6 +266,14 @@ def test_the_neighbour_should_stay(plan):
     assert figures["neighbour"].item() == 0.5 and "UA_any_level" not in figures
 
 
+def test_prompts_that_tell_what_is_kept(plan):
+    settings = probes.load("relearning", plan("relearning"))
+    assert kept(settings, tuple(canvas.parse_targets("Sketch"))) == [
+        Asked(*canvas.parse_targets("Sketch"), Cell("Rust", "Cats", 188))
+    ]
+    assert kept(settings, tuple(canvas.parse_targets("Sketch,Rust"))) == []
+
+
 def test_targets_that_not_all_levels_name(plan):
     """An object has a name alone, a style a misspelling as well: any level is of what there is."""
     settings = probes.load("ladder", plan("ladder"))
@@ -296,6 +304,7 @@ def test_targets_that_not_all_levels_name(plan):
             "words: Rust has no colour, which levels.name.style",
         ),
         ("ladder", {"levels": {"name": {"style": "{}"}}}, "levels.name.style: .*no other braces"),
+        ("ladder", {"levels": {"name": {"pair": "{neighbour}"}}}, "words: a pair has no neighbour"),
         ("ladder", {"levels": {"name": {"face": "x"}}}, "name=face: no such choice"),
         ("inversion", {"images": 19}, "images=19: expected a number from 1 to 18"),
         ("inversion", {"start": {"pair": "x"}}, "start: expected a word for style and for object"),
