@@ -18,6 +18,17 @@ def pytest_addoption(parser):
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once():
+    """No picture of the miniature is drawn twice, see tests/drawings.py."""
+    from evaluation.mini import dataset
+    from tests import drawings
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "image", drawings.image)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_sd(tmp_path_factory):
     """Folder of a random-weight Stable Diffusion; see tests/tiny.py."""

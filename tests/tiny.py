@@ -1,5 +1,6 @@
 """A random-weight Stable Diffusion of 16-pixel images, in diffusers layout: every code path, no quality."""
 
+import functools
 from pathlib import Path
 
 import torch
@@ -79,7 +80,7 @@ SETTINGS = {
         "precision": "no",
         "gradient_checkpointing": False,
         "min_snr": None,
-        "workers": 2,
+        "workers": 0,
         "log_every": 1,
         "save_every": 2,
         "keep": 2,
@@ -137,11 +138,19 @@ def settings_file(folder):
     return str(path)
 
 
+@functools.cache
+def weights_at(model: Path, written: int):
+    """`weights_of` a model whose files were last written then."""
+    return load_sd(model).weights()
+
+
 def weights_of(model, run=None):
     """Name -> tensor of a model folder's UNet and text encoder, with a run's weights put in."""
+    if not run:
+        written = max(path.stat().st_mtime_ns for path in Path(model).rglob("*.safetensors"))
+        return {name: weight.clone() for name, weight in weights_at(Path(model), written).items()}
     sd = load_sd(model)
-    if run:
-        load_run(sd, run)
+    load_run(sd, run)
     return sd.weights()
 
 

@@ -18,13 +18,16 @@ MORE = {
 }
 
 
-@pytest.fixture
-def train(tiny_sd, tmp_path):
+@pytest.fixture(scope="module")
+def train(tiny_sd, tmp_path_factory):
+    root = tmp_path_factory.mktemp("trained")
+
     def train(worker, method, target, *more):
-        """-> run folder."""
-        out = tmp_path / f"{worker.device}-{method}"
-        words = ["--target", target, "--model", tiny_sd, "--out", out, *more]
-        worker.run(f"machine_unlearning.{method}.train", *words, *quick(method), *MORE.get(method, []))
+        """-> run folder, made once and only to be read."""
+        out = root / worker.folder.name / method / "".join([target, *more])
+        if not (out / "record.json").exists():
+            words = ["--target", target, "--model", tiny_sd, "--out", out, *more]
+            worker.run(f"machine_unlearning.{method}.train", *words, *quick(method), *MORE.get(method, []))
         return out
 
     return train

@@ -142,11 +142,15 @@ def stopped(stop):
 
 
 def made_small() -> None:
-    """Trainings keep a state of every step they can; the miniature of style transfer has four cells."""
+    """Trainings keep a state of every step they can; the miniature of style transfer has four cells; no
+    picture is drawn twice; the miniature's judges look at images of 16 pixels, too."""
     from evaluation.core import checkpoint
+    from evaluation.judges import judging
+    from evaluation.mini import dataset
     from style_transfer import protocol
+    from tests import drawings
 
-    checkpoint.SECONDS = -1
+    checkpoint.SECONDS, judging.MINI_SIZE, dataset.image = -1, 16, drawings.image
     small = replace(protocol.load("transfer-mini"), styles=("Rust", "Sketch"), objects=("Cats", "Sea"))
     protocol.load = lambda name: small
 

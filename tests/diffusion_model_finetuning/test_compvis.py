@@ -26,9 +26,11 @@ REPOSITORY = Path(__file__).parent.parent.parent
 MODULE = "diffusion_model_finetuning.compvis.main"
 QUICK = {
     "data.params": {"size": 16, "per_object": 1, "batch_size": 4, "workers": 0},
-    "lightning.trainer": {"max_steps": 4, "val_check_interval": 4, "log_every_n_steps": 1},
+    "lightning.trainer": {
+        "max_steps": 4, "val_check_interval": 4, "limit_val_batches": 2, "log_every_n_steps": 1,
+    },
     "lightning.checkpoint": {"every_n_train_steps": 2},
-}
+}  # fmt: skip
 SETTINGS = [f"{where}.{key}={value}" for where, more in QUICK.items() for key, value in more.items()]
 
 
@@ -178,7 +180,11 @@ def test_held_out_images(tiny_sd, tmp_path, monkeypatch):
         LatentDiffusion, "validation_step", lambda self, b, n: (batches.append(b), real(self, b, n))[1]
     )
     more = ["lightning.trainer.max_steps=1", "lightning.trainer.num_sanity_val_steps=-1"]
-    more += ["data.params.dropout=0.9", "data.params.batch_size=16"]
+    more += [
+        "lightning.trainer.limit_val_batches=1.0",
+        "data.params.dropout=0.9",
+        "data.params.batch_size=16",
+    ]
     run("mini_sd", tmp_path, tiny_sd, *more)
     sd = load_sd(tiny_sd)
     images = CanvasImages("mini", training.cells_of("mini"), canvas.TEST, 16)

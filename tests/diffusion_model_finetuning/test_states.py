@@ -167,7 +167,7 @@ def test_a_finished_training_is_lengthened_from_scratch_only(uninterrupted, caps
 
 
 @pytest.mark.parametrize("number", range(1, 20, 3))
-def test_stopped_while_the_model_is_written(number, tmp_path, uninterrupted, monkeypatch):
+def test_stopped_while_the_model_is_written(number, folder, uninterrupted, monkeypatch):
     """Before the n-th file takes its place: the model is not there, and the same command completes it."""
     replace, calls = os.replace, []
 
@@ -181,14 +181,14 @@ def test_stopped_while_the_model_is_written(number, tmp_path, uninterrupted, mon
     with monkeypatch.context() as patch:
         patch.setattr(training.os, "replace", stop)
         try:
-            run_sd(tmp_path / "sd", *CONSTANT)
+            run_sd(folder, *CONSTANT)
             assert len(calls) < number
         except SystemExit:
-            assert not (tmp_path / "sd/model_index.json").exists()
-    run_sd(tmp_path / "sd", *CONSTANT)
-    assert same_model(tmp_path / "sd", uninterrupted)
+            assert not (folder / "model_index.json").exists()
+    run_sd(folder, *CONSTANT)
+    assert same_model(folder, uninterrupted)
     for name in ("canvas.json", "model_index.json", "text_encoder/config.json", "unet/config.json"):
-        assert (tmp_path / "sd" / name).read_text() == (uninterrupted / name).read_text()
+        assert (folder / name).read_text() == (uninterrupted / name).read_text()
 
 
 def test_the_vocabulary_outlives_the_process(tmp_path):

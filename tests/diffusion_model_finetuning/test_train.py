@@ -50,7 +50,7 @@ def curve(folder):
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
-    return run_sd(tmp_path_factory.mktemp("sd") / "whole")
+    return run_sd(tmp_path_factory.mktemp("sd") / "whole", "workers=2")
 
 
 def test_every_image_of_every_step_gets_noise_of_its_own(tmp_path, monkeypatch):

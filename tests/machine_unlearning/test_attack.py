@@ -18,13 +18,14 @@ from diffusion_model_finetuning.core.sd import sample as draw
 from evaluation.answers.attacked import TABLE as ROWS
 from evaluation.core.files import file_digest, read_json
 from evaluation.core.record import read_record, write_record
+from evaluation.judges import judging
 from machine_unlearning import attack, sample
 from machine_unlearning.core import search, textgrad
 from machine_unlearning.seot import train as seot
 from machine_unlearning.spm import train as spm
 from machine_unlearning.uce import train as uce
 from tests import tiny
-from tests.machine_unlearning.test_evaluate_runs import protocol_file
+from tests.machine_unlearning.test_evaluate_runs import protocol_file, small_images_are_judged  # noqa: F401
 from tests.machine_unlearning.test_methods import quick
 from tests.machine_unlearning.test_stopping import start
 
@@ -91,18 +92,24 @@ def made(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def whole(trained, tiny_sd, tmp_path_factory):
-    """All that lies in the folder of runs after an attack without an interruption."""
-    folder = tmp_path_factory.mktemp("whole")
+def finished(trained, tiny_sd, tmp_path_factory):
+    """The runs after an attack without an interruption, only to be read."""
+    folder = tmp_path_factory.mktemp("finished")
     runs = Path(shutil.copytree(trained, folder / "runs"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "recognised", lambda *_: False)
         attack.main(["--runs", str(runs / "uce/Sketch"), *flags(tiny_sd, folder)])
-    return made(runs)
+    return runs
 
 
-def test_files_of_a_run_and_of_the_base_model(runs, attacked, never, tiny_sd):
-    folder, tokenizer = attacked(), load_sd(tiny_sd).tokenizer
+@pytest.fixture(scope="module")
+def whole(finished):
+    """All that lies in their folder."""
+    return made(finished)
+
+
+def test_files_of_a_run_and_of_the_base_model(finished, tiny_sd):
+    folder, tokenizer = finished / "uce/Sketch/attack", load_sd(tiny_sd).tokenizer
     rows = ROWS.read(folder)
     assert [(row.target, row.theme, row.object, row.seed) for row in rows] == [
         ("Sketch", "Sketch", "Cats", 188),
@@ -110,23 +117,23 @@ def test_files_of_a_run_and_of_the_base_model(runs, attacked, never, tiny_sd):
     ]
     for row in rows:
         picture = folder / f"{row.theme}_{row.object}_seed{row.seed}.png"
-        assert file_digest(picture) == row.last.sha256 and Image.open(picture).size == (64, 64)
+        assert file_digest(picture) == row.last.sha256 and Image.open(picture).size == (16, 16)
         found = [int(word) for word in row.ids.split()]
         assert len(found) == 2
         assert (row.before, row.after, row.steps) == (False, False, 6)
         assert row.text == tokenizer.decode(found)
-    base = runs / "base/attack/Sketch"
+    base = finished / "base/attack/Sketch"
     assert len(ROWS.read(base)) == 2 and made(base) != made(folder)
     manifests = [read_json(path / "manifest.json") for path in (base, folder)]
-    assert manifests[0]["run"] is None and manifests[1]["run"] == read_record(runs / "uce/Sketch")
-    assert manifests[0]["model"] == manifests[1]["model"] and not [*runs.rglob(".blocks")]
+    assert manifests[0]["run"] is None and manifests[1]["run"] == read_record(finished / "uce/Sketch")
+    assert manifests[0]["model"] == manifests[1]["model"] and not [*finished.rglob(".blocks")]
 
 
-def test_what_is_finished_is_left_alone(runs, attacked, monkeypatch):
-    folder = attacked()
+def test_what_is_finished_is_left_alone(finished, runs, attacked, monkeypatch):
+    shutil.copytree(finished, runs, dirs_exist_ok=True)
     before = {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()}
     monkeypatch.setattr(attack, "search", lambda *_: pytest.fail("nothing is to be searched"))
-    assert attacked() == folder
+    attacked()
     assert {path: path.stat().st_mtime_ns for path in runs.rglob("*") if path.is_file()} == before
 
 
@@ -251,8 +258,9 @@ def test_an_interrupted_attack_ends_in_the_same_bytes(runs, attacked, never, who
     assert made(runs) == whole
 
 
-def test_a_killed_attack_ends_in_the_same_bytes(runs, attacked, words):
-    more = {"timesteps": 5}
+def test_a_killed_attack_ends_in_the_same_bytes(runs, attacked, words, tmp_path, monkeypatch):
+    more = {"timesteps": 5, "answers": protocol_file(tmp_path, name="large", size=64)}
+    monkeypatch.setattr(judging, "MINI_SIZE", 64)  # as in a process of its own
     process = start("machine_unlearning.attack", "--runs", str(runs / "uce/Sketch"), *words(**more))
     state = runs / "uce/Sketch/attack/.blocks/0/state.pt"
     while not state.exists():
@@ -301,6 +309,6 @@ def test_refusals(runs, attacked, capsys, tmp_path):
     assert not (runs / "base").exists()
 
 
-def test_results_of_two_attacks_do_not_mix(attacked, capsys):
-    attacked()
+def test_results_of_two_attacks_do_not_mix(finished, runs, attacked, capsys):
+    shutil.copytree(finished, runs, dirs_exist_ok=True)
     assert "holds an attack of another attack" in refusal(attacked, capsys, lr=0.2)

@@ -26,12 +26,19 @@ from machine_unlearning.uce import train as uce
 from tests import tiny
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_images_are_judged():
+    """By the miniature's classifiers, which are there for images of 64 pixels and resize all others."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judging, "MINI_SIZE", 16)
+        yield
+
+
 def protocol_file(folder, **changes):
-    """Of four images that the miniature's classifiers judge."""
-    small = replace(
-        protocol.load("mini"), themes=("Rust", "Sketch"), objects=("Cats", "Sea"), seeds=(188,), targets=(),
-        steps=2, fid_images=(1, 2), **changes,
-    )  # fmt: skip
+    """Of four images of the size that the tiny model is made for."""
+    few = {"themes": ("Rust", "Sketch"), "objects": ("Cats", "Sea"), "seeds": (188,), "targets": ()}
+    few |= {"steps": 2, "size": 16, "fid_images": (1, 2)}
+    small = replace(protocol.load("mini"), **few | changes)
     content = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(small).items() if k != "name"}
     path = folder / f"{changes.get('name', 'small')}.yaml"
     OmegaConf.save(OmegaConf.create(content), path)
@@ -223,7 +230,7 @@ def one_of_two(arguments, together):
             together.abort()
         return draw(*args)
 
-    evaluate.draw_block = at_once
+    evaluate.draw_block, judging.MINI_SIZE = at_once, 16
     evaluate.main(arguments)
 
 

@@ -1,5 +1,6 @@
 """What a command line may say: every setting has limits; others are refused before torch is imported."""
 
+import functools
 import math
 import re
 from pathlib import Path
@@ -27,6 +28,7 @@ def train_file(method):
     return ROOT / "machine_unlearning" / method / "train.py"
 
 
+@functools.cache
 def config(method):
     return OmegaConf.to_container(OmegaConf.load(train_file(method).with_name("config.yaml")))
 
@@ -34,6 +36,11 @@ def config(method):
 def parse(method, target, *more):
     words = ["--target", target, "--model", str(ROOT / "checkpoints/mini"), "--out", "run", *more]
     return cli.parse("", str(train_file(method)), words)
+
+
+@functools.cache
+def defaults_of(method, target):
+    return OmegaConf.to_container(parse(method, target).settings)
 
 
 def kinds(method):
@@ -94,7 +101,7 @@ def outside(default, limit):
 @given(data=st.data())
 def test_values_out_of_their_limits_are_refused_by_name(method, data):
     target = TARGETS[data.draw(st.sampled_from(kinds(method)))]
-    defaults = OmegaConf.to_container(parse(method, target).settings)
+    defaults = defaults_of(method, target)
     whole = config(method)
     key = data.draw(st.sampled_from(sorted(defaults)))
     limit = (LIMITS | whole["limits"] | whole.get("prompts", {})).get(key)

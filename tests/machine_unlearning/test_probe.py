@@ -26,7 +26,7 @@ from machine_unlearning.sample import intervention
 from machine_unlearning.seot import train as seot
 from machine_unlearning.uce import train as uce
 from tests import tiny
-from tests.machine_unlearning.test_evaluate_runs import protocol_file
+from tests.machine_unlearning.test_evaluate_runs import protocol_file, small_images_are_judged  # noqa: F401
 
 CELLS = [Cell("Sketch", obj, 188) for obj in ("Cats", "Sea")]
 NEAR = {"Sketch": "Rust", "Rust": "Sketch", "Cats": "Sea", "Sea": "Cats"}

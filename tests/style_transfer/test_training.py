@@ -2,6 +2,7 @@
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,17 +27,31 @@ def encoder(tmp_path_factory):
     return narrow.write_encoder(tmp_path_factory.mktemp("encoder"))
 
 
-@pytest.fixture
-def train(encoder, monkeypatch):
+@pytest.fixture(scope="module")
+def train(encoder):
     """train(method, out, *settings) runs a method's command on few, small images."""
     full = cli.protocols.load("transfer-mini")
-    small = dict(vars(full) | {"styles": ("Sketch", "Rust"), "objects": ("Cats", "Sea")})
-    monkeypatch.setattr(cli.protocols, "load", lambda name: type(full)(**small))
+    small = replace(full, styles=("Sketch", "Rust"), objects=("Cats", "Sea"))
 
     def run(method, out, *settings):
         module = importlib.import_module(f"style_transfer.{method}.train")
         flags = ["--encoder", str(encoder), "--out", str(out), "--workers", "0", "--device", "cpu"]
-        module.main([*flags, *FEW, *OPTIONS.get(method, []), *settings])
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cli.protocols, "load", lambda name: small)
+            module.main([*flags, *FEW, *OPTIONS.get(method, []), *settings])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(train, tmp_path_factory):
+    """-> function of a method: the folder of its training, made once and only to be read."""
+    root = tmp_path_factory.mktemp("trained")
+
+    def run(method):
+        if not (root / method / "record.json").exists():
+            train(method, root / method)
+        return root / method
 
     return run
 
@@ -51,23 +66,22 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_files_can_be_loaded_and_paint(method, train, encoder, tmp_path):
-    train(method, tmp_path / "out")
+def test_files_can_be_loaded_and_paint(method, trained, encoder):
+    out = trained(method)
     model = importlib.import_module(f"style_transfer.{method}.model")
-    found = {name: tmp_path / "out" / name for name in model.FILES}
+    found = {name: out / name for name in model.FILES}
     network = model.load({n: p if p.exists() else encoder for n, p in found.items()})
     made = network.stylise(*(torch.rand(1, 3, 32, 32) for _ in range(2)))
     assert made.shape == (1, 3, 32, 32)
     assert made.isfinite().all()
-    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    record = json.loads((out / "record.json").read_text())
     assert record["method"] == method
     assert record["stored_bytes"] == sum(path.stat().st_size for path in found.values() if path.exists())
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_stopped_training_goes_on_as_if_it_had_not(method, train, tmp_path, monkeypatch):
+def test_a_stopped_training_goes_on_as_if_it_had_not(method, train, trained, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SECONDS", -1)
-    train(method, tmp_path / "whole")
     through = Training.step
 
     def stop(self, *args, **numbers):
@@ -80,20 +94,20 @@ def test_a_stopped_training_goes_on_as_if_it_had_not(method, train, tmp_path, mo
         train(method, tmp_path / "stopped")
     monkeypatch.setattr(Training, "step", through)
     train(method, tmp_path / "stopped")
-    whole, stopped = (weights(method, tmp_path / name) for name in ("whole", "stopped"))
+    folders = trained(method), tmp_path / "stopped"
+    whole, stopped = (weights(method, folder) for folder in folders)
     assert whole.keys() == stopped.keys() != set()
     assert same(whole, stopped)
-    logs = [(tmp_path / name / "log.jsonl").read_text() for name in ("whole", "stopped")]
+    logs = [(folder / "log.jsonl").read_text() for folder in folders]
     assert logs[0] == logs[1]
     assert not (tmp_path / "stopped" / ".training.pt").exists()
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_seeds_differ_and_steps_change_weights(method, train, tmp_path):
-    train(method, tmp_path / "one")
+def test_seeds_differ_and_steps_change_weights(method, train, trained, tmp_path):
     train(method, tmp_path / "two", "--seed", "1")
     train(method, tmp_path / "longer", "steps=4")
-    one = weights(method, tmp_path / "one")
+    one = weights(method, trained(method))
     assert not same(one, weights(method, tmp_path / "two"))
     assert not same(one, weights(method, tmp_path / "longer"))
 
