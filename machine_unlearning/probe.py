@@ -123,16 +123,17 @@ def judge_block(made, plan, targets, folder: Path, judges) -> list[Probed]:
     return [row for own in rows.values() for row in own]
 
 
-def inverted(sd, run, record, model: str, targets, folder: Path, args) -> dict[str, torch.Tensor]:
-    """Target -> the entry [E] of its token, learned once and kept in the folder."""
+def inverted(sd, run, record, model: str, targets, folder: Path, args) -> dict[str, torch.Tensor] | None:
+    """Target -> the entry [E] of its token, learned once and kept in the folder; None while another process
+    learns one of them."""
     paths = {target: folder / f"{target}.safetensors" for target in targets}
     with unlearned(sd, run, record, model) as act:
         for claim, target in claimed(folder, ((t, t) for t in targets), lambda t: paths[t].exists()):
             entry = inversion.learned(sd, act, args.plan, target, args.data)
             if claim.held():
                 save_tensors(paths[target], {"token": entry})
-    if missing := [path for path in paths.values() if not path.exists()]:
-        raise UserError(f"{missing[0]}: another process still learns it; run this again when it ends")
+    if not all(path.exists() for path in paths.values()):
+        return None
     return {str(target): read_tensors(path)["token"].to(sd.device) for target, path in paths.items()}
 
 
@@ -153,6 +154,8 @@ def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judge
         blocks = Blocks(folder, TABLE, asked(plan, targets), batch)
     inverts = isinstance(plan, probes.Inversion) and not blocks.finished
     tokens = inverted(sd, run, record, model, targets, folder, args) if inverts else {}
+    if tokens is None:
+        return
     with tqdm(total=len(blocks.items), desc=str(folder), unit="block", disable=None) as bar:
         for claim, number, part in blocks.todo():
             asking = sd, plan, run, record, model, targets

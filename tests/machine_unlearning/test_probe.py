@@ -13,6 +13,7 @@ from omegaconf import OmegaConf
 from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import ddim_step, load_sd, noisy_step, picture, sample
 from evaluation import canvas, probes, tables
+from evaluation.answers import claims
 from evaluation.answers.answer_set import Cell
 from evaluation.answers.predictions import Prediction
 from evaluation.answers.probed import TABLE, Probed
@@ -195,6 +196,24 @@ def test_a_stopped_probe_ends_in_the_same_bytes(probed, monkeypatch, tmp_path, k
         first, *others = of_prompt.values()
         stored = len(first) + sum(row.shown or row.condition == "plain" for own in others for row in own)
         assert len(list((whole / folder).glob("*.png"))) == stored
+
+
+def test_a_token_that_another_process_learns_is_left_to_it(probed, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(claims, "PATIENCE_SECONDS", 0)
+    root, taken = tmp_path / "runs", claims._take
+
+    def take(path):
+        return None if path == root / "uce/Sketch/inversion/.claim-Sketch" else taken(path)
+
+    monkeypatch.setattr(claims, "_take", take)
+    with pytest.raises(SystemExit) as stop:
+        probed("inversion", root=root)
+    assert stop.value.code == 2
+    assert "uce/Sketch/inversion: other processes still work on prompts of it" in capsys.readouterr().err
+    assert (root / "seot/Sketch/inversion" / TABLE.file).exists()
+    monkeypatch.undo()
+    probed("inversion", root=root)
+    assert (root / "uce/Sketch/inversion" / TABLE.file).exists()
 
 
 @pytest.mark.parametrize("kind", probes.KINDS)
