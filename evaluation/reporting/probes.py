@@ -86,7 +86,7 @@ def collect_all(roots: list[Path], mixed: bool = False) -> dict[str, list[Asked]
 
 
 def summary_rows(every: dict[str, list[Asked]]) -> list[dict]:
-    """A row for runs made alike: of every attack and probe its recovery, a mean over the targets."""
+    """A row for runs made alike, by name: of every attack and probe its recovery, a mean over the targets."""
     rows = {}
     for kind, results in every.items():
         names = [name for name in figures(results) if name.startswith("recovery")]
@@ -94,7 +94,7 @@ def summary_rows(every: dict[str, list[Asked]]) -> list[dict]:
             values = means(group, True, names).items()
             row = rows.setdefault(label, {"method": label})
             row |= {key.replace("recovery", kind): value for key, value in values if "recovery" in key}
-    return list(rows.values())
+    return [rows[label] for label in sorted(rows)]
 
 
 def summary_columns(every: dict[str, list[Asked]]) -> list[str]:
