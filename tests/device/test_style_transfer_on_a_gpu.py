@@ -17,6 +17,8 @@ STEP = "style_transfer.core.training.Training.step"
 SHIPPED = Path("checkpoints/mini/style_transfer")
 FOLDERS = {"artflow": "artflow_adain"}  # else the method's name
 AIMLESS = {"adaattn": ".g.bias"}  # of keys: no gradient but rounding, of which Adam makes whole steps
+# by these steps the other weights drift, on some CPUs: how far is measured by a rate that differs by rounding
+DRIFTING = {"adaattn": "lr=1.0000001e-3"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,8 @@ def test_training(method, gpu, cpu, encoder, tmp_path):
     assert (tmp_path / "gpu/.training.pt").exists()
     got, wanted = train(gpu, "gpu"), train(cpu, "cpu")
     begun = train(cpu, "begun", "steps=1")
-    assert distance(got, wanted, begun) < gpu.far
+    drift = distance(train(cpu, "drift", DRIFTING[method]), wanted, begun) if method in DRIFTING else 0
+    assert distance(got, wanted, begun) < gpu.far + 2 * drift
 
 
 @pytest.mark.parametrize("method", PAINTERS)

@@ -33,7 +33,8 @@ class Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.device.worker", kind],
             cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+            # else MKL rounds by where a tensor happens to lie in memory
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_CBWR": "COMPATIBLE"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -16,7 +16,8 @@ MODULE = "encoder.layers.1.self_attn.out_proj"
 
 
 def words(model, target, out, *more):
-    return ["--target", target, "--model", str(model), "--out", str(out), "--device", "cpu", *more]
+    flags = ["--target", target, "--model", str(model), "--out", str(out), "--device", "cpu"]
+    return [*flags, "wording=words", *more]  # what comes later holds
 
 
 def whole_pass(sd, prompts):
