@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evaluation import canvas, protocol
 from evaluation.core.config import check_choices, check_ranges
-from evaluation.probes import Prompted
+from evaluation.probes.prompted import Prompted
 
 FOLDER = protocol.FOLDER / "attacks"
 CHOICES = {"position": ("prefix", "suffix"), "loss": ("l2", "l1")}

@@ -39,7 +39,7 @@ from PIL import Image, ImageDraw
 
 from evaluation import canvas, probes
 from evaluation.answers.claims import MANIFEST
-from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_name
+from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_path
 from evaluation.core.files import atomic, read_json
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.drawing.sheets import GAP, GREY, INK, LABELS, MARGIN, MARK, edged, font, write_fitting
@@ -71,9 +71,10 @@ def likeness(row: Probed) -> float:
 def shown_of(folder: Path, kind: str) -> Shown:
     """What a probe's folder shows of its first prompt; UserError if a picture is not there."""
     plan, rows = plan_of(read_json(folder / MANIFEST, probe=dict)), TABLE.read(folder)
-    cell, pictures = rows[0].seen[:3], {}
-    for name, row in chosen(plan, [row for row in rows if row.seen[:3] == cell]).items():
-        path = folder / picture_name(cell, row.condition, f".{plan.world.format}")
+    first, pictures = (rows[0].target, rows[0].seen[:3]), {}
+    several = any(row.target != first[0] for row in rows)
+    for name, row in chosen(plan, [row for row in rows if (row.target, row.seen[:3]) == first]).items():
+        path = picture_path(folder, first[0], several, first[1], row.condition, f".{plan.world.format}")
         if not path.exists():
             raise UserError(f"{path}: not there; remove {folder} and probe again")
         pictures["" if name == PLAIN else kind, name] = path, row.shown

@@ -13,6 +13,7 @@ The same command, repeated, goes on; several, on one GPU each, share the blocks 
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
@@ -52,7 +53,7 @@ from diffusion_model_finetuning.core.drawing import store
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.answers.blocks import Blocks
 from evaluation.answers.claims import agree, claimed
-from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_name
+from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_path
 from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import file_digest
 from evaluation.core.tensors import read_tensors, save_tensors
@@ -108,10 +109,8 @@ def judge_block(made, plan, targets, folder: Path, judges) -> list[Probed]:
     """The rows of pictures, each prompt's together; stores those that show the target, all of its first."""
     rows, first = {}, {next(prompt for prompt in asked(plan, targets) if prompt.target == t) for t in targets}
     for condition, prompts, images in made:
-        # a prompt may be asked for two of several targets
-        places = [folder / str(target) if len(targets) > 1 else folder for target, _ in prompts]
-        suffix = f".{plan.world.format}"
-        paths = [p / picture_name(cell, condition, suffix) for p, (_, cell) in zip(places, prompts)]
+        place, suffix = partial(picture_path, folder), f".{plan.world.format}"
+        paths = [place(target, len(targets) > 1, cell, condition, suffix) for target, cell in prompts]
         with torch.inference_mode():
             loaded = [judges.load(path, store(pixels, path)) for path, pixels in zip(paths, images)]
             seen = judges.look([cell for _, cell in prompts], loaded, paths)

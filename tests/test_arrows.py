@@ -219,7 +219,7 @@ def test_the_house_is_a_table_of_contents():
         if folder.is_dir() and (folder / "__init__.py").exists():
             assert len([*folder.glob("*.py")]) - 1 <= 11, folder
     for path in (ROOT / "evaluation").glob("*.py"):
-        if path.name not in ("__init__.py", "protocol.py", "attacks.py", "probes.py", "canvas.py"):
+        if path.name not in ("__init__.py", "protocol.py", "attacks.py", "canvas.py"):
             assert 'if __name__ == "__main__":' in path.read_text(), f"{path}: no command"
 
 

@@ -1,5 +1,6 @@
 """What a probe saw: `probe.csv`, a row for each prompt of a target and each condition, beside the pictures"""
 
+from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.answers.blocks import Table
@@ -19,10 +20,11 @@ class Probed(NamedTuple):
     seen: Prediction
 
 
-def picture_name(cell, condition: str, suffix: str) -> str:
-    """The file, beside the table, of a cell's picture under a condition."""
+def picture_path(folder: Path, target, several: bool, cell, condition: str, suffix: str) -> Path:
+    """Where a cell's picture under a condition lies, in the table's folder. A prompt may be asked for two of
+    `several` targets, so each has a folder of its own then."""
     name = "" if condition == PLAIN else f"_{condition.replace(' ', '_')}"
-    return answer_name(*cell, f"{name}{suffix}")
+    return (folder / str(target) if several else folder) / answer_name(*cell, f"{name}{suffix}")
 
 
 COLUMNS = [*Probed._fields[:-1], *Prediction._fields]

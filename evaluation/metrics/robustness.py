@@ -67,9 +67,8 @@ def probe_by_seed(rows: list[Probed], probe: Prompted) -> dict[str, np.ndarray]:
     UA is of the plain pictures, as ever. By a measure of the probe it is the share of the prompts whose
     target is recognised under none of those of its conditions that they were drawn under; a measure that has
     none for some prompt is left out: the base model is not completed by itself. Recovery names its measure, a
-    headline. CRA is of
-    the prompts of `kept`, under every condition that they were drawn under. neighbour: the share of the
-    ladder's neighbours that are recognised as such.
+    headline. CRA is of the prompts of `kept`, under every condition that they were drawn under. neighbour:
+    the share of the ladder's neighbours that are recognised as such.
     """
     targets = {row.target: canvas.parse_targets(row.target)[0] for row in rows}
     of_target = [row for row in rows if targets[row.target].covers(row.seen.theme, row.seen.object)]

@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation import canvas, probes
-from evaluation.probes import misspelt
+from evaluation.probes.ladder import misspelt
 
 
 def test_a_misspelt_name_is_one_letter_off():

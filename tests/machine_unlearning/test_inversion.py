@@ -5,25 +5,19 @@ import torch
 import torch.nn.functional as F
 
 from diffusion_model_finetuning.core.intervention import NOTHING, Intervention
-from diffusion_model_finetuning.core.sd import load_sd, sample
+from diffusion_model_finetuning.core.sd import sample
 from evaluation import canvas
 from evaluation.answers.answer_set import Cell
 from evaluation.metrics.robustness import Asked
 from evaluation.probes import Inversion
-from machine_unlearning.core import embeddings, inversion
+from machine_unlearning.core import inversion
 from tests.machine_unlearning.test_evaluate_runs import protocol_file
 
 SKETCH, CATS = canvas.parse_targets("Sketch,Cats")
 
 
 @pytest.fixture
-def sd(tiny_sd):
-    return load_sd(tiny_sd)
-
-
-@pytest.fixture
-def probe(tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "CACHE", tmp_path)
+def probe(tmp_path, own_cache):
     start = {"style": "image", "object": "style"}
     return Inversion("small", protocol_file(tmp_path), (188,), start, 1, 6, 2, 0.05)
 

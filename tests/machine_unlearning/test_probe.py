@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import ddim_step, load_sd, noisy_step, picture, sample
-from evaluation import canvas, probes, tables
+from evaluation import canvas, probe_sheet, probes, report, tables
 from evaluation.answers import claims
 from evaluation.answers.answer_set import Cell
 from evaluation.answers.predictions import Prediction
 from evaluation.answers.probed import TABLE, Probed
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
+from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.metrics.robustness import Asked, asked, kept, probe_by_seed, recognised, right
 from machine_unlearning import probe
 from machine_unlearning.core import probing
@@ -237,6 +239,66 @@ def test_the_table(probed, plan, capsys, kind):
         for method, row in summary.items():
             recovery = table[method].get(f"style_recovery_{name}")
             assert row.get(f"style_{kind}_{name}") == recovery
+
+
+def test_a_sheet_and_a_section_of_all_probes(probed, tmp_path):
+    """A picture in its place, framed where the target is recognised; the section's tables and the sheet."""
+    for kind in SETTINGS:
+        root = probed(kind)
+    out = root / probe_sheet.SHEET
+    probe_sheet.main([str(root), "--targets", "Sketch", "Sketch", "--out", str(out.with_suffix(".png"))])
+    page, made = Image.open(out.with_suffix(".png")), probe_sheet.lines(root, "Sketch")
+    assert list(made) == ["base", "seot", "uce"]
+    of_run = [("", "plain"), *(("completion", share) for share in ("0.5", "0.75")), ("noise", "best")]
+    of_run += [("ladder", level) for level in SETTINGS["ladder"]["levels"]] + [("inversion", "token")]
+    of_run += [
+        ("relearning", f"{images} {weights} 2") for images in ("benign", 1) for weights in ("lora", "full")
+    ]
+    assert list(made["uce"]) == of_run
+    assert page.height == probe_sheet.HEADER + 3 * probe_sheet.STEP + probe_sheet.MARGIN  # a target once
+    for line, pictures in enumerate(made.values()):
+        for place, key in enumerate(of_run):
+            left = probe_sheet.MARGIN + probe_sheet.LABELS + place * (probe_sheet.SIDE + probe_sheet.GAP)
+            top = probe_sheet.HEADER + line * probe_sheet.STEP + 8
+            frame = page.getpixel((left - 2, top + 20))
+            if key not in pictures:
+                assert frame == page.getpixel((left + 20, top + 20)) == (255, 255, 255)
+                continue
+            path, shown = pictures[key]
+            assert (frame != (255, 255, 255)) == shown
+            picture = thumbnail(read_picture(path), probe_sheet.SIDE)
+            assert page.getpixel((left + 20, top + 20)) == picture.getpixel((20, 20))
+    page.save(out)
+    report.main([str(root), "--out", str(tmp_path / "report")])
+    text = (tmp_path / "report/report.html").read_text()
+    section = text.partition('id="probes"')[2]
+    assert 'href="#probes">Probes</a>' in text and "data:image/webp;base64," in section
+    for name in (
+        "style completion after 0.5",
+        "style noise best of 8",
+        "style UA token",
+        "style CRA 1 lora 2",
+    ):
+        assert f">{name}<" in section
+
+
+def test_a_sheet_of_what_was_not_probed(probed, tmp_path):
+    root = probed("completion")
+    with pytest.raises(UserError, match="no probe of it"):
+        probe_sheet.lines(root, "Cats")
+    for path in (root / "uce/Sketch/completion").glob("*Cats*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"not there; remove .*completion and probe again"):
+        probe_sheet.lines(root, "Sketch")
+
+
+def test_pictures_of_several_targets_lie_apart(probed, tiny_sd, plan, tmp_path):
+    run = tmp_path / "runs/uce/Sketch,Rust"
+    uce.main(["--target", "Sketch,Rust", "--model", str(tiny_sd), "--out", str(run)])
+    words = ["--model", str(tiny_sd), "--device", "cpu", "--probe", str(plan("completion"))]
+    probe.main(["completion", *words, "--runs", str(run)])
+    shown = probe_sheet.lines(tmp_path / "runs", "Sketch,Rust")["uce"]
+    assert {path.parent.name for path, _ in shown.values()} == {"Sketch"}
 
 
 def test_recovery_is_the_headline_s():

@@ -4,23 +4,16 @@ import pytest
 import torch
 
 from diffusion_model_finetuning.core.intervention import NOTHING, Intervention
-from diffusion_model_finetuning.core.sd import load_sd
 from evaluation import canvas
 from evaluation.probes import Relearning
-from machine_unlearning.core import embeddings, relearning
+from machine_unlearning.core import relearning
 from tests.machine_unlearning.test_evaluate_runs import protocol_file
 
 SKETCH = canvas.parse_targets("Sketch")
 
 
 @pytest.fixture
-def sd(tiny_sd):
-    return load_sd(tiny_sd)
-
-
-@pytest.fixture
-def probe(tmp_path, monkeypatch):
-    monkeypatch.setattr(embeddings, "CACHE", tmp_path)
+def probe(tmp_path, own_cache):
     rates = {"lora": 0.01, "full": 0.001}
     world = protocol_file(tmp_path)
     return Relearning("small", world, (188,), (0, 3), ("lora", "full"), 2, rates, 4, (1, 3), 1)

@@ -1,0 +1,34 @@
+"""What attacks and probes have in common: whom they ask, with which prompts"""
+
+from dataclasses import dataclass
+
+from evaluation import protocol
+from evaluation.core.config import check_lists
+from evaluation.core.errors import UserError
+from evaluation.core.files import digest
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """What is asked for with the prompts of a sampling protocol that should show a target."""
+
+    name: str
+    answers: str  # the sampling protocol: a name, or a YAML file
+    seeds: tuple[int, ...]  # those of its seeds that are asked for
+
+    def __post_init__(self):
+        protocol.check_name(self.name)
+        check_lists(self.__dict__)
+        for seed in self.seeds:
+            if seed not in self.world.seeds:
+                known = ", ".join(map(str, self.world.seeds))
+                raise UserError(f"seeds: {seed} is none of protocol {self.answers}; choose from {known}")
+
+    @property
+    def world(self) -> protocol.Protocol:
+        """The sampling protocol."""
+        return protocol.load(self.answers, flag="answers")
+
+    @property
+    def hash(self) -> str:
+        return digest([protocol.hash_of(self, without=("name", "answers")), self.world.hash])
