@@ -23,7 +23,7 @@ from evaluation.core.record import read_record
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.metrics.robustness import Asked, asked, kept, probe_by_seed, recognised, right
 from machine_unlearning import probe
-from machine_unlearning.core import probing
+from machine_unlearning.core import probing, relearning
 from machine_unlearning.core.weights import load_run
 from machine_unlearning.sample import intervention
 from machine_unlearning.seot import train as seot
@@ -163,6 +163,27 @@ def test_every_level_asks_in_its_words(trained, plan, tiny_sd, method):
     look = settings.world.steps, settings.world.guidance, settings.world.size
     assert np.array_equal(images, sample(sd, texts, cells, *look, intervention=act))
     assert drawn["name"][0] == prompts
+
+
+@pytest.mark.parametrize("tuning", [None, (1, "lora")])
+def test_a_tuned_model_is_drawn_as_its_method_samples(trained, plan, tiny_sd, tuning):
+    base, sd, act = models(trained, tiny_sd, "seot")
+    run, targets = trained / "seot" / "Sketch", tuple(canvas.parse_targets("Sketch"))
+    settings = probes.load("relearning", plan("relearning"))
+    asking = settings, run, read_record(run), base.fingerprint(), targets, tuning, "mini", 8
+    drawn = [(part, images) for _, part, images in probe.tuned(base, *asking)]
+    world, own = settings.world, []
+    names = relearning.relearned(sd, act, settings, targets, "mini", *tuning) if tuning else ["plain"]
+    for _ in names:
+        cells = [cell for _, cell in drawn[0][0]]
+        texts = [world.prompt(*cell[:2]) for cell in cells]
+        own.append([
+            sample(sd, texts, cells, world.steps, world.guidance, world.size, intervention=does)
+            for does in (act, NOTHING)
+        ])  # fmt: skip
+    assert len(drawn) == len(own) == (2 if tuning else 1) and len(drawn[0][0]) == 3
+    for (_, images), (acted, alone) in zip(drawn, own):
+        assert np.array_equal(images, acted) and not np.array_equal(images, alone)
 
 
 def test_a_noisy_step():
