@@ -128,22 +128,13 @@ def predictions(case):
     }  # fmt: skip
 
 
-def losses(case):
-    """Erasing, anchoring, and both together."""
-    positive, neutral, target, on, off = predictions(case).values()
+def losses_of(case, predicted):
+    """Erasing, anchoring, and both together, under the names that the file gives them."""
+    positive, neutral, target, on, off = predicted.values()
     erase = erase_loss(target, neutral, positive, case.inputs["eta"])
     anchor = anchor_loss(on[:, None], off[:, None], torch.full((len(on),), 1 / len(on), dtype=on.dtype))
-    return erase, anchor, erase + case.inputs["la_strength"] * anchor
-
-
-def test_losses_and_gradients(case):
-    for name, value in predictions(case).items():
-        case.close(value.detach(), name)
-    made = losses(case)
-    for value, name in zip(made, ("loss_erase", "loss_anchoring", "loss")):
-        case.close(value.detach(), name)
-    made[-1].backward()
-    check_gradients(case)
+    both = erase + case.inputs["la_strength"] * anchor
+    return {"loss_erase": erase, "loss_anchoring": anchor, "loss": both}
 
 
 def gradients_of(case):
@@ -154,14 +145,22 @@ def gradients_of(case):
     }
 
 
+def computed(case):
+    """Predictions, losses and gradients under their names."""
+    predicted = predictions(case)
+    losses = losses_of(case, predicted)
+    losses["loss"].backward()
+    return {name: value.detach() for name, value in (predicted | losses).items()} | gradients_of(case)
+
+
 def rounding(case):
-    """How far gradients move, in double precision, when all numbers of the case are rounded otherwise.
+    """How far each number moves, in double precision, when all that the case gives is rounded otherwise.
 
     Some are so badly conditioned that single precision does not settle them to the file's tolerance: they
     differ by up to fifty times that between the instruction sets of one CPU.
     """
     made = []
-    for seed in range(3):
+    for seed in range(6):
         generator = torch.Generator().manual_seed(seed)
 
         def rounded(tensor, generator=generator, seed=seed):
@@ -176,21 +175,27 @@ def rounding(case):
                 double.inputs[name] = rounded(value)
         for name, pair in double.A.factors.items():
             double.A.factors[name] = tuple(rounded(factor).requires_grad_() for factor in pair)
-        losses(double)[-1].backward()
-        made.append(gradients_of(double))
+        made.append(computed(double))
     exact, *others = made
-    return {name: torch.stack([(g[name] - exact[name]).abs() for g in others]).amax() for name in exact}
+    return {
+        name: torch.stack([(g[name] - value).abs() for g in others]).amax(0) for name, value in exact.items()
+    }
 
 
-def check_gradients(case):
-    names = [name for name in case.arrays.files if name.startswith("grad.")]
-    assert names
-    gradients, unsure, tolerance = gradients_of(case), rounding(case), case.description["tolerance"]
+def check(case, got):
+    """Numbers by name; the noise of single precision is that of every operation, not of its inputs alone."""
+    unsure, tolerance = rounding(case), case.description["tolerance"]
+    names = [name for name in got if name in case.arrays.files]
+    assert {name for name in case.arrays.files if name.startswith("grad.")} <= {*names} and "loss" in names
     for name in names:
         expected = torch.as_tensor(np.asarray(case.arrays[name]))
-        # the noise of single precision is that of every operation, not of its inputs alone
-        allowed = tolerance["atol"] + 10 * unsure[name].item()
-        torch.testing.assert_close(gradients[name], expected, rtol=tolerance["rtol"], atol=allowed)
+        allowed = tolerance["atol"] + tolerance["rtol"] * expected.abs() + 10 * unsure[name]
+        off = (got[name] - expected).abs() / allowed
+        assert off.max() <= 1, f"{name}: {off.max():.2f} times what is allowed"
+
+
+def test_losses_and_gradients(case):
+    check(case, computed(case))
 
 
 def test_the_loop_s_batches_give_the_same_loss_and_gradients(case):
@@ -207,9 +212,8 @@ def test_the_loop_s_batches_give_the_same_loss_and_gradients(case):
         frozen = loop_predict(case.unet, x, t, rows)
     erase = erase_loss(e[-1], frozen[0], frozen[-1], i["eta"])
     loss = erase + i["la_strength"] * anchor_loss(e[:-1], frozen[:-1], shares)
-    case.close(loss.detach(), "loss")
     loss.backward()
-    check_gradients(case)
+    check(case, {"loss": loss.detach()} | gradients_of(case))
 
 
 @torch.no_grad()
