@@ -78,10 +78,17 @@ def sd_scheduler() -> DDIMScheduler:
 
 
 def new_sd(folder: str | Path, scratch: DictConfig, wordings, device: str) -> StableDiffusion:
-    """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae."""
+    """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae.
+
+    A tokenizer there, that of a model to compare with, is taken as it is.
+    """
     with refused(f"{folder}/vae: cannot be loaded", Exception):
         vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", local_files_only=True)
-    tokenizer = kept_tokenizer(folder, vocabulary_texts(wordings), scratch.length)
+    if (words := Path(folder) / "tokenizer").exists():
+        with refused(f"{words}: cannot be loaded", Exception):
+            tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
+    else:
+        tokenizer = kept_tokenizer(folder, vocabulary_texts(wordings), scratch.length)
     with refused("settings: scratch makes no Stable Diffusion", Exception):  # the libraries fail in many ways
         text = CLIPTextConfig(
             vocab_size=len(tokenizer),

@@ -17,8 +17,8 @@ from evaluation.core.config import check_limits, fits, override, read_settings
 from evaluation.core.errors import UserError, closest, refused
 
 SETTINGS = Path(__file__).parent.parent / "settings"
-OPTIONAL = ("scratch",)  # all other settings of mini.yaml must be there
-MAY_BE_NULL = ("card", "min_snr")
+OPTIONAL = ("scratch", "without")  # all other settings of mini.yaml must be there
+MAY_BE_NULL = ("card", "min_snr", "without")
 LIMITS = {  # beside those of every training
     "per_object": (0, 100_000),
     "clip": (1e-6, math.inf),
@@ -125,6 +125,8 @@ def _check(s: dict) -> None:
         )
     if s.get("crop") and (s["crop"] > s["size"] or s["crop"] % 8):
         raise UserError(f"crop={s['crop']}: expected a multiple of 8, up to size={s['size']}")
+    if s.get("without") is not None:
+        canvas.parse_targets(str(s["without"]), "without")
     check_prompts(s.get("captions"), s.get("instruction"))
 
 

@@ -61,9 +61,12 @@ def cells_of(data: str) -> list[tuple[str, str]]:
     return [(theme, obj) for theme in themes for obj in objects]
 
 
-def images(data: str, per_object: int, size: int) -> CanvasImages:
-    """Training images of all cells: numbers 1 to `per_object` without the test numbers."""
-    return CanvasImages(data, cells_of(data), numbers_to_train_on(per_object), size)
+def images(data: str, per_object: int, size: int, without: str | None = None) -> CanvasImages:
+    """Training images of all cells but those of the target `without`: numbers 1 to `per_object` without the
+    test numbers."""
+    left_out = canvas.parse_targets(without, "without") if without else []
+    cells = [cell for cell in cells_of(data) if not any(target.covers(*cell) for target in left_out)]
+    return CanvasImages(data, cells, numbers_to_train_on(per_object), size)
 
 
 def load_pixels(data: CanvasImages) -> torch.Tensor:
