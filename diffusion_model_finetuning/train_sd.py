@@ -65,7 +65,7 @@ class Trained(torch.nn.Module):
 
 def train(sd, run: loop.Loop, args) -> None:
     accelerator, settings = run.accelerator, args.settings
-    data = training.images(args.data, settings.per_object, settings.size, settings.get("without"))
+    data = training.images(args.data, settings.per_object, settings.size, settings.without)
     with accelerator.main_process_first():
         moments = cached_moments(
             sd, data, Path(args.out) / ".training", settings.flip, workers=settings.workers

@@ -9,17 +9,26 @@ inversion: a new word for it, learned on the unlearned model. relearning: the un
 on kept images or on a few of the target's. A method is probed as it samples. Results lie in `RUN/NAME/`:
 `probe.csv`, a row a picture, the pictures in which the target is recognised (of its first prompt, all), and
 `manifest.json`; the base model's, which noise asks for what takes the target's place, in `BASE/{targets}/`.
+distance draws nothing: it tells how far the predicted noise is from that of the run that
+machine_unlearning.retrained wrote to `RUN/../../retrained/{targets}/`, in `distance.csv`.
 The same command, repeated, goes on; several, on one GPU each, share the blocks of prompts.
 """
 
 import argparse
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import probes
 from evaluation.core.errors import UserError, command, early
-from machine_unlearning.core.runs import add_runs, check_model, models, read_data, read_runs
+from machine_unlearning.core.runs import (
+    add_runs,
+    check_model,
+    models,
+    read_data,
+    read_runs,
+    retrained_run,
+)
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -36,8 +45,10 @@ def parse(argv=None) -> argparse.Namespace:
     card = read_card(args.model, args.config)
     args.plan = probes.load(args.name, args.probe or card.get("protocol", "canvas"))
     read_runs(args, args.plan.world, args.name)
-    if args.name in ("inversion", "relearning"):
+    if args.name in ("inversion", "relearning", "distance"):
         read_data(args, args.plan.world)
+    if args.name == "distance":
+        args.retrained = {targets: retrained_run(args.base, targets) for targets in args.targets}
     for run, targets in zip(args.runs, args.targets):
         if args.name == "inversion" and any(target.kind == "pair" for target in targets):
             raise UserError(f"--runs {run}: inversion learns a style or an object; leave pairs out")
@@ -53,6 +64,7 @@ from diffusion_model_finetuning.core.drawing import store
 from diffusion_model_finetuning.core.sd import load_sd
 from evaluation.answers.blocks import Blocks
 from evaluation.answers.claims import agree, claimed
+from evaluation.answers.distant import TABLE as DISTANCES
 from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_path
 from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import file_digest
@@ -60,6 +72,7 @@ from evaluation.core.tensors import read_tensors, save_tensors
 from evaluation.judges.judging import find_files, open_judges
 from evaluation.metrics.robustness import asked, kept, recognised
 from machine_unlearning.core import concepts, inversion, probing, relearning
+from machine_unlearning.core.distance import Reference
 from machine_unlearning.core.probing import drawn
 from machine_unlearning.sample import unlearned
 
@@ -136,17 +149,28 @@ def inverted(sd, run, record, model: str, targets, folder: Path, args) -> dict[s
     return {str(target): read_tensors(path)["token"].to(sd.device) for target, path in paths.items()}
 
 
+def new_reference(sd, model: str, args, targets) -> Reference:
+    """With what the distance of models that forgot the targets is measured."""
+    batch = args.batch or max(1, min(32, 16 * 512**2 // args.plan.world.size**2))
+    return Reference(sd, model, args.plan, targets, args.data, args.retrained[targets], batch)
+
+
+def begun(folder: Path, plan, model: dict, targets, args, device) -> int:
+    """Writes the manifest, or checks the one that is there; -> batch. `model` is its part of that."""
+    content = {"kind": args.name, **plan.__dict__, "hash": plan.hash}
+    about = model | {"probe": content, "targets": ",".join(map(str, targets))}
+    batch = args.batch or max(1, min(32, 16 * 512**2 // plan.world.size**2))
+    first = {"block": batch, "made_with": made_with(device)} | ({"data": args.data} if args.data else {})
+    return agree(folder, about, "a probe", **first)["block"]
+
+
 def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judges) -> None:
     """Probes the model of a run, or the base model, for all prompts of its targets, block by block.
 
     `about`: the model's part of the manifest. The probe is finished when its table is written, last.
     """
     plan, model = args.plan, about["model"]
-    content = {"kind": args.name, **plan.__dict__, "hash": plan.hash}
-    about |= {"probe": content, "targets": ",".join(map(str, targets))}
-    batch = args.batch or max(1, min(32, 16 * 512**2 // plan.world.size**2))
-    first = {"block": batch, "made_with": made_with(sd.device)} | ({"data": args.data} if args.data else {})
-    batch = agree(folder, about, "a probe", **first)["block"]
+    batch = begun(folder, plan, about | {"run": record}, targets, args, sd.device)
     if isinstance(plan, probes.Relearning):  # a block is a tuning, after which all prompts are drawn
         blocks = Blocks(folder, TABLE, [None, *plan.tunings] if run else [None], 1)
     else:
@@ -170,16 +194,36 @@ def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judge
     blocks.join()
 
 
+def measure_model(sd, run, record, folder: Path, targets, about: dict, args, reference) -> None:
+    """As `probe_model`, of the distance to a retrained model. `reference(targets)` is made at its first call,
+    with the base model's weights."""
+    begun(folder, args.plan, about | {"run": record}, targets, args, sd.device)
+    blocks = Blocks(folder, DISTANCES, [targets], 1)
+    for claim, number, _ in blocks.todo():
+        retrained = reference(targets)
+        with unlearned(sd, run, record, about["model"]) as act:
+            rows = retrained.distances(sd, act)
+        if claim.held():
+            DISTANCES.write(blocks.part(number), rows)
+    blocks.join()
+
+
 @command
 def main(argv=None):
     args = parse(argv)
-    device, files = find_device(args.device), find_files(args.plan.world, (None, None))
-    sd, judges = load_sd(args.model, device, config=args.config), open_judges(args.plan.world, files, device)
-    model = sd.fingerprint()
-    check_model(args, model)
-    about = {"model": model, "judges": list(map(file_digest, files))}
-    for run, record, folder, targets in models(args, args.name, TABLE.file):
-        probe_model(sd, run, record, folder, targets, about | {"run": record}, args, judges)
+    device, plan = find_device(args.device), args.plan
+    measures = isinstance(plan, probes.Distance)
+    files = () if measures else find_files(plan.world, (None, None))
+    sd = load_sd(args.model, device, config=args.config)
+    about = {"model": sd.fingerprint(), "judges": list(map(file_digest, files))}
+    check_model(args, about["model"])
+    if measures:
+        reference = cache(partial(new_reference, sd, about["model"], args))
+        probe, table = partial(measure_model, reference=reference), DISTANCES
+    else:
+        probe, table = partial(probe_model, judges=open_judges(plan.world, files, device)), TABLE
+    for run, record, folder, targets in models(args, args.name, table.file):
+        probe(sd, run, record, folder, targets, about, args)
 
 
 if __name__ == "__main__":

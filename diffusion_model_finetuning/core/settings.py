@@ -89,8 +89,10 @@ def load(name: str, section: str, overrides: list[str]) -> DictConfig:
     content = read_settings(path).get(section)
     if not isinstance(content, dict):
         raise UserError(f"--settings {name}: has no section {section!r}")
+    form = OmegaConf.to_container(OmegaConf.load(SETTINGS / "mini.yaml")[section])
+    content = {key: None for key in OPTIONAL if key in form and form[key] is None} | content
     try:
-        _check_form(content, OmegaConf.to_container(OmegaConf.load(SETTINGS / "mini.yaml")[section]))
+        _check_form(content, form)
     except UserError as error:
         raise UserError(f"--settings {name}: {section}.{error}") from None
     settings = override(OmegaConf.create(content), overrides)

@@ -3,11 +3,13 @@
 The YAML files are in `evaluation/protocols/probes/{kind}/`. Prompts, sampler, size and names are those of the
 sampling protocol that `answers` names, whose hash is in the probe's own. A probe draws several pictures of a
 prompt, one under each of its `conditions`; `measures` tells by which of them a prompt counts as recognised.
+Only Distance draws none.
 """
 
 from pathlib import Path
 
 from evaluation import protocol
+from evaluation.probes.distance import Distance
 from evaluation.probes.drawn import Completion, Noise
 from evaluation.probes.ladder import NEIGHBOUR, Ladder
 from evaluation.probes.prompted import Prompted
@@ -17,6 +19,7 @@ __all__ = [
     "KINDS",
     "NEIGHBOUR",
     "Completion",
+    "Distance",
     "Inversion",
     "Ladder",
     "Noise",
@@ -32,6 +35,7 @@ KINDS = {
     "ladder": Ladder,
     "inversion": Inversion,
     "relearning": Relearning,
+    "distance": Distance,
 }
 
 

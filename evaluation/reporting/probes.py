@@ -4,7 +4,9 @@ from pathlib import Path
 
 from evaluation import probes, protocol
 from evaluation.answers.claims import MANIFEST
+from evaluation.answers.distant import TABLE as DISTANCES
 from evaluation.answers.probed import TABLE
+from evaluation.metrics.retrained import distance_by_seed
 from evaluation.metrics.robustness import probe_by_seed
 from evaluation.reporting.adversarial import collect_attacks
 from evaluation.reporting.asked import Asked, collect_asked
@@ -23,6 +25,8 @@ ABOUT = {
     "model. The base model's row tells what such a word gives where nothing was forgotten.",
     "relearning": "UA and CRA after fine-tuning, by images (benign: kept ones alone), weights and steps; CRA "
     "is of a sample of the kept prompts.",
+    "distance": "target, kept: squared distance of predicted noise to that of a model trained without the "
+    "target, in percent of the base model's. 0: as if never trained on; above 100: farther than before.",
 }
 RECOVERY = "recovery: the share of what was forgotten that came back, by the measure named."
 SUMMARY = "The share of what was forgotten that came back, in percent"
@@ -34,9 +38,13 @@ def collect_probes(roots: list[Path], kind: str, mixed: bool = False) -> tuple[l
 
     Raises UserError for what must not be compared (`mixed` allows that).
     """
-    return collect_asked(
-        roots, kind, TABLE, lambda rows, manifest: probe_by_seed(rows, plan_of(manifest)), mixed
-    )
+    measured = issubclass(probes.KINDS[kind], probes.Distance)
+
+    def figures(rows: list, manifest: dict) -> dict:
+        plan = plan_of(manifest)
+        return distance_by_seed(rows, plan.seeds) if measured else probe_by_seed(rows, plan)
+
+    return collect_asked(roots, kind, DISTANCES if measured else TABLE, figures, mixed)
 
 
 def plan_of(manifest: dict) -> probes.Prompted:
@@ -49,6 +57,11 @@ def figures(results: list[Asked]) -> list[str]:
     """The names of all that was measured, recovery last."""
     names = dict.fromkeys(name for result in results for name in result.seeds)
     return sorted(names, key=lambda name: name.startswith("recovery"))
+
+
+def recoveries(results: list[Asked]) -> list[str]:
+    """Those of them that tell what came back."""
+    return [name for name in figures(results) if name.startswith("recovery")]
 
 
 def probe_rows(results: list[Asked]) -> list[dict]:
@@ -70,12 +83,14 @@ def probe_columns(results: list[Asked]) -> list[str]:
 def probe_remarks(kind: str, results: list[Asked], idle: list[Path]) -> list[str]:
     """What must be known to read the table."""
     lines = [
-        f"Probe {kind} {name} ({origin.protocol}), base model {origin.model}, judges {origin.judges}."
+        f"Probe {kind} {name} ({origin.protocol}), base model {origin.model}"
+        f"{origin.judges and f', judges {origin.judges}'}."
         for name, origin in dict.fromkeys((result.asked, result.origin) for result in results)
     ]
     command = f"python -m machine_unlearning.probe {kind} --runs"
     unprobed = [f"not probed: {run}; {command} {run}" for run in idle]
-    return [*lines, ABOUT[kind], RECOVERY, *unequal_targets(results), *unprobed]
+    recovery = [RECOVERY] * bool(recoveries(results))
+    return [*lines, ABOUT[kind], *recovery, *unequal_targets(results), *unprobed]
 
 
 def collect_all(roots: list[Path], mixed: bool = False) -> dict[str, list[Asked]]:
@@ -89,7 +104,8 @@ def summary_rows(every: dict[str, list[Asked]]) -> list[dict]:
     """A row for runs made alike, by name: of every attack and probe its recovery, a mean over the targets."""
     rows = {}
     for kind, results in every.items():
-        names = [name for name in figures(results) if name.startswith("recovery")]
+        if not (names := recoveries(results)):
+            continue
         for label, group in grouped([result for result in results if result.method != BASE]).items():
             values = means(group, True, names).items()
             row = rows.setdefault(label, {"method": label})
@@ -99,10 +115,7 @@ def summary_rows(every: dict[str, list[Asked]]) -> list[dict]:
 
 def summary_columns(every: dict[str, list[Asked]]) -> list[str]:
     names = [
-        name.replace("recovery", kind)
-        for kind, results in every.items()
-        for name in figures(results)
-        if name.startswith("recovery")
+        name.replace("recovery", kind) for kind, results in every.items() for name in recoveries(results)
     ]
     return ["method", *(f"{target}_{name}" for target in KINDS for name in names)]
 
@@ -111,6 +124,8 @@ def summary_remarks(every: dict[str, list[Asked]]) -> list[str]:
     """Of what the summary is a mean."""
     lines = [f"{SUMMARY}, by every attack or probe and its measure; a mean over the targets."]
     for kind, results in every.items():
+        if not recoveries(results):
+            continue
         targets = dict.fromkeys(result.target for result in results)
         lines += [f"{kind}: {', '.join(targets)}.", *unequal_targets(results)]
     return lines

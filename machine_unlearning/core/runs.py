@@ -13,6 +13,8 @@ from evaluation.metrics.figures import check_targets
 from evaluation.mini.dataset import check_drawn
 from evaluation.protocol import Protocol
 
+RETRAINED = "retrained"  # the method's name in the record of a model that was trained without the target
+
 
 def add_runs(parser: argparse.ArgumentParser, folder: str) -> None:
     """The flags that name models to ask, and how; `folder` is what results lie in."""
@@ -51,6 +53,17 @@ def read_runs(args: argparse.Namespace, world: Protocol, folder: str) -> None:
         if not (run / WEIGHTS).exists():
             raise UserError(f"--runs {run}: no {WEIGHTS}; remove the folder and unlearn again")
     args.base = Path(args.base or args.runs[0].parents[1] / "base" / folder)
+
+
+def retrained_run(base: Path, targets: tuple) -> Path:
+    """The run of a model trained without the targets: `ROOT/retrained/{targets}`, if the base model's results
+    lie in `ROOT/base/NAME`. UserError if there is none."""
+    name = ",".join(map(str, targets))
+    run = base.parents[1] / RETRAINED / name
+    if not (run / RECORD).exists():
+        how = f"train a model without {name}, then python -m machine_unlearning.retrained MODEL --out {run}"
+        raise UserError(f"{run}: no run of a retrained model, to which the distance is measured; {how}")
+    return run
 
 
 def check_model(args: argparse.Namespace, model: str) -> None:

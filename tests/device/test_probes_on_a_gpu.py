@@ -5,8 +5,10 @@ import shutil
 import pytest
 from omegaconf import OmegaConf
 
+from evaluation.answers.distant import TABLE as DISTANCES
 from evaluation.answers.probed import TABLE
 from tests.device.worker import same_pictures
+from tests.machine_unlearning.test_distance import trained_otherwise
 from tests.machine_unlearning.test_evaluate_runs import protocol_file
 from tests.machine_unlearning.test_methods import quick
 from tests.machine_unlearning.test_probe import SETTINGS
@@ -29,3 +31,21 @@ def test_what_is_seen_is_the_cpus(method, kind, gpu, cpu, tiny_sd, tmp_path):
         seen[worker.device] = [(row.condition, row.seen[:3]) for row in TABLE.read(run / kind)]
     assert seen["cuda"] == seen["cpu"]
     assert same_pictures(tmp_path / "cuda", tmp_path / "cpu", 8)
+
+
+def test_distances_are_the_cpus(gpu, cpu, tiny_sd, tmp_path):
+    plan, settings = tmp_path / "quick.yaml", {"answers": protocol_file(tmp_path), "seeds": [188]}
+    OmegaConf.save(OmegaConf.create(settings | {"images": 2, "levels": 2}), plan)
+    common = ["--target", "Sketch", "--model", tiny_sd]
+    cpu.run("machine_unlearning.spm.train", *common, "--out", tmp_path / "run", *quick("spm"))
+    model = trained_otherwise(tiny_sd, tmp_path / "model")
+    cpu.call("machine_unlearning.retrained", model, *common, "--out", tmp_path / "retrained/Sketch")
+    gpu.shares_cache(cpu)
+    made = {}
+    for worker in (cpu, gpu):
+        root = tmp_path / worker.device
+        shutil.copytree(tmp_path / "retrained", root / "retrained")
+        run = shutil.copytree(tmp_path / "run", root / "spm/Sketch")
+        worker.run("machine_unlearning.probe", "distance", "--runs", run, "--model", tiny_sd, "--probe", plan)
+        made[worker.device] = [row[-2:] for row in DISTANCES.read(run / "distance")]
+    assert made["cuda"] == [pytest.approx(values, rel=1e-3) for values in made["cpu"]]

@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from diffusion_model_finetuning import train_sd, train_vae
 from diffusion_model_finetuning.core import training
+from diffusion_model_finetuning.core.sd import load_sd
 from diffusion_model_finetuning.scratch import new_sd
 from evaluation.core.files import append_json
 from evaluation.core.owner import alone
@@ -197,6 +198,14 @@ def test_the_vocabulary_outlives_the_process(tmp_path):
     words = (str(tmp_path), OmegaConf.create(tiny.SCRATCH), tiny.WORDINGS, "cpu")
     vocabularies = [new_sd(*words).tokenizer.get_vocab() for _ in range(3)]
     assert vocabularies[0] == vocabularies[1] == vocabularies[2]
+
+
+def test_words_of_a_model_to_compare_with_keep_their_numbers(tiny_sd, tmp_path):
+    """The tokenizer in the folder is taken, one of other words, too."""
+    tiny.save_vae(tmp_path)
+    shutil.copytree(tiny_sd / "tokenizer", tmp_path / "tokenizer")
+    sd = new_sd(str(tmp_path), OmegaConf.create(tiny.SCRATCH), {"{theme} {object}!": 1.0}, "cpu")
+    assert sd.tokenizer.get_vocab() == load_sd(tiny_sd).tokenizer.get_vocab()
 
 
 def test_a_finished_training_leaves_no_states(uninterrupted, stopped_at_three, tmp_path):

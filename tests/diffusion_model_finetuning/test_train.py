@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from diffusion_model_finetuning import train_sd, train_vae
 from diffusion_model_finetuning.core import training
 from diffusion_model_finetuning.scratch import new_sd, sd_scheduler
+from evaluation import canvas
 from tests import tiny
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -235,6 +236,28 @@ def test_result_loads_in_diffusers_and_samples(uninterrupted, capsys):
     assert images.shape == (1, 16, 16, 3)
     run_sd(uninterrupted)
     assert "already trained" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("target, left", [("Sketch", 10), ("Butterfly", 11), ("Sketch+Butterfly", 1)])
+def test_a_target_is_left_out(tmp_path, monkeypatch, target, left):
+    """Its images, and no others, are not among those that are encoded and captioned."""
+    seen, encode = [], train_sd.cached_moments
+
+    def spy(sd, data, *more, **settings):
+        seen.append(data.rows)
+        return encode(sd, data, *more, **settings)
+
+    monkeypatch.setattr(train_sd, "cached_moments", spy)
+    run_sd(tmp_path / "without", f"without={target}", "steps=1")
+    (forgotten,), rows = canvas.parse_targets(target), {row[:2] for row in seen[0]}
+    every = set(training.cells_of("mini"))
+    assert rows == {cell for cell in every if not forgotten.covers(*cell)} and len(every - rows) == left
+
+
+def test_what_is_left_out_is_a_style_or_object(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_sd(tmp_path / "without", "without=Skech")
+    assert "without Skech: no style or object is called 'Skech'" in capsys.readouterr().err
 
 
 def test_model_is_named_when_settings_do_not_start_from_nothing(tmp_path, capsys):

@@ -199,7 +199,7 @@ def test_a_noisy_step():
     assert noisy_step(x, e, a, a_prev, 100.0, z).isfinite().all()
 
 
-@pytest.mark.parametrize("kind", probes.KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 def test_a_stopped_probe_ends_in_the_same_bytes(probed, monkeypatch, tmp_path, kind):
     whole = probed(kind, "--batch", "1", root=tmp_path / "whole")
     monkeypatch.setattr(probe, "judge_block", tiny.interrupt(probe.judge_block, 3))
@@ -239,7 +239,7 @@ def test_a_token_that_another_process_learns_is_left_to_it(probed, monkeypatch, 
     assert (root / "uce/Sketch/inversion" / TABLE.file).exists()
 
 
-@pytest.mark.parametrize("kind", probes.KINDS)
+@pytest.mark.parametrize("kind", SETTINGS)
 def test_the_table(probed, plan, capsys, kind):
     root = probed(kind)
     capsys.readouterr()
