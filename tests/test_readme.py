@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import canvas, protocol, tables
+from evaluation import canvas, protocol, reliability, tables
 from evaluation.core import flags
 from evaluation.core.errors import UserError
 from style_transfer import protocol as transfer_protocol
@@ -174,3 +174,11 @@ def test_tables_are_those_of_the_shipped_results(words, capsys, monkeypatch):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     text = (ROOT / "machine_unlearning/README.md").read_text().splitlines()
     assert len(rows) > 5 and [row for row in rows if row not in text] == []
+
+
+def test_reliability_is_that_of_the_shipped_results(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    reliability.main(["results/mini"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    text = (ROOT / "README.md").read_text().splitlines()
+    assert len(rows) == 8 and [row for row in rows if row not in text] == []
