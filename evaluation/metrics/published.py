@@ -8,7 +8,6 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from evaluation import canvas
 
@@ -102,6 +101,8 @@ def agreement(pairs: list[tuple[dict, dict]]) -> dict[str, float]:
 
     Where all of ours are alike there is no order to compare, and no correlation.
     """
+    from scipy.stats import spearmanr  # two thirds of what a table would take to import
+
     result = {}
     for name, value in pairs[0][1].items():
         columns = [[row.get(name) for row in rows] for rows in zip(*pairs)]
