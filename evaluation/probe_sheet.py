@@ -38,14 +38,13 @@ early(__name__, parse)
 from PIL import Image, ImageDraw
 
 from evaluation import canvas, probes
-from evaluation.answers.claims import MANIFEST
 from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_path
-from evaluation.core.files import atomic, read_json
+from evaluation.core.files import atomic
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.drawing.sheets import GAP, GREY, INK, LABELS, MARGIN, MARK, edged, font, write_fitting
 from evaluation.metrics.published import spelled
+from evaluation.reporting.asked import plan_of
 from evaluation.reporting.collect import BASE
-from evaluation.reporting.probes import plan_of
 
 SIDE, STEP, HEADER = 84, 96, 188  # pixels: of a picture, from line to line, above the first
 Shown = dict[tuple[str, str], tuple[Path, bool]]  # probe, condition -> picture, is the target recognised
@@ -70,7 +69,7 @@ def likeness(row: Probed) -> float:
 
 def shown_of(folder: Path, kind: str) -> Shown:
     """What a probe's folder shows of its first prompt; UserError if a picture is not there."""
-    plan, rows = plan_of(read_json(folder / MANIFEST, probe=dict)), TABLE.read(folder)
+    plan, rows = plan_of(folder, TABLE, probes.KINDS[kind]), TABLE.read(folder)
     first, pictures = (rows[0].target, rows[0].seen[:3]), {}
     several = any(row.target != first[0] for row in rows)
     for name, row in chosen(plan, [row for row in rows if (row.target, row.seen[:3]) == first]).items():

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import probes
-from evaluation.core.errors import UserError, command, early
+from evaluation.core.errors import UserError, command, early, refused
 from machine_unlearning.core.runs import add_runs, check_model, models, read_data, read_runs
 
 
@@ -38,6 +38,8 @@ def parse(argv=None) -> argparse.Namespace:
     read_runs(args, args.plan.world, args.name)
     if args.name in ("inversion", "relearning"):
         read_data(args, args.plan.world)
+    else:
+        args.data = None
     for run, targets in zip(args.runs, args.targets):
         if args.name == "inversion" and any(target.kind == "pair" for target in targets):
             raise UserError(f"--runs {run}: inversion learns a style or an object; leave pairs out")
@@ -133,7 +135,17 @@ def inverted(sd, run, record, model: str, targets, folder: Path, args) -> dict[s
                 save_tensors(paths[target], {"token": entry})
     if not all(path.exists() for path in paths.values()):
         return None
-    return {str(target): read_tensors(path)["token"].to(sd.device) for target, path in paths.items()}
+    return {str(target): read_token(path, sd) for target, path in paths.items()}
+
+
+def read_token(path: Path, sd) -> torch.Tensor:
+    """The entry [E] of a token that was learned; raises UserError."""
+    damaged = f"{path}: not a token of this model; remove it and run the same command again"
+    with refused(damaged, UserError, LookupError, ValueError):
+        entry, wanted = read_tensors(path)["token"], sd.text_encoder.get_input_embeddings().weight.shape[1:]
+        if entry.shape != wanted:
+            raise ValueError(f"a tensor of {[*entry.shape]}, not {[*wanted]}")
+    return entry.to(sd.device)
 
 
 def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judges) -> None:
@@ -145,8 +157,8 @@ def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judge
     content = {"kind": args.name, **plan.__dict__, "hash": plan.hash}
     about |= {"probe": content, "targets": ",".join(map(str, targets))}
     batch = args.batch or max(1, min(32, 16 * 512**2 // plan.world.size**2))
-    first = {"block": batch, "made_with": made_with(sd.device)} | ({"data": args.data} if args.data else {})
-    batch = agree(folder, about, "a probe", **first)["block"]
+    about |= {"data": args.data} if args.data else {}  # which of its images, the protocol says
+    batch = agree(folder, about, "a probe", block=batch, made_with=made_with(sd.device))["block"]
     if isinstance(plan, probes.Relearning):  # a block is a tuning, after which all prompts are drawn
         blocks = Blocks(folder, TABLE, [None, *plan.tunings] if run else [None], 1)
     else:

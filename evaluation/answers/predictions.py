@@ -53,6 +53,15 @@ class Prediction(NamedTuple):
     sha256: str  # of the image file, 16 digits
 
 
+def prediction_of(texts: list[str]) -> Prediction:
+    """The row that was written so; raises ValueError, also for a probability outside [0,1]."""
+    kinds = Prediction.__annotations__.values()
+    row = Prediction(*(kind(text) for kind, text in zip(kinds, texts, strict=True)))
+    if odd := [value for value in row if isinstance(value, float) and not 0 <= value <= 1]:
+        raise ValueError(f"{odd[0]} is no probability in [0,1]")
+    return row
+
+
 class Labels(NamedTuple):
     """What one classifier sees, beside what was asked for; arrays are [seeds, themes, objects]."""
 

@@ -7,6 +7,17 @@ from evaluation.core.config import check_lists
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest
 
+PLAIN = "plain"  # the condition of a picture drawn as ever
+
+
+def check_distinct(key: str, names: list[str]) -> None:
+    """UserError for two of a probe's conditions that are written alike, as their pictures' files are."""
+    taken = {PLAIN}
+    for name in names:
+        if (written := name.replace(" ", "_")) in taken:
+            raise UserError(f"{key}: {name} is the name of another condition as well; choose another")
+        taken.add(written)
+
 
 @dataclass(frozen=True)
 class Prompted:

@@ -4,19 +4,22 @@
 {root}/base/{name}/{targets}        the same of the base model
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from evaluation import canvas
+from evaluation import canvas, protocol
 from evaluation.answers.blocks import Table
 from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import Origin
 from evaluation.core.errors import UserError
 from evaluation.core.files import check_keys, digest, read_json
 from evaluation.core.record import FIELDS, RECORD, requests
+from evaluation.metrics.robustness import asked, kept
+from evaluation.probes import Prompted, Relearning
 from evaluation.reporting.collect import BASE, Result, distinct
 
 KEYS = {"model": str, "run": dict | None, "targets": str, "judges": list}
@@ -40,21 +43,44 @@ class Asked(Result):
 
 
 def collect_asked(
-    roots: list[Path], name: str, table: Table, figures, mixed: bool
+    roots: list[Path], name: str, table: Table, kind: type[Prompted], figures, mixed: bool
 ) -> tuple[list, list[Path]]:
-    """What lies in the folders `name`; `figures(rows, manifest)` are those of one."""
+    """What lies in the folders `name`, each of a protocol of that kind; `figures(rows, protocol)` are those
+    of one."""
     bases = [path.parent for root in roots for path in sorted(root.glob(f"{BASE}/{name}/*/{table.file}"))]
     runs = [path.parent for root in roots for path in sorted(root.glob(f"*/*/{name}/{table.file}"))]
     idle = sorted(path.parent for root in roots for path in root.glob(f"*/*/{RECORD}"))
-    results = [read_asked(folder, table, figures) for folder in bases + runs]
+    results = [read_asked(folder, table, kind, figures) for folder in bases + runs]
     return distinct(results, mixed), [run for run in idle if not (run / name / table.file).exists()]
 
 
-def read_asked(folder: Path, table: Table, figures) -> Asked:
+def plan_of(folder: Path, table: Table, kind: type[Prompted]) -> Prompted:
+    """The attack or probe of that kind, as it was when the pictures were drawn."""
     path = folder / MANIFEST
-    manifest = read_json(path, **{table.kind: dict}, **KEYS)
-    asked = manifest[table.kind]
-    check_keys(path, asked, {"name": str, "hash": str})
+    content = read_json(path, **{table.kind: dict})[table.kind]
+    check_keys(path, content, {"hash": str})
+    if (stated := content.pop("kind", name := kind.__name__.lower())) != name:
+        raise UserError(f"{path}: of the probe {stated!r:.60}, not {name}; remove the folder and probe again")
+    return protocol.from_manifest(content, str(path), kind)
+
+
+def check_prompts(folder: Path, table: Table, plan: Prompted, targets: tuple, rows: list) -> None:
+    """UserError unless the rows are of all prompts, and of those of a target under the same conditions."""
+    wanted = asked(plan, targets) + (kept(plan, targets) if isinstance(plan, Relearning) else [])
+    conditions = defaultdict(list)
+    for row in rows:
+        conditions[row.prompt].append(row.condition)
+    alike = {(target, tuple(names)) for (target, _), names in conditions.items()}
+    complete = {*conditions} == {(str(target), tuple(cell)) for target, cell in wanted}
+    twice = any(len({*names}) < len(names) for _, names in alike)
+    if not complete or twice or len(alike) > len(targets):
+        lacks = f"{folder / table.file}: not the rows of the prompts that {MANIFEST} asks for"
+        raise UserError(f"{lacks}; remove the folder and run python -m {table.maker} again")
+
+
+def read_asked(folder: Path, table: Table, kind: type[Prompted], figures) -> Asked:
+    path = folder / MANIFEST
+    manifest, plan = read_json(path, **KEYS), plan_of(folder, table, kind)
     rows, run = table.read(folder), manifest["run"]
     if run is not None:
         check_keys(path, run, FIELDS)
@@ -62,8 +88,9 @@ def read_asked(folder: Path, table: Table, figures) -> Asked:
         other = f"{folder / table.file}: of other targets than {MANIFEST} says"
         raise UserError(f"{other}; remove the folder and run python -m {table.maker} again")
     targets = tuple(canvas.parse_targets(manifest["targets"], f"{path}: targets"))
-    origin = Origin(asked["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
-    about = {"asked": asked["name"], "rows": rows, "figures_by_seed": figures(rows, manifest)}
+    check_prompts(folder, table, plan, targets, rows)
+    origin = Origin(manifest[table.kind]["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
+    about = {"asked": plan.name, "rows": rows, "figures_by_seed": figures(rows, plan)}
     if run is None:
         return Asked(folder, BASE, "", targets, None, origin, **about)
     settings = {key: str(value) for key, value in (run["settings"] | {"data": run.get("data")}).items()}

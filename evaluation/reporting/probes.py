@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from evaluation import probes, protocol
-from evaluation.answers.claims import MANIFEST
+from evaluation import probes
 from evaluation.answers.probed import TABLE
 from evaluation.metrics.robustness import probe_by_seed
 from evaluation.reporting.adversarial import collect_attacks
@@ -34,15 +33,7 @@ def collect_probes(roots: list[Path], kind: str, mixed: bool = False) -> tuple[l
 
     Raises UserError for what must not be compared (`mixed` allows that).
     """
-    return collect_asked(
-        roots, kind, TABLE, lambda rows, manifest: probe_by_seed(rows, plan_of(manifest)), mixed
-    )
-
-
-def plan_of(manifest: dict) -> probes.Prompted:
-    """The probe's protocol, as it was when the pictures were drawn."""
-    content = {key: value for key, value in manifest["probe"].items() if key not in ("kind", "hash")}
-    return protocol.from_dict(content, MANIFEST, probes.KINDS[manifest["probe"]["kind"]])
+    return collect_asked(roots, kind, TABLE, probes.KINDS[kind], probe_by_seed, mixed)
 
 
 def figures(results: list[Asked]) -> list[str]:

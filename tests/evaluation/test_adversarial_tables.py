@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import math
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +19,10 @@ from evaluation.core.files import read_json, write_json
 from evaluation.core.record import write_record
 from evaluation.metrics import bootstrap, robustness
 from evaluation.metrics.figures import select
+from evaluation.reporting.adversarial import collect_attacks
 
 MINI = attacks.load("mini")
+OTHER = replace(MINI, tokens=MINI.tokens + 1)
 
 
 def row(target, cell, before, after, steps=20):
@@ -143,7 +148,7 @@ def test_only_the_attack_is_read_and_what_lacks_one_is_named(root, capsys):
 @pytest.mark.parametrize(
     "changes, what",
     [
-        ({"attack": MINI.__dict__ | {"hash": "1" * 16}}, "protocol"),
+        ({"attack": OTHER.__dict__ | {"hash": OTHER.hash}}, "protocol"),
         ({"model": "1" * 16}, "model"),
         ({"judges": ["a", "c"]}, "judges"),
     ],
@@ -184,6 +189,53 @@ def test_rows_are_read_as_they_were_written(tmp_path):
         (tmp_path / "attack.csv").write_text(text.replace(old, new))
         with pytest.raises(UserError, match="damaged"):
             TABLE.read(tmp_path)
+
+
+def test_a_cut_table_is_no_table_of_fewer_prompts(root):
+    """Wherever it is cut, also between two rows."""
+    path = root / "esd/Sketch/attack/attack.csv"
+    whole = path.read_bytes()
+    for size in (*range(0, len(whole) - 1, 97), *(m.end() for m in re.finditer(b"\n", whole[:-1]))):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"attack\.csv: .*remove the folder and run"):
+            collect_attacks([root])
+    path.write_bytes(whole)
+    assert len(collect_attacks([root])[0]) == 7
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lambda rows: [*rows, rows[0]], "not the rows of the prompts"),
+        (lambda rows: rows + rows, "not the rows of the prompts"),
+        (lambda rows: [rows[0]._replace(seed=7), *rows[1:]], "not the rows of the prompts"),
+        (lambda rows: [rows[0]._replace(last=rows[0].last._replace(theme_prob=math.nan)), *rows[1:]], "nan"),
+        (lambda rows: [rows[0]._replace(last=rows[0].last._replace(theme_prob=1.5)), *rows[1:]], "1.5"),
+    ],
+)
+def test_rows_that_no_attack_has(root, change, sentence):
+    folder = root / "esd/Sketch/attack"
+    rows = change(TABLE.read(folder))
+    TABLE.write(folder, rows)
+    with pytest.raises(UserError, match=sentence):
+        collect_attacks([root])
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"tokens": 6}, "was changed since"),
+        ({"tokens": "x"}, "tokens is 'x'"),
+        ({"later": 1}, "has 'later', which this version of the code does not know"),
+        ({"hash": None}, "its 'hash' is None"),
+    ],
+)
+def test_a_manifest_that_was_changed(root, changes, sentence):
+    path = root / "esd/Sketch/attack/manifest.json"
+    manifest = read_json(path)
+    write_json(path, manifest | {"attack": manifest["attack"] | changes})
+    with pytest.raises(UserError, match=f"Sketch/attack/manifest.json: .*{sentence}"):
+        collect_attacks([root])
 
 
 def test_seeds_and_targets_are_weighed_alike():
