@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from evaluation.answers.blocks import Table
 from evaluation.answers.predictions import Prediction, prediction_of
+from evaluation.probes import prompted
 
 ATTACK = "attack.csv"
 SEEN = [name for name in Prediction._fields if name not in ("theme", "object", "seed", "sha256")]
@@ -24,7 +25,12 @@ class Attacked(NamedTuple):
     plain: Prediction  # of the plain prompt's picture
     last: Prediction  # of the last picture, which is the file {theme}_{object}_seed{n}
 
-    condition = ""  # every prompt is attacked once
+    condition = prompted.PLAIN  # every prompt has a row
+
+    @property
+    def verdicts(self) -> list[tuple[bool, Prediction]]:
+        """Whether the target is recognised, and in what."""
+        return [(self.before, self.plain), (self.after, self.last)]
 
     @property
     def prompt(self) -> tuple[str, tuple]:

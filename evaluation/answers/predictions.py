@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections import Counter
 from functools import cached_property
@@ -54,11 +55,13 @@ class Prediction(NamedTuple):
 
 
 def prediction_of(texts: list[str]) -> Prediction:
-    """The row that was written so; raises ValueError, also for a probability outside [0,1]."""
+    """The row that was written so; raises ValueError, also for a probability outside [0,1] or no hash."""
     kinds = Prediction.__annotations__.values()
     row = Prediction(*(kind(text) for kind, text in zip(kinds, texts, strict=True)))
     if odd := [value for value in row if isinstance(value, float) and not 0 <= value <= 1]:
         raise ValueError(f"{odd[0]} is no probability in [0,1]")
+    if not re.fullmatch("([0-9a-f]{16})?", row.sha256):
+        raise ValueError("sha256 is not of 16 digits")
     return row
 
 

@@ -24,6 +24,11 @@ class Probed(NamedTuple):
         """The target and the cell."""
         return self.target, self.seen[:3]
 
+    @property
+    def verdicts(self) -> list[tuple[bool, Prediction]]:
+        """Whether the target is recognised, and in what."""
+        return [(self.shown, self.seen)]
+
 
 def picture_path(folder: Path, target, several: bool, cell, condition: str, suffix: str) -> Path:
     """Where a cell's picture under a condition lies, in the table's folder. A prompt may be asked for two of

@@ -95,19 +95,20 @@ def command(main):
         except Finished as done:
             print(printable(str(done)))
             return None
-        except KeyboardInterrupt as stop:
-            message = str(stop) or STOPPED
-            code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
-            for child in multiprocessing.active_children():  # torch would wait for each to end its work
-                child.kill()
-        except Exception as error:
-            if isinstance(error, BrokenPipeError) and _unread():
+        except (KeyboardInterrupt, Exception) as error:
+            if stop := _stop(error):
+                message = str(stop) or STOPPED
+                code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
+                for child in multiprocessing.active_children():  # torch would wait for each to end its work
+                    child.kill()
+            elif isinstance(error, BrokenPipeError) and _unread():
                 _drop_output()
                 raise SystemExit(0) from None
-            message = _sentence(error)
-            if message is None:
-                raise
-            message = f"error: {message}"
+            else:
+                message = _sentence(error)
+                if message is None:
+                    raise
+                message = f"error: {message}"
         print(printable(message), file=sys.stderr)
         raise SystemExit(code)
 
@@ -165,6 +166,13 @@ def _terminable():
     finally:
         for number in taken:
             signal.signal(number, before[number])
+
+
+def _stop(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that an error is, or in whose wake it was raised, as by a library that cleans up."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def _unread() -> bool:

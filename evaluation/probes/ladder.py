@@ -68,6 +68,9 @@ class Ladder(Prompted):
     def conditions(self) -> list[str]:
         return list(self.levels)
 
+    def conditions_of(self, target: Target) -> list[str]:
+        return [level for level, templates in self.levels.items() if target.kind in templates]
+
     @property
     def measures(self) -> dict[str, list[str]]:
         """Every level for itself, and all but the neighbour's together."""

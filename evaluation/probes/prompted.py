@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from evaluation import protocol
+from evaluation import canvas, protocol
 from evaluation.core.config import check_lists
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest
@@ -39,6 +39,15 @@ class Prompted:
     def world(self) -> protocol.Protocol:
         """The sampling protocol."""
         return protocol.load(self.answers, flag="answers")
+
+    @property
+    def conditions(self) -> list[str]:
+        """Under which a prompt is drawn, beside the plain one."""
+        return []
+
+    def conditions_of(self, target: canvas.Target) -> list[str]:
+        """Those of a target's prompts."""
+        return [*self.conditions]
 
     @property
     def hash(self) -> str:

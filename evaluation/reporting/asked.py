@@ -17,9 +17,10 @@ from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import Origin
 from evaluation.core.errors import UserError
 from evaluation.core.files import check_keys, digest, read_json
-from evaluation.core.record import FIELDS, RECORD, requests
-from evaluation.metrics.robustness import asked, kept
+from evaluation.core.record import RECORD, check_record, requests
+from evaluation.metrics.robustness import asked, kept, recognised
 from evaluation.probes import Prompted, Relearning
+from evaluation.probes.prompted import PLAIN
 from evaluation.reporting.collect import BASE, Result, distinct
 
 KEYS = {"model": str, "run": dict | None, "targets": str, "judges": list}
@@ -64,31 +65,42 @@ def plan_of(folder: Path, table: Table, kind: type[Prompted]) -> Prompted:
     return protocol.from_manifest(content, str(path), kind)
 
 
-def check_prompts(folder: Path, table: Table, plan: Prompted, targets: tuple, rows: list) -> None:
-    """UserError unless the rows are of all prompts, and of those of a target under the same conditions."""
+def check_rows(folder: Path, table: Table, plan: Prompted, targets: tuple, rows: list, base: bool) -> None:
+    """UserError unless the rows are of all prompts under all conditions, of the base model maybe under the
+    plain one alone, and say of each what the judges' labels say."""
     wanted = asked(plan, targets) + (kept(plan, targets) if isinstance(plan, Relearning) else [])
     conditions = defaultdict(list)
     for row in rows:
         conditions[row.prompt].append(row.condition)
-    alike = {(target, tuple(names)) for (target, _), names in conditions.items()}
-    complete = {*conditions} == {(str(target), tuple(cell)) for target, cell in wanted}
-    twice = any(len({*names}) < len(names) for _, names in alike)
-    if not complete or twice or len(alike) > len(targets):
+    of_name = {str(target): target for target in targets}
+    complete = {*conditions} == {(str(target), tuple(cell)) for target, cell in wanted} and all(
+        names == [PLAIN, *plan.conditions_of(of_name[target])] or (base and names == [PLAIN])
+        for (target, _), names in conditions.items()
+    )
+    true = all(shown == recognised(of_name[row.target], seen) for row in rows for shown, seen in row.verdicts)
+    if not (complete and true):
         lacks = f"{folder / table.file}: not the rows of the prompts that {MANIFEST} asks for"
         raise UserError(f"{lacks}; remove the folder and run python -m {table.maker} again")
 
 
-def read_asked(folder: Path, table: Table, kind: type[Prompted], figures) -> Asked:
+def read_rows(folder: Path, table: Table, kind: type[Prompted]) -> tuple[Prompted, tuple, list]:
+    """Protocol, targets and rows of a finished attack or probe; UserError unless they belong together."""
     path = folder / MANIFEST
-    manifest, plan = read_json(path, **KEYS), plan_of(folder, table, kind)
-    rows, run = table.read(folder), manifest["run"]
-    if run is not None:
-        check_keys(path, run, FIELDS)
+    manifest, plan, rows = read_json(path, **KEYS), plan_of(folder, table, kind), table.read(folder)
     if [*dict.fromkeys(row.target for row in rows)] != manifest["targets"].split(","):
         other = f"{folder / table.file}: of other targets than {MANIFEST} says"
         raise UserError(f"{other}; remove the folder and run python -m {table.maker} again")
     targets = tuple(canvas.parse_targets(manifest["targets"], f"{path}: targets"))
-    check_prompts(folder, table, plan, targets, rows)
+    check_rows(folder, table, plan, targets, rows, base=manifest["run"] is None)
+    return plan, targets, rows
+
+
+def read_asked(folder: Path, table: Table, kind: type[Prompted], figures) -> Asked:
+    plan, targets, rows = read_rows(folder, table, kind)
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    if (run := manifest["run"]) is not None:
+        check_record(path, run)
     origin = Origin(manifest[table.kind]["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
     about = {"asked": plan.name, "rows": rows, "figures_by_seed": figures(rows, plan)}
     if run is None:

@@ -26,8 +26,9 @@ OTHER = replace(MINI, tokens=MINI.tokens + 1)
 
 
 def row(target, cell, before, after, steps=20):
-    seen = Prediction(*cell, cell[0], cell[1], 0.25, 0.5, 0.75, 1.0, "0" * 16)
-    return Attacked(target, *cell, before, after, steps, "3 4", 'a, \n"b"', seen._replace(sha256=""), seen)
+    seen = [cell[:2] if shown else ("Monet", "Bears") for shown in (before, after)]
+    plain, last = (Prediction(*cell, *names, 0.25, 0.5, 0.75, 1.0, "0" * 16) for names in seen)
+    return Attacked(target, *cell, before, after, steps, "3 4", 'a, \n"b"', plain._replace(sha256=""), last)
 
 
 def attack(folder, target, before, after, record=None, **changes):
@@ -209,6 +210,10 @@ def test_a_cut_table_is_no_table_of_fewer_prompts(root):
         (lambda rows: [*rows, rows[0]], "not the rows of the prompts"),
         (lambda rows: rows + rows, "not the rows of the prompts"),
         (lambda rows: [rows[0]._replace(seed=7), *rows[1:]], "not the rows of the prompts"),
+        (
+            lambda rows: [rows[0]._replace(before=not rows[0].before), *rows[1:]],
+            "not the rows of the prompts",
+        ),
         (lambda rows: [rows[0]._replace(last=rows[0].last._replace(theme_prob=math.nan)), *rows[1:]], "nan"),
         (lambda rows: [rows[0]._replace(last=rows[0].last._replace(theme_prob=1.5)), *rows[1:]], "1.5"),
     ],
@@ -271,6 +276,6 @@ def test_prompts_and_recognition_are_those_of_UA(target):
         assert {cell.seed for cell in own} == {188}
         domains = select("UA", wanted, targets, MINI.world).domains
         for seen in (("Sketch", "Cats"), ("Sketch", "Sea"), ("Rust", "Cats"), ("Rust", "Sea")):
-            picture = row(target, (*seen, 1), False, False).last
+            picture = row(target, (*seen, 1), True, True).last
             right = {"theme": seen[0] == "Sketch", "object": seen[1] == "Cats"}
             assert robustness.recognised(wanted, picture) == all(right[domain] for domain in domains)

@@ -56,6 +56,22 @@ def test_what_a_user_can_mend_is_a_sentence(capsys, error, sentence):
     assert code == 2 and said.startswith(sentence) and said.count("\n") == 1
 
 
+def test_an_error_of_cleaning_up_after_a_stop_is_the_stop(capsys):
+    """OmegaConf, interrupted while it reads a file, raises one of its own."""
+
+    @command
+    def main(argv):
+        with refused("a.yaml: not readable", AttributeError):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                None.flags  # noqa: B018
+
+    with pytest.raises(SystemExit) as exit:
+        main()
+    assert exit.value.code == 130 and capsys.readouterr().err.startswith("stopped; ")
+
+
 def test_what_is_ours_to_mend_keeps_its_traceback(capsys):
     @command
     def main(argv):
