@@ -198,7 +198,8 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno:
         if error.filename is None:
             _drop_output()
-        return f"{error.filename or 'output'}: {OF_PATHS.get(error.errno) or error.strerror}"
+        path = error.filename2 or error.filename  # of a temporary, the file whose place it was to take
+        return f"{path or 'output'}: {OF_PATHS.get(error.errno) or error.strerror}"
     short = ("out of memory", "can't allocate memory", "not enough memory")
     short += ("terminated abruptly", "is killed by signal")  # workers, which the system ends for want of it
     if isinstance(error, MemoryError) or any(words in text for words in short):

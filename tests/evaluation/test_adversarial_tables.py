@@ -214,13 +214,19 @@ def test_a_cut_table_is_no_table_of_fewer_prompts(root):
             lambda rows: [rows[0]._replace(before=not rows[0].before), *rows[1:]],
             "not the rows of the prompts",
         ),
-        (lambda rows: [rows[0]._replace(last=rows[0].last._replace(theme_prob=math.nan)), *rows[1:]], "nan"),
-        (lambda rows: [rows[0]._replace(last=rows[0].last._replace(theme_prob=1.5)), *rows[1:]], "1.5"),
+        ({"theme_prob": math.nan}, "nan is no probability"),
+        ({"object_seen_prob": 1.5}, "1.5 is no probability"),
+        ({"theme_seen": "Foo"}, "'Foo' is no label"),
+        ({"sha256": "x"}, "sha256"),
     ],
 )
 def test_rows_that_no_attack_has(root, change, sentence):
     folder = root / "esd/Sketch/attack"
-    rows = change(TABLE.read(folder))
+    rows = TABLE.read(folder)
+    if isinstance(change, dict):
+        rows[0] = rows[0]._replace(last=rows[0].last._replace(**change))
+    else:
+        rows = change(rows)
     TABLE.write(folder, rows)
     with pytest.raises(UserError, match=sentence):
         collect_attacks([root])

@@ -38,6 +38,7 @@ def ended(error, capsys):
         (OSError(errno.EROFS, "ro", "runs"), "error: runs: lies on a read-only disk; name another"),
         (OSError(errno.EACCES, "no", "runs"), "error: runs: you may not read or write it"),
         (OSError(errno.EISDIR, "dir", "a.png"), "error: a.png: is a folder; a file was expected"),
+        (OSError(errno.EISDIR, "dir", ".a~1-2.png", None, "a.png"), "error: a.png: is a folder; a file was"),
         (OSError(errno.ENOTDIR, "no", "p.yaml/x"), "error: p.yaml/x: is a file, or lies below one"),
         (OSError(errno.ELOOP, "loop", "a"), "error: a: is a link that leads to itself"),
         (OSError(errno.ENAMETOOLONG, "long", "xx"), "error: xx: is too long a name"),
