@@ -40,9 +40,9 @@ class Attack(Prompted):
     retokenise: bool  # draw what the tokenizer makes of the found prompt's text, in place of the found tokens
 
     def __post_init__(self):
+        super().__post_init__()
         check_choices(self.__dict__, CHOICES)
         check_ranges(self.__dict__, RANGES)
-        super().__post_init__()
 
 
 def load(name: str | Path) -> Attack:

@@ -10,6 +10,7 @@ import argparse
 from itertools import accumulate
 from pathlib import Path
 
+from evaluation import canvas
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
 
@@ -28,6 +29,8 @@ def parse(argv=None) -> argparse.Namespace:
     out = f"a picture; the report shows ROOT/{SHEET}"
     parser.add_argument("--out", type=flags.new_path, required=True, metavar="FILE.webp", help=out)
     args = parser.parse_args(argv)
+    for target in args.targets:
+        canvas.parse_targets(target.replace(canvas.CHAIN, ","), "--targets")
     if Path(args.out).suffix.lower() not in PICTURES:
         raise UserError(f"--out {args.out}: expected a name that ends in {' or '.join(PICTURES)}")
     return args
@@ -37,15 +40,14 @@ early(__name__, parse)
 
 from PIL import Image, ImageDraw
 
-from evaluation import canvas, probes
-from evaluation.answers.claims import MANIFEST
+from evaluation import probes
 from evaluation.answers.probed import PLAIN, TABLE, Probed, picture_path
-from evaluation.core.files import atomic, read_json
+from evaluation.core.files import atomic
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.drawing.sheets import GAP, GREY, INK, LABELS, MARGIN, MARK, edged, font, write_fitting
 from evaluation.metrics.published import spelled
+from evaluation.reporting.asked import read_rows
 from evaluation.reporting.collect import BASE
-from evaluation.reporting.probes import plan_of
 
 SIDE, STEP, HEADER = 84, 96, 188  # pixels: of a picture, from line to line, above the first
 Shown = dict[tuple[str, str], tuple[Path, bool]]  # probe, condition -> picture, is the target recognised
@@ -69,8 +71,8 @@ def likeness(row: Probed) -> float:
 
 
 def shown_of(folder: Path, kind: str) -> Shown:
-    """What a probe's folder shows of its first prompt; UserError if a picture is not there."""
-    plan, rows = plan_of(read_json(folder / MANIFEST, probe=dict)), TABLE.read(folder)
+    """What a probe's folder shows of its first prompt; UserError if it is damaged or lacks a picture."""
+    plan, _, rows = read_rows(folder, TABLE, probes.KINDS[kind])
     first, pictures = (rows[0].target, rows[0].seen[:3]), {}
     several = any(row.target != first[0] for row in rows)
     for name, row in chosen(plan, [row for row in rows if (row.target, row.seen[:3]) == first]).items():

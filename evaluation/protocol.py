@@ -129,7 +129,7 @@ def _checked(kind, content: str):
 
 def from_manifest(content: dict, source: str, kind=Protocol):
     """The protocol that a manifest holds. Raises UserError if a newer version of this code wrote it, or if it
-    was changed since: its hash is then another than the one beside it."""
+    was changed since, or one that it names: its hash is then another than the one beside it."""
     stated = content.get("hash")
     content = {key: value for key, value in content.items() if key != "hash"}
     if newer := sorted(content.keys() - {field.name for field in fields(kind)}):
@@ -137,14 +137,15 @@ def from_manifest(content: dict, source: str, kind=Protocol):
         raise UserError(f"{source}: {unknown}; read it with the version that wrote it")
     protocol = from_dict(content, source, kind)
     if stated not in (None, protocol.hash):
-        raise UserError(f"{source}: its protocol is not the one of its hash {stated}; it was changed by hand")
+        changed = "it, or one that it names, was changed since; restore that, or make it again"
+        raise UserError(f"{source}: its protocol is not the one of its hash {stated}; {changed}")
     return protocol
 
 
-def check_name(name: str) -> None:
+def check_name(name: str, key: str = "name") -> None:
     """UserError unless a file can be called so."""
     if not re.fullmatch(r"\w[\w.+ -]*", name):
-        raise UserError(f"name={name}: expected letters, digits and .+-_, as in a file name")
+        raise UserError(f"{key}={name}: expected letters, digits and .+-_, as in a file name")
 
 
 def load(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import probes
-from evaluation.core.errors import UserError, command, early
+from evaluation.core.errors import UserError, command, early, refused
 from machine_unlearning.core.runs import (
     add_runs,
     check_model,
@@ -47,6 +47,8 @@ def parse(argv=None) -> argparse.Namespace:
     read_runs(args, args.plan.world, args.name)
     if args.name in ("inversion", "relearning", "distance"):
         read_data(args, args.plan.world)
+    else:
+        args.data = None
     if args.name == "distance":
         args.retrained = {targets: retrained_run(args.base, targets) for targets in args.targets}
     for run, targets in zip(args.runs, args.targets):
@@ -146,7 +148,17 @@ def inverted(sd, run, record, model: str, targets, folder: Path, args) -> dict[s
                 save_tensors(paths[target], {"token": entry})
     if not all(path.exists() for path in paths.values()):
         return None
-    return {str(target): read_tensors(path)["token"].to(sd.device) for target, path in paths.items()}
+    return {str(target): read_token(path, sd) for target, path in paths.items()}
+
+
+def read_token(path: Path, sd) -> torch.Tensor:
+    """The entry [E] of a token that was learned; raises UserError."""
+    damaged = f"{path}: not a token of this model; remove it and run the same command again"
+    with refused(damaged, UserError, LookupError, ValueError):
+        entry, wanted = read_tensors(path)["token"], sd.text_encoder.get_input_embeddings().weight.shape[1:]
+        if entry.shape != wanted:
+            raise ValueError(f"a tensor of {[*entry.shape]}, not {[*wanted]}")
+    return entry.to(sd.device)
 
 
 def new_reference(sd, model: str, args, targets) -> Reference:
@@ -159,9 +171,9 @@ def begun(folder: Path, plan, model: dict, targets, args, device) -> int:
     """Writes the manifest, or checks the one that is there; -> batch. `model` is its part of that."""
     content = {"kind": args.name, **plan.__dict__, "hash": plan.hash}
     about = model | {"probe": content, "targets": ",".join(map(str, targets))}
+    about |= {"data": args.data} if args.data else {}  # which of its images, the protocol says
     batch = args.batch or max(1, min(32, 16 * 512**2 // plan.world.size**2))
-    first = {"block": batch, "made_with": made_with(device)} | ({"data": args.data} if args.data else {})
-    return agree(folder, about, "a probe", **first)["block"]
+    return agree(folder, about, "a probe", block=batch, made_with=made_with(device))["block"]
 
 
 def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judges) -> None:

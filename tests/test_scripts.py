@@ -37,9 +37,9 @@ def tree(tmp_path):
     return tmp_path
 
 
-def start(tree, *words):
+def start(tree, *words, env=None):
     return subprocess.Popen(
-        ["bash", *words], cwd=tree, stderr=subprocess.PIPE, text=True, start_new_session=True
+        ["bash", *words], cwd=tree, stderr=subprocess.PIPE, text=True, start_new_session=True, env=env
     )
 
 
@@ -59,6 +59,7 @@ def log(tree):
         ("transfer.sh", "no such method; choose from adaattn"),
         ("judge_transfer.sh", "name a folder in runs/style_transfer"),
         ("smoke_sd15.sh", "name a method, such as esd"),
+        ("tables/probes.sh esd edd", "edd: no such method; choose from ca"),  # before esd is trained
     ],
 )
 def test_wrong_words(tree, words, message):
@@ -139,3 +140,7 @@ def test_probes_of_all_methods_and_targets_named(tree):
     runs = "--runs runs/esd/Sketch runs/uce/Sketch runs/esd/Cats runs/uce/Cats"
     assert [line.split()[2] for line in log(tree)[4:6]] == ["ladder", "noise"]
     assert all(line.endswith(runs) for line in log(tree)[4:6])
+    (tree / "log").unlink()
+    done = start(tree, "scripts/tables/probes.sh", "esd", env=given | {"PROBES": "ladder noises"})
+    assert "error: PROBES: no probe noises; choose from completion" in done.communicate()[1]
+    assert done.returncode == 2 and not log(tree)

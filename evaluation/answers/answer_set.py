@@ -69,10 +69,7 @@ class AnswerSet:
         if model and any(self.folder.glob("*_seed*.*")) and not (self.folder / MANIFEST).exists():
             raise UserError(f"--out {folder}: holds images made elsewhere (no {MANIFEST}); choose another")
         wanted = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "model": model, "run": run}
-        manifest = agree(self.folder, wanted, "an answer set", block=block, made_with=made_with)
-        if (block := manifest["block"]) < 1:
-            raise UserError(f"{folder}/{MANIFEST}: damaged (block {block}); remove it and sample again")
-        self.block = block
+        self.block = agree(self.folder, wanted, "an answer set", block=block, made_with=made_with)["block"]
 
     def path(self, cell: Cell) -> Path:
         return self.folder / canvas.answer_name(*cell, suffix="." + self.protocol.format)

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from evaluation.answers.blocks import Table
-from evaluation.answers.predictions import Prediction
+from evaluation.answers.predictions import Prediction, prediction_of
+from evaluation.probes import prompted
 
 ATTACK = "attack.csv"
 SEEN = [name for name in Prediction._fields if name not in ("theme", "object", "seed", "sha256")]
@@ -24,6 +25,18 @@ class Attacked(NamedTuple):
     plain: Prediction  # of the plain prompt's picture
     last: Prediction  # of the last picture, which is the file {theme}_{object}_seed{n}
 
+    condition = prompted.PLAIN  # every prompt has a row
+
+    @property
+    def verdicts(self) -> list[tuple[bool, Prediction]]:
+        """Whether the target is recognised, and in what."""
+        return [(self.before, self.plain), (self.after, self.last)]
+
+    @property
+    def prompt(self) -> tuple[str, tuple]:
+        """The target and the cell."""
+        return self.target, self[1:4]
+
 
 PLAIN, LAST = ([f"{which}_{name}" for name in SEEN] for which in ("plain", "last"))
 COLUMNS = [*Attacked._fields[:-2], *PLAIN, *LAST, "sha256"]
@@ -39,16 +52,12 @@ def values_of(row: Attacked) -> list[str]:
 def row_of(values: list[str]) -> Attacked:
     """The row that was written so; raises ValueError."""
     line = dict(zip(COLUMNS, values, strict=True))
-    cell = line["theme"], line["object"], int(line["seed"])
-
-    def prediction(which: str, sha256: str) -> Prediction:
-        kinds = (Prediction.__annotations__[name] for name in SEEN)
-        seen = (kind(line[f"{which}_{name}"]) for kind, name in zip(kinds, SEEN))
-        return Prediction(*cell, *seen, sha256)
-
+    cell = [line[name] for name in ("theme", "object", "seed")]
+    plain = prediction_of([*cell, *(line[name] for name in PLAIN), ""])
+    last = prediction_of([*cell, *(line[name] for name in LAST), line["sha256"]])
     truths = (bool(["0", "1"].index(line[name])) for name in ("before", "after"))
-    seen = prediction("plain", ""), prediction("last", line["sha256"])
-    return Attacked(line["target"], *cell, *truths, int(line["steps"]), line["ids"], line["text"], *seen)
+    found = int(line["steps"]), line["ids"], line["text"]
+    return Attacked(line["target"], *plain[:3], *truths, *found, plain, last)
 
 
 TABLE = Table(ATTACK, COLUMNS, values_of, row_of, "attack")

@@ -45,7 +45,7 @@ class Table(NamedTuple):
             raise UserError(f"{folder}: no {self.file}; make it with python -m {self.maker}")
         try:
             with open(path, newline="", encoding="utf-8") as file:
-                header, *lines = csv.reader(file)
+                header, *lines = [*csv.reader(file, strict=True)] or [[]]
             if header != self.columns or not lines:
                 raise ValueError("not its columns, or no rows")
             return list(map(self.row_of, lines))

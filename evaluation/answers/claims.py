@@ -38,6 +38,8 @@ def agree(folder: str | Path, wanted: dict, holds: str, **first) -> dict:
         _write_first(path, wanted | first)
     counts = {key: int for key, value in first.items() if isinstance(value, int)}
     manifest = read_json(path, **counts)  # older ones may lack the rest
+    if odd := [f"{key} {manifest[key]}" for key in counts if manifest[key] < 1]:
+        raise UserError(f"{path}: damaged ({odd[0]}); remove the folder and run the same command again")
     for key, value in wanted.items():
         there = manifest.get(key)
         if isinstance(value, dict) and "hash" in value and isinstance(there, dict):

@@ -8,6 +8,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections import Counter
 from functools import cached_property
@@ -51,6 +52,20 @@ class Prediction(NamedTuple):
     theme_seen_prob: float  # probability of the label seen: low everywhere for an image of nothing
     object_seen_prob: float
     sha256: str  # of the image file, 16 digits
+
+
+def prediction_of(texts: list[str]) -> Prediction:
+    """The row that was written so; raises ValueError, also for what no judge says and for no hash."""
+    kinds = Prediction.__annotations__.values()
+    row = Prediction(*(kind(text) for kind, text in zip(kinds, texts, strict=True)))
+    if odd := [value for value in row if isinstance(value, float) and not 0 <= value <= 1]:
+        raise ValueError(f"{odd[0]} is no probability in [0,1]")
+    for domain in DOMAINS:
+        if (seen := getattr(row, f"{domain}_seen")) not in KNOWN[domain]:
+            raise ValueError(f"{seen!r:.60} is no label of the judges")
+    if not re.fullmatch("([0-9a-f]{16})?", row.sha256):
+        raise ValueError("sha256 is not of 16 digits")
+    return row
 
 
 class Labels(NamedTuple):

@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.answers.blocks import Table
-from evaluation.answers.predictions import Prediction
+from evaluation.answers.predictions import Prediction, prediction_of
 from evaluation.canvas import answer_name
+from evaluation.probes.prompted import PLAIN
 
 PROBE = "probe.csv"
-PLAIN = "plain"  # the condition of a picture drawn as ever
 
 
 class Probed(NamedTuple):
@@ -18,6 +18,16 @@ class Probed(NamedTuple):
     condition: str
     shown: bool  # whether the target is recognised in it
     seen: Prediction
+
+    @property
+    def prompt(self) -> tuple[str, tuple]:
+        """The target and the cell."""
+        return self.target, self.seen[:3]
+
+    @property
+    def verdicts(self) -> list[tuple[bool, Prediction]]:
+        """Whether the target is recognised, and in what."""
+        return [(self.shown, self.seen)]
 
 
 def picture_path(folder: Path, target, several: bool, cell, condition: str, suffix: str) -> Path:
@@ -39,9 +49,7 @@ def values_of(row: Probed) -> list[str]:
 def row_of(values: list[str]) -> Probed:
     """The row that was written so; raises ValueError."""
     target, condition, shown, *seen = values
-    kinds = Prediction.__annotations__.values()
-    prediction = Prediction(*(kind(value) for kind, value in zip(kinds, seen, strict=True)))
-    return Probed(target, condition, bool(["0", "1"].index(shown)), prediction)
+    return Probed(target, condition, bool(["0", "1"].index(shown)), prediction_of(seen))
 
 
 TABLE = Table(PROBE, COLUMNS, values_of, row_of, "probe")

@@ -25,6 +25,8 @@ LIMITS = {  # of settings that mean the same in every training
     "clip": (0, math.inf),
     "precision": ("float32", "bfloat16"),
 }
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", list: "a list"}
+LARGEST = 2**31 - 1  # of whole numbers without another limit: more is a slip, and no loop or tensor has it
 
 
 def read_settings(path: str | Path) -> dict:
@@ -57,6 +59,9 @@ def structured(kind, content: Mapping):
 
 def _typed(kind, content: Mapping) -> DictConfig | None:
     """`content` as a config with the types of `kind`; None if a value fits only when converted."""
+    inner = [value for values in content.values() if isinstance(values, list) for value in values]
+    if any(isinstance(value, list | dict) for value in inner):  # OmegaConf looks at plain values alone
+        return None
     try:
         config = OmegaConf.merge(OmegaConf.structured(kind), content)
     except (OmegaConfBaseException, TypeError, ValueError):
@@ -102,6 +107,17 @@ def fits(default, value) -> bool:
     return default is value or (default is float and value is int)
 
 
+def check_kinds(settings: Mapping, examples: Mapping[str, list]) -> None:
+    """UserError for a setting of another kind than all of its `examples`; null is of a kind of its own, and
+    so is a list."""
+    for key, value in settings.items():
+        known = examples.get(key, [value])
+        kinds = [default for default in known if default is not None]
+        if not (None in known if value is None else any(fits(default, value) for default in kinds)):
+            text, expected = "null" if value is None else value, dict.fromkeys(map(type, kinds))
+            raise UserError(f"{key}={text}: expected {' or '.join(KINDS[kind] for kind in expected)}")
+
+
 def check_limits(settings: Mapping, limits: Mapping) -> None:
     """UserError for a setting outside its limits: those named, else what LIMITS says for every training.
 
@@ -132,8 +148,10 @@ def check_ranges(settings: Mapping, ranges: dict[str, tuple]) -> None:
     """UserError for a number, or one in a list, that is not finite or not in its range (low, high)."""
     for key, (low, high) in ranges.items():
         for value in _listed(settings[key]):
-            if type(value) not in (int, float) or not (low <= value <= high and math.isfinite(value)):
-                expected = f"from {low} to {high}" if math.isfinite(high) else f"of {low} or more"
+            highest = LARGEST if type(value) is int and high == math.inf else high
+            if type(value) not in (int, float) or not (low <= value <= highest and math.isfinite(value)):
+                limited = math.isfinite(high) or value > LARGEST
+                expected = f"from {low} to {highest}" if limited else f"of {low} or more"
                 raise UserError(f"{key}={value}: expected a number {expected}")
 
 

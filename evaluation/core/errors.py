@@ -98,19 +98,20 @@ def command(main):
         except Finished as done:
             print(printable(str(done)))
             return None
-        except KeyboardInterrupt as stop:
-            message = str(stop) or STOPPED
-            code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
-            for child in multiprocessing.active_children():  # torch would wait for each to end its work
-                child.kill()
-        except Exception as error:
-            if isinstance(error, BrokenPipeError) and _unread():
+        except (KeyboardInterrupt, Exception) as error:
+            if stop := _stop(error):
+                message = str(stop) or STOPPED
+                code = CODES[signal.SIGTERM if isinstance(stop, Stopped) else signal.SIGINT]
+                for child in multiprocessing.active_children():  # torch would wait for each to end its work
+                    child.kill()
+            elif isinstance(error, BrokenPipeError) and _unread():
                 _drop_output()
                 raise SystemExit(0) from None
-            message = _sentence(error)
-            if message is None:
-                raise
-            message = f"error: {message}"
+            else:
+                message = _sentence(error)
+                if message is None:
+                    raise
+                message = f"error: {message}"
         print(printable(message), file=sys.stderr)
         raise SystemExit(code)
 
@@ -172,6 +173,13 @@ def _terminable():
             signal.signal(number, before[number])
 
 
+def _stop(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The interrupt that an error is, or in whose wake it was raised, as by a library that cleans up."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
 def _unread() -> bool:
     """Whether standard output or the error messages go into a pipe that nobody reads any more."""
     poll = select.poll()
@@ -195,7 +203,8 @@ def _sentence(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno:
         if error.filename is None:
             _drop_output()
-        return f"{error.filename or 'output'}: {OF_PATHS.get(error.errno) or error.strerror}"
+        path = error.filename2 or error.filename  # of a temporary, the file whose place it was to take
+        return f"{path or 'output'}: {OF_PATHS.get(error.errno) or error.strerror}"
     short = ("out of memory", "can't allocate memory", "not enough memory")
     short += ("terminated abruptly", "is killed by signal")  # workers, which the system ends for want of it
     if isinstance(error, MemoryError) or any(words in text for words in short):

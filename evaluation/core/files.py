@@ -65,13 +65,13 @@ def named_errors(path: Path, written: Path | None = None):
         yield
     except (UserError, Finished):
         raise
-    except OSError as error:
-        if error.errno in OF_DISKS:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
-        raise
     except Exception as error:
-        stated = re.search(r"os error (\d+)", str(error))
-        number = int(stated[1]) if stated else written and _fault(written)
+        number = error.errno if isinstance(error, OSError) else None  # NumPy's own has none
+        if number is None:
+            stated = re.search(r"os error (\d+)", str(error))
+            number = int(stated[1]) if stated else written and _fault(written)
+        elif number not in OF_DISKS:
+            raise
         if number:
             raise OSError(number, os.strerror(number), str(path)) from error
         raise

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.core.errors import UserError, refused
-from evaluation.core.files import read_json, write_json
+from evaluation.core.files import check_keys, read_json, write_json
 
 RECORD = "record.json"
 WEIGHTS = "weights.safetensors"  # beside it: the tensors that differ from the base model's
@@ -35,14 +35,20 @@ def read_record(folder: str | Path) -> dict:
     if not path.exists():
         absent = f"{folder}: no {RECORD}, so no finished run"
         raise UserError(f"{absent}; run the method's train.py with --out {folder}")
-    record = read_json(path, **FIELDS)
+    record = read_json(path)
+    check_record(path, record)
+    return record
+
+
+def check_record(path: str | Path, record: dict) -> None:
+    """UserError unless what the file at `path` holds is a whole record."""
+    check_keys(path, record, FIELDS)
     odd = [value for value in record["seconds"].values() if not isinstance(value, int | float)]
     if odd or not NAME.fullmatch(record["method"]):
         fault = (
             f"its seconds are {odd[0]!r:.60}" if odd else f"its method {record['method']!r:.60} is no name"
         )
         raise UserError(f"{path}: damaged ({fault}); remove it and run again")
-    return record
 
 
 class Request(NamedTuple):

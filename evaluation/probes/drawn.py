@@ -5,7 +5,7 @@ from itertools import product
 
 from evaluation.core.config import check_ranges
 from evaluation.core.errors import UserError
-from evaluation.probes.prompted import Prompted
+from evaluation.probes.prompted import Prompted, check_distinct
 
 
 @dataclass(frozen=True)
@@ -15,9 +15,10 @@ class Completion(Prompted):
     shares: tuple[float, ...]  # in (0,1), ascending
 
     def __post_init__(self):
+        super().__post_init__()
         if list(self.shares) != sorted({*self.shares}) or not all(0 < share < 1 for share in self.shares):
             raise UserError(f"shares: {list(self.shares)}: expected ascending numbers between 0 and 1")
-        super().__post_init__()
+        check_distinct("shares", [f"{share:g}" for share in self.shares])
 
     @property
     def conditions(self) -> dict[str, int]:
@@ -44,11 +45,12 @@ class Noise(Prompted):
     draws: int  # of noise, for every combination of both
 
     def __post_init__(self):
+        super().__post_init__()
         check_ranges(self.__dict__, {"draws": (1, 1000)})
         for name in ("etas", "variances"):
             if not all(0 < value <= 10 for value in getattr(self, name)):
                 raise UserError(f"{name}: {list(getattr(self, name))}: expected numbers above 0, up to 10")
-        super().__post_init__()
+            check_distinct(name, [f"{value:g}" for value in getattr(self, name)])
 
     @property
     def conditions(self) -> dict[str, tuple[int, float, float]]:

@@ -5,12 +5,13 @@ from dataclasses import dataclass
 
 from evaluation import canvas, protocol
 from evaluation.canvas import Target
-from evaluation.core.config import check_choices
+from evaluation.core.config import check_choices, check_lists
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest
-from evaluation.probes.prompted import Prompted
+from evaluation.probes.prompted import Prompted, check_distinct
 
 NEIGHBOUR = "neighbour"  # the level of the ladder that asks for what should be kept
+ANY = "any_level"  # the measure of all others together
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class Ladder(Prompted):
 
     def __post_init__(self):
         super().__post_init__()
+        check_distinct("levels", [ANY, *self.levels])
         for level, templates in self.levels.items():
-            protocol.check_name(level)
+            protocol.check_name(level, "levels")
             check_choices({level: list(templates)}, {level: ("style", "object", "pair")})
+            check_lists({f"levels.{level}": list(templates)})
             for kind, template in templates.items():
                 self._check(level, kind, template)
         if not self.conditions:
@@ -39,6 +42,8 @@ class Ladder(Prompted):
         names = set(re.findall(r"{(\w+)}", template))
         if set("{}") & set(re.sub(r"{\w+}", "", template)):
             raise UserError(f"levels.{level}.{kind}: {template!r}: expected {{words}} and no other braces")
+        if level == NEIGHBOUR and NEIGHBOUR not in names:
+            raise UserError(f"levels.{level}.{kind}: {template!r}: expected {{{NEIGHBOUR}}} in it")
         of_kind = [name for name in self.world.everything if (name in canvas.OBJECTS) == (kind == "object")]
         of_kind = of_kind if kind != "pair" else ["a pair"]
         for word in sorted(names - {"theme", "object", "name", "misspelt"}):
@@ -63,15 +68,18 @@ class Ladder(Prompted):
     def conditions(self) -> list[str]:
         return list(self.levels)
 
+    def conditions_of(self, target: Target) -> list[str]:
+        return [level for level, templates in self.levels.items() if target.kind in templates]
+
     @property
     def measures(self) -> dict[str, list[str]]:
         """Every level for itself, and all but the neighbour's together."""
         own = [level for level in self.levels if level != NEIGHBOUR]
-        return {level: [level] for level in own} | {"any_level": own}
+        return {level: [level] for level in own} | {ANY: own}
 
     @property
     def headlines(self) -> list[str]:
-        return ["any_level"]
+        return [ANY]
 
 
 def misspelt(name: str, key: tuple) -> str:

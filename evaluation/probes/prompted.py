@@ -2,10 +2,21 @@
 
 from dataclasses import dataclass
 
-from evaluation import protocol
+from evaluation import canvas, protocol
 from evaluation.core.config import check_lists
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest
+
+PLAIN = "plain"  # the condition of a picture drawn as ever
+
+
+def check_distinct(key: str, names: list[str]) -> None:
+    """UserError for two of a probe's conditions that are written alike, as their pictures' files are."""
+    taken = {PLAIN}
+    for name in names:
+        if (written := name.replace(" ", "_")) in taken:
+            raise UserError(f"{key}: {name} is the name of another condition as well; choose another")
+        taken.add(written)
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,15 @@ class Prompted:
     def world(self) -> protocol.Protocol:
         """The sampling protocol."""
         return protocol.load(self.answers, flag="answers")
+
+    @property
+    def conditions(self) -> list[str]:
+        """Under which a prompt is drawn, beside the plain one."""
+        return []
+
+    def conditions_of(self, target: canvas.Target) -> list[str]:
+        """Those of a target's prompts."""
+        return [*self.conditions]
 
     @property
     def hash(self) -> str:

@@ -20,11 +20,11 @@ class Inversion(Prompted):
     lr: float  # of Adam
 
     def __post_init__(self):
+        super().__post_init__()
         check_ranges(self.__dict__, {"images": (1, len(canvas.TRAIN)), "steps": (1, 10**6)})
         check_ranges(self.__dict__, {"batch": (1, 1024), "lr": (1e-9, 100)})
-        if set(self.start) != {"style", "object"}:
+        if set(self.start) != {"style", "object"} or not all(map(str.strip, self.start.values())):
             raise UserError("start: expected a word for style and for object")
-        super().__post_init__()
 
     @property
     def conditions(self) -> list[str]:
@@ -52,6 +52,7 @@ class Relearning(Prompted):
     kept: int  # prompts of a target and seed that do not show it and tell what is kept
 
     def __post_init__(self):
+        super().__post_init__()
         check_choices(self.__dict__, {"weights": ("lora", "full")})
         ranges = {"images": (0, 10**6), "rank": (1, 1024), "batch": (1, 1024), "kept": (1, 10**6)}
         check_ranges(self.__dict__, ranges | {"budgets": (1, 10**6)})
@@ -61,7 +62,6 @@ class Relearning(Prompted):
             raise UserError(f"lr: expected a number for {' and '.join(self.weights)}")
         rates = {f"lr.{name}": rate for name, rate in self.lr.items()}
         check_ranges(rates, dict.fromkeys(rates, (1e-9, 100)))
-        super().__post_init__()
 
     @property
     def tunings(self) -> list[tuple[int, str]]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluation.answers.attacked import TABLE
+from evaluation.attacks import Attack
 from evaluation.metrics import published
 from evaluation.metrics.robustness import ATTACKED, by_seed
 from evaluation.reporting.asked import Asked, collect_asked
@@ -24,7 +25,7 @@ def collect_attacks(roots: list[Path], mixed: bool = False) -> tuple[list[Asked]
 
     Raises UserError for what must not be compared (`mixed` allows that).
     """
-    return collect_asked(roots, "attack", TABLE, lambda rows, manifest: by_seed(rows), mixed)
+    return collect_asked(roots, "attack", TABLE, Attack, lambda rows, plan: by_seed(rows), mixed)
 
 
 def figures_of(results: list[Asked], split: bool = True) -> dict:

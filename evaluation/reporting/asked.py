@@ -4,19 +4,24 @@
 {root}/base/{name}/{targets}        the same of the base model
 """
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from evaluation import canvas
+from evaluation import canvas, protocol
 from evaluation.answers.blocks import Table
 from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import Origin
 from evaluation.core.errors import UserError
 from evaluation.core.files import check_keys, digest, read_json
-from evaluation.core.record import FIELDS, RECORD, requests
+from evaluation.core.record import RECORD, check_record, requests
+from evaluation.metrics.retrained import images_of
+from evaluation.metrics.robustness import asked, kept, recognised
+from evaluation.probes import Distance, Prompted, Relearning
+from evaluation.probes.prompted import PLAIN
 from evaluation.reporting.collect import BASE, Result, distinct
 
 KEYS = {"model": str, "run": dict | None, "targets": str, "judges": list}
@@ -40,30 +45,82 @@ class Asked(Result):
 
 
 def collect_asked(
-    roots: list[Path], name: str, table: Table, figures, mixed: bool
+    roots: list[Path], name: str, table: Table, kind: type[Prompted], figures, mixed: bool
 ) -> tuple[list, list[Path]]:
-    """What lies in the folders `name`; `figures(rows, manifest)` are those of one."""
+    """What lies in the folders `name`, each of a protocol of that kind; `figures(rows, protocol)` are those
+    of one."""
     bases = [path.parent for root in roots for path in sorted(root.glob(f"{BASE}/{name}/*/{table.file}"))]
     runs = [path.parent for root in roots for path in sorted(root.glob(f"*/*/{name}/{table.file}"))]
     idle = sorted(path.parent for root in roots for path in root.glob(f"*/*/{RECORD}"))
-    results = [read_asked(folder, table, figures) for folder in bases + runs]
+    results = [read_asked(folder, table, kind, figures) for folder in bases + runs]
     return distinct(results, mixed), [run for run in idle if not (run / name / table.file).exists()]
 
 
-def read_asked(folder: Path, table: Table, figures) -> Asked:
+def plan_of(folder: Path, table: Table, kind: type[Prompted]) -> Prompted:
+    """The attack or probe of that kind, as it was when the pictures were drawn."""
     path = folder / MANIFEST
-    manifest = read_json(path, **{table.kind: dict}, **KEYS)
-    asked = manifest[table.kind]
-    check_keys(path, asked, {"name": str, "hash": str})
-    rows, run = table.read(folder), manifest["run"]
-    if run is not None:
-        check_keys(path, run, FIELDS)
+    content = read_json(path, **{table.kind: dict})[table.kind]
+    check_keys(path, content, {"hash": str})
+    if (stated := content.pop("kind", name := kind.__name__.lower())) != name:
+        raise UserError(f"{path}: of the probe {stated!r:.60}, not {name}; remove the folder and probe again")
+    return protocol.from_manifest(content, str(path), kind)
+
+
+def check_rows(folder: Path, table: Table, plan: Prompted, targets: tuple, rows: list, base: bool) -> None:
+    """UserError unless the rows are all that the plan asks for; `base`: of the base model."""
+    if not (
+        measured(plan, targets, rows) if isinstance(plan, Distance) else drawn(plan, targets, rows, base)
+    ):
+        lacks = f"{folder / table.file}: not the rows of the prompts that {MANIFEST} asks for"
+        raise UserError(f"{lacks}; remove the folder and run python -m {table.maker} again")
+
+
+def measured(plan: Distance, targets: tuple, rows: list) -> bool:
+    """Whether all images were measured at all levels of all noises."""
+    levels = defaultdict(set)
+    for row in rows:
+        levels[row.target, row[1:5]].add(row.t)
+    wanted = {(str(t), (*image, seed)) for t, image in images_of(plan, targets) for seed in plan.seeds}
+    whole = {len(ts) for ts in levels.values()} == {plan.levels}
+    return {*levels} == wanted and whole and len(rows) == len(wanted) * plan.levels
+
+
+def drawn(plan: Prompted, targets: tuple, rows: list, base: bool) -> bool:
+    """Whether the rows are of all prompts under all conditions, of the base model maybe under the plain one
+    alone, and say of each what the judges' labels say."""
+    wanted = asked(plan, targets) + (kept(plan, targets) if isinstance(plan, Relearning) else [])
+    conditions = defaultdict(list)
+    for row in rows:
+        conditions[row.prompt].append(row.condition)
+    of_name = {str(target): target for target in targets}
+    complete = {*conditions} == {(str(target), tuple(cell)) for target, cell in wanted} and all(
+        names == [PLAIN, *plan.conditions_of(of_name[target])] or (base and names == [PLAIN])
+        for (target, _), names in conditions.items()
+    )
+    true = all(shown == recognised(of_name[row.target], seen) for row in rows for shown, seen in row.verdicts)
+    return complete and true
+
+
+def read_rows(folder: Path, table: Table, kind: type[Prompted]) -> tuple[Prompted, tuple, list]:
+    """Protocol, targets and rows of a finished attack or probe; UserError unless they belong together."""
+    path = folder / MANIFEST
+    manifest, plan, rows = read_json(path, **KEYS), plan_of(folder, table, kind), table.read(folder)
     if [*dict.fromkeys(row.target for row in rows)] != manifest["targets"].split(","):
         other = f"{folder / table.file}: of other targets than {MANIFEST} says"
         raise UserError(f"{other}; remove the folder and run python -m {table.maker} again")
     targets = tuple(canvas.parse_targets(manifest["targets"], f"{path}: targets"))
-    origin = Origin(asked["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
-    about = {"asked": asked["name"], "rows": rows, "figures_by_seed": figures(rows, manifest)}
+    check_rows(folder, table, plan, targets, rows, base=manifest["run"] is None)
+    return plan, targets, rows
+
+
+def read_asked(folder: Path, table: Table, kind: type[Prompted], figures) -> Asked:
+    plan, targets, rows = read_rows(folder, table, kind)
+    path = folder / MANIFEST
+    manifest = read_json(path)
+    if (run := manifest["run"]) is not None:
+        check_record(path, run)
+    origin = Origin(manifest[table.kind]["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
+    about = {"asked": plan.name, "rows": rows, "figures_by_seed": figures(rows, plan)}
     if run is None:
         return Asked(folder, BASE, "", targets, None, origin, **about)
     settings = {key: str(value) for key, value in (run["settings"] | {"data": run.get("data")}).items()}

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from evaluation import probes, protocol
-from evaluation.answers.claims import MANIFEST
+from evaluation import probes
 from evaluation.answers.distant import TABLE as DISTANCES
 from evaluation.answers.probed import TABLE
 from evaluation.metrics.retrained import distance_by_seed
@@ -38,19 +37,10 @@ def collect_probes(roots: list[Path], kind: str, mixed: bool = False) -> tuple[l
 
     Raises UserError for what must not be compared (`mixed` allows that).
     """
-    measured = issubclass(probes.KINDS[kind], probes.Distance)
-
-    def figures(rows: list, manifest: dict) -> dict:
-        plan = plan_of(manifest)
-        return distance_by_seed(rows, plan.seeds) if measured else probe_by_seed(rows, plan)
-
-    return collect_asked(roots, kind, DISTANCES if measured else TABLE, figures, mixed)
-
-
-def plan_of(manifest: dict) -> probes.Prompted:
-    """The probe's protocol, as it was when the pictures were drawn."""
-    content = {key: value for key, value in manifest["probe"].items() if key not in ("kind", "hash")}
-    return protocol.from_dict(content, MANIFEST, probes.KINDS[manifest["probe"]["kind"]])
+    of_kind = probes.KINDS[kind]
+    if of_kind is probes.Distance:
+        return collect_asked(roots, kind, DISTANCES, of_kind, distance_by_seed, mixed)
+    return collect_asked(roots, kind, TABLE, of_kind, probe_by_seed, mixed)
 
 
 def figures(results: list[Asked]) -> list[str]:

@@ -20,7 +20,7 @@ from diffusion_model_finetuning.core.card import read_card
 from evaluation import canvas, protocol
 from evaluation.answers.answer_set import forgotten
 from evaluation.core import flags
-from evaluation.core.config import check_limits, override
+from evaluation.core.config import check_kinds, check_limits, override
 from evaluation.core.errors import UserError, closest
 from evaluation.core.record import ACTING, RECORD, WEIGHTS, Request, read_record, requests
 from machine_unlearning.core import concepts
@@ -90,9 +90,7 @@ def _settled(args: argparse.Namespace, train_file: str) -> argparse.Namespace:
             "unlearn one kind, then the other with --from"
         )
     args.settings = override(chosen, args.overrides)
-    settings = OmegaConf.to_container(args.settings)
-    check_limits(settings, config.get("limits", {}))
-    check_prompts(settings, config.get("prompts", {}), args.targets)
+    check_settings(OmegaConf.to_container(args.settings), config, args.targets)
     args.earlier = earlier_requests(args.start) if args.start else []
     args.forgotten = canvas.parse_targets(",".join([*(r.target for r in args.earlier), args.target]))
     return args
@@ -113,6 +111,21 @@ def _parser(doc: str) -> argparse.ArgumentParser:
     flags.add_device(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
     return parser
+
+
+def check_settings(settings: dict, config: DictConfig, targets: list[canvas.Target]) -> None:
+    """UserError for a setting of a method that is of another kind than in all of its `config`, as null or a
+    list, or outside its limits."""
+    limits, prompts = config.get("limits", {}), config.get("prompts", {})
+    plain = OmegaConf.to_container(config)
+    sections = [part for variant in VARIANTS for part in (plain.get(variant) or {}).values() if part]
+    examples = {key: [part[key] for part in sections if key in part] for key in settings}
+    for key, known in examples.items():
+        if {*map(type, known)} == {type(None)}:
+            known += [limits[key][0] if key in limits else ""]
+    check_kinds(settings, {key: known for key, known in examples.items() if known})
+    check_limits(settings, limits)
+    check_prompts(settings, prompts, targets)
 
 
 def check_prompts(settings: dict, names: DictConfig, targets: list[canvas.Target]) -> None:
@@ -213,9 +226,7 @@ def recorded_settings(run: str | Path, record: dict) -> dict:
     try:
         if lacking := [key for key in config.canvas.all if key not in settings]:
             raise UserError(f"{lacking[0]} is missing")
-        check_limits(settings, config.get("limits", {}))
-        targets = canvas.parse_targets(record["target"], "target")
-        check_prompts(settings, config.get("prompts", {}), targets)
+        check_settings(settings, config, canvas.parse_targets(record["target"], "target"))
     except UserError as error:
         raise UserError(f"{Path(run) / RECORD}: {error}; remove the run and make it again") from error
     return settings

@@ -16,6 +16,7 @@ from evaluation.answers.distant import Distant
 from evaluation.canvas import Target
 from evaluation.core.environment import to_device
 from evaluation.data.images import CanvasImages
+from evaluation.metrics.retrained import images_of
 from evaluation.probes import Distance
 from machine_unlearning.core import concepts, embeddings, weights
 from machine_unlearning.core.acting import acted_eps
@@ -30,20 +31,11 @@ class Point(NamedTuple):
     t: int
 
 
-def points(probe: Distance, targets: list[Target], timesteps: int) -> list[Point]:
-    """Of every target: images that show it and as many kept ones, spread over their cells; each at all noise
-    levels, the middles of equal parts of the `timesteps`."""
+def points(probe: Distance, targets: tuple[Target, ...], timesteps: int) -> list[Point]:
+    """Of every image all noise levels, the middles of equal parts of the `timesteps`."""
     levels = [int((i + 0.5) * timesteps / probe.levels) for i in range(probe.levels)]
-    chosen = []
-    for target in targets:
-        for cells in (
-            concepts.forget_cells(probe.world, [target]),
-            concepts.kept_cells(probe.world, targets),
-        ):
-            rows = [(*cell, number) for cell in cells for number in canvas.TEST]
-            rows = concepts.spread(rows, min(probe.images, len(rows)))
-            chosen += [Point(target, row, seed, t) for row in rows for seed in probe.seeds for t in levels]
-    return chosen
+    images = images_of(probe, targets)
+    return [Point(*image, seed, t) for image in images for seed in probe.seeds for t in levels]
 
 
 def predict(sd: StableDiffusion, act: Intervention, asked: list[Point], x, ids, batch: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Finished runs as a command takes them, to ask the models that they left: `--runs RUN...`, `--base DIR`"""
 
 import argparse
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,7 +53,8 @@ def read_runs(args: argparse.Namespace, world: Protocol, folder: str) -> None:
             raise UserError(f"--runs {run}: was made elsewhere, so there is no model to ask; leave it out")
         if not (run / WEIGHTS).exists():
             raise UserError(f"--runs {run}: no {WEIGHTS}; remove the folder and unlearn again")
-    args.base = Path(args.base or args.runs[0].parents[1] / "base" / folder)
+    root = os.path.normpath(args.runs[0] / "../..")  # of a run named by `.`, too
+    args.base = Path(args.base or Path(root, "base", folder))
 
 
 def retrained_run(base: Path, targets: tuple) -> Path:

@@ -6,6 +6,7 @@ Only the conditional half of guidance. The files are memory-mapped, so that trai
 memory holds; several processes that want the same share the drawing, and a stopped one goes on.
 """
 
+import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -53,18 +54,26 @@ def walk(sd: StableDiffusion, prompts: list[str], seeds: list, block: str, steps
             yield seen[0][-len(x) :].flatten(2).mT.float()
 
 
+def whole(path: Path) -> bool:
+    """Whether a file of an array is there and not cut short."""
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        np.load(path, mmap_mode="r")
+        return True
+    return False
+
+
 def by_blocks(
     kind: str, made_by: dict, images: int, size: int, image_bytes: int, make: Callable
 ) -> list[Path]:
-    """The files of a folder of the cache that stands for `made_by`, in the order of its images; missing ones
-    are made by `make(rows)`, an array of the images `rows`, a range of up to `size`.
+    """The files of a folder of the cache that stands for `made_by`, in the order of its images; those missing
+    or damaged are made by `make(rows)`, an array of the images `rows`, a range of up to `size`.
 
     UserError, before the first is made, if the disk cannot hold `image_bytes` of each.
     """
     folder = embeddings.CACHE / f"{kind}-{digest(made_by)}"
     agree(folder, made_by, kind)
     blocks = {start: folder / f"{start:05}.npy" for start in range(0, images, size)}
-    missing = sum(min(size, images - start) for start, path in blocks.items() if not path.is_file())
+    missing = sum(min(size, images - start) for start, path in blocks.items() if not whole(path))
     needed, free = missing * image_bytes, shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
@@ -72,7 +81,7 @@ def by_blocks(
             "draw fewer images or steps (images, walk, lookup_images, lookup_walk), or free some space"
         )
     with tqdm(total=missing, desc=kind, unit="image", disable=None) as bar:
-        for claim, path in shared(folder, blocks, Path.is_file):
+        for claim, path in shared(folder, blocks, whole):
             rows = range(images)[int(path.stem) :][:size]
             array = make(rows)
             if claim.held():

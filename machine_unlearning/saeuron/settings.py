@@ -1,12 +1,13 @@
 """What a command line of SAeUron asks for, and what of that cannot be: told before torch is imported."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from diffusion_model_finetuning.core.card import sizes
 from evaluation import canvas
-from evaluation.core.errors import UserError, closest
+from evaluation.core.errors import UserError, closest, refused
 from evaluation.core.files import read_json
 from machine_unlearning.core import cli, concepts
 
@@ -49,19 +50,16 @@ def check(args) -> None:
 
 def strength(s, target: canvas.Target) -> tuple[int, float]:
     """How many latents of a target are changed, and gamma: those of the list `tuned`, or of all others."""
-    for entry in (s.tuned or "").split(","):
-        if words := entry.split():
-            try:
-                name, features, gamma = words[0], int(words[1]), float(words[2])
-            except (IndexError, ValueError):
-                features = -1
-            if features < 0 or len(words) != 3:
-                raise UserError(
-                    f"tuned={entry}: expected a target, a number of latents and gamma, as Cats 1 -30"
-                )
-            if name == str(target):
-                return features, gamma
-    return s.features, s.gamma
+    listed = {}
+    for entry in filter(str.strip, (s.tuned or "").split(",")):
+        expected = f"tuned={entry}: expected a target, a number of latents and gamma, as Cats 1 -30"
+        with refused(expected, ValueError):
+            name, features, gamma = entry.split()
+            (known,) = canvas.parse_targets(name, "tuned")
+            listed[known] = int(features), float(gamma)
+        if listed[known][0] < 0 or not math.isfinite(listed[known][1]):
+            raise UserError(expected)
+    return listed.get(target, (s.features, s.gamma))
 
 
 def world_prompts(args) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from evaluation.answers.claims import MANIFEST, agree, claimed
+from evaluation.answers.claims import agree, claimed
 from evaluation.core.environment import find_device, made_with
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest, file_digest
@@ -73,10 +73,6 @@ def run(args, stylist: Stylist, found: dict[str, str]) -> None:
         batch=args.batch or max(4, 36 * 64 // size),
         made_with=made_with(device),
     )
-    if manifest["batch"] < 1:
-        raise UserError(
-            f"{out / MANIFEST}: damaged (its 'batch' is {manifest['batch']}); choose another --out"
-        )
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     meter = costs.Meter(device)
     blocks = _first(pairs.blocks(manifest["batch"]), args.limit)

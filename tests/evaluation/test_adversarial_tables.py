@@ -3,7 +3,10 @@
 import csv
 import io
 import json
+import math
+import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,13 +19,16 @@ from evaluation.core.files import read_json, write_json
 from evaluation.core.record import write_record
 from evaluation.metrics import bootstrap, robustness
 from evaluation.metrics.figures import select
+from evaluation.reporting.adversarial import collect_attacks
 
 MINI = attacks.load("mini")
+OTHER = replace(MINI, tokens=MINI.tokens + 1)
 
 
 def row(target, cell, before, after, steps=20):
-    seen = Prediction(*cell, cell[0], cell[1], 0.25, 0.5, 0.75, 1.0, "0" * 16)
-    return Attacked(target, *cell, before, after, steps, "3 4", 'a, \n"b"', seen._replace(sha256=""), seen)
+    seen = [cell[:2] if shown else ("Monet", "Bears") for shown in (before, after)]
+    plain, last = (Prediction(*cell, *names, 0.25, 0.5, 0.75, 1.0, "0" * 16) for names in seen)
+    return Attacked(target, *cell, before, after, steps, "3 4", 'a, \n"b"', plain._replace(sha256=""), last)
 
 
 def attack(folder, target, before, after, record=None, **changes):
@@ -143,7 +149,7 @@ def test_only_the_attack_is_read_and_what_lacks_one_is_named(root, capsys):
 @pytest.mark.parametrize(
     "changes, what",
     [
-        ({"attack": MINI.__dict__ | {"hash": "1" * 16}}, "protocol"),
+        ({"attack": OTHER.__dict__ | {"hash": OTHER.hash}}, "protocol"),
         ({"model": "1" * 16}, "model"),
         ({"judges": ["a", "c"]}, "judges"),
     ],
@@ -186,6 +192,63 @@ def test_rows_are_read_as_they_were_written(tmp_path):
             TABLE.read(tmp_path)
 
 
+def test_a_cut_table_is_no_table_of_fewer_prompts(root):
+    """Wherever it is cut, also between two rows."""
+    path = root / "esd/Sketch/attack/attack.csv"
+    whole = path.read_bytes()
+    for size in (*range(0, len(whole) - 1, 97), *(m.end() for m in re.finditer(b"\n", whole[:-1]))):
+        path.write_bytes(whole[:size])
+        with pytest.raises(UserError, match=r"attack\.csv: .*remove the folder and run"):
+            collect_attacks([root])
+    path.write_bytes(whole)
+    assert len(collect_attacks([root])[0]) == 7
+
+
+@pytest.mark.parametrize(
+    "change, sentence",
+    [
+        (lambda rows: [*rows, rows[0]], "not the rows of the prompts"),
+        (lambda rows: rows + rows, "not the rows of the prompts"),
+        (lambda rows: [rows[0]._replace(seed=7), *rows[1:]], "not the rows of the prompts"),
+        (
+            lambda rows: [rows[0]._replace(before=not rows[0].before), *rows[1:]],
+            "not the rows of the prompts",
+        ),
+        ({"theme_prob": math.nan}, "nan is no probability"),
+        ({"object_seen_prob": 1.5}, "1.5 is no probability"),
+        ({"theme_seen": "Foo"}, "'Foo' is no label"),
+        ({"sha256": "x"}, "sha256"),
+    ],
+)
+def test_rows_that_no_attack_has(root, change, sentence):
+    folder = root / "esd/Sketch/attack"
+    rows = TABLE.read(folder)
+    if isinstance(change, dict):
+        rows[0] = rows[0]._replace(last=rows[0].last._replace(**change))
+    else:
+        rows = change(rows)
+    TABLE.write(folder, rows)
+    with pytest.raises(UserError, match=sentence):
+        collect_attacks([root])
+
+
+@pytest.mark.parametrize(
+    "changes, sentence",
+    [
+        ({"tokens": 6}, "was changed since"),
+        ({"tokens": "x"}, "tokens is 'x'"),
+        ({"later": 1}, "has 'later', which this version of the code does not know"),
+        ({"hash": None}, "its 'hash' is None"),
+    ],
+)
+def test_a_manifest_that_was_changed(root, changes, sentence):
+    path = root / "esd/Sketch/attack/manifest.json"
+    manifest = read_json(path)
+    write_json(path, manifest | {"attack": manifest["attack"] | changes})
+    with pytest.raises(UserError, match=f"Sketch/attack/manifest.json: .*{sentence}"):
+        collect_attacks([root])
+
+
 def test_seeds_and_targets_are_weighed_alike():
     def rows(target, seed, before, after, count):
         cells = [("Sketch", obj, seed) for obj in MINI.world.objects[:count]]
@@ -219,6 +282,6 @@ def test_prompts_and_recognition_are_those_of_UA(target):
         assert {cell.seed for cell in own} == {188}
         domains = select("UA", wanted, targets, MINI.world).domains
         for seen in (("Sketch", "Cats"), ("Sketch", "Sea"), ("Rust", "Cats"), ("Rust", "Sea")):
-            picture = row(target, (*seen, 1), False, False).last
+            picture = row(target, (*seen, 1), True, True).last
             right = {"theme": seen[0] == "Sketch", "object": seen[1] == "Cats"}
             assert robustness.recognised(wanted, picture) == all(right[domain] for domain in domains)

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ from diffusion_model_finetuning.core.intervention import NOTHING
 from diffusion_model_finetuning.core.sd import eps, load_sd, noise_of
 from evaluation import canvas, probes, tables
 from evaluation.answers.distant import TABLE, Distant
+from evaluation.core.errors import UserError
 from evaluation.core.files import write_json
 from evaluation.core.record import read_record
 from evaluation.data.images import CanvasImages
 from evaluation.metrics.retrained import distance_by_seed
+from evaluation.reporting.probes import collect_probes
 from machine_unlearning import probe, retrained
 from machine_unlearning.core import distance
 from machine_unlearning.core.weights import load_run
@@ -189,7 +192,7 @@ def test_the_figure():
         Distant("Cats", "Rust", "Cats", 19, 188, 250, 0.0, 1.0),
         Distant("Cats", "Rust", "Sea", 19, 188, 250, 2.0, 1.0),
     ]
-    figures = distance_by_seed(rows, (188,))
+    figures = distance_by_seed(rows, SimpleNamespace(seeds=(188,)))
     assert figures == {"target": np.array([(6 / 4 + 0) / 2]), "kept": np.array([(1 / 4 + 2) / 2])}
 
 
@@ -225,6 +228,17 @@ def test_a_stopped_probe_ends_in_the_same_bytes(measure, monkeypatch, tmp_path):
     shutil.rmtree(file.parent)
     measure()
     assert file.read_bytes() == first
+
+
+def test_rows_that_are_not_what_was_asked_for(measure, tmp_path):
+    folder = measure(methods=("uce", "retrained")) / "uce/Sketch/distance"
+    whole = TABLE.read(folder)
+    for rows in (whole[1:], [*whole, whole[0]], [row._replace(t=1) for row in whole], whole[::2]):
+        TABLE.write(folder, rows)
+        with pytest.raises(UserError, match=r"distance\.csv: not the rows of the prompts"):
+            collect_probes([tmp_path / "runs"], "distance")
+    TABLE.write(folder, whole)
+    assert len(collect_probes([tmp_path / "runs"], "distance")[0]) == 3
 
 
 def test_without_a_retrained_model(measure, tmp_path, capsys):

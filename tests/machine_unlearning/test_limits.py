@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
@@ -96,6 +97,14 @@ def outside(default, limit):
     return wrong.map(lambda text: f"[{text}]") if isinstance(default, list) else wrong
 
 
+def foreign(method, key):
+    """Texts of values of kinds that a setting never has in config.yaml."""
+    parts = [part for name in cli.VARIANTS for part in (config(method).get(name) or {}).values() if part]
+    known = {type(part[key]) for part in parts if key in part}
+    texts = ["{a: 1}"] + ["null"] * (type(None) not in known) + ["[a]", "[1]"] * (list not in known)
+    return texts + ["1.5"] * (int in known and float not in known)
+
+
 @pytest.mark.parametrize("method", tiny.METHODS)
 @settings(max_examples=30, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
@@ -105,7 +114,7 @@ def test_values_out_of_their_limits_are_refused_by_name(method, data):
     whole = config(method)
     key = data.draw(st.sampled_from(sorted(defaults)))
     limit = (LIMITS | whole["limits"] | whole.get("prompts", {})).get(key)
-    text = data.draw(outside(defaults[key], limit))
+    text = data.draw(st.one_of(outside(defaults[key], limit), st.sampled_from(foreign(method, key))))
     with pytest.raises(UserError, match=rf"\b{re.escape(key)}\b"):
         parse(method, target, f"{key}={text}")
 
@@ -141,6 +150,27 @@ def test_a_prompt_names_what_the_target_has(target, name):
     with pytest.raises(UserError, match=f"prompt=an? {{{name}}}: expected a text with "):
         parse("esd", target, f"prompt=a {{{name}}}")
     assert parse("esd", "Sketch+Cats", f"prompt=a {{{name}}}").settings.prompt
+
+
+@pytest.mark.parametrize(
+    "method, words, message",
+    [
+        ("hirm", "wording=null", "wording=null: expected a text"),  # which would mean cells
+        ("saeuron", "block=null", "block=null: expected a text"),
+        ("diff_quickfix", "anchor=[a]", r"anchor=\['a'\]: expected a text"),
+        ("fia", "walk=1.5", "walk=1.5: expected a whole number"),
+        ("fia", "alpha=foo", "alpha=foo: expected a number"),
+        ("hirm", "steps=1000000000000", "steps=1000000000000: expected a number from 1 to 2147483647"),
+    ],
+)
+def test_a_setting_keeps_its_kind(method, words, message):
+    with pytest.raises(UserError, match=message):
+        parse(method, "Sketch", words)
+    with pytest.raises(UserError, match=message):  # of a run that acts while images are sampled
+        settings = dict(defaults_of(method, "Sketch"))
+        key, _, text = words.partition("=")
+        record = {"method": method, "target": "Sketch", "settings": settings | {key: yaml.safe_load(text)}}
+        cli.recorded_settings("run", record)
 
 
 def test_a_list_of_fractions_may_repeat_one():

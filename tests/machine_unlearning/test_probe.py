@@ -20,8 +20,10 @@ from evaluation.answers.predictions import Prediction
 from evaluation.answers.probed import TABLE, Probed
 from evaluation.core.errors import UserError
 from evaluation.core.record import read_record
+from evaluation.core.tensors import save_tensors
 from evaluation.data.pictures import read_picture, thumbnail
 from evaluation.metrics.robustness import Asked, asked, kept, probe_by_seed, recognised, right
+from evaluation.reporting.probes import collect_probes
 from machine_unlearning import probe
 from machine_unlearning.core import probing, relearning
 from machine_unlearning.core.weights import load_run
@@ -239,6 +241,64 @@ def test_a_token_that_another_process_learns_is_left_to_it(probed, monkeypatch, 
     assert (root / "uce/Sketch/inversion" / TABLE.file).exists()
 
 
+@pytest.mark.parametrize(
+    "token, sentence",
+    [(torch.zeros(3), r"a tensor of \[3\], not \[16\]"), (None, "token"), (b"{", "not a file of weights")],
+)
+def test_a_damaged_token_is_named(tmp_path, tiny_sd, token, sentence):
+    path = tmp_path / "Sketch.safetensors"
+    if isinstance(token, bytes):
+        path.write_bytes(token)
+    else:
+        save_tensors(path, {"other": torch.zeros(16)} if token is None else {"token": token})
+    with pytest.raises(UserError, match=f"Sketch.safetensors: not a token of this model; .*{sentence}"):
+        probe.read_token(path, load_sd(tiny_sd))
+    save_tensors(path, {"token": torch.ones(16)})
+    assert probe.read_token(path, load_sd(tiny_sd)).tolist() == [1] * 16
+
+
+def test_a_probe_goes_on_with_its_own_data(probed, capsys, tmp_path):
+    """And with blocks that have a size; afterwards its table holds what its manifest says."""
+    root = probed("inversion")
+    folder = root / "uce/Sketch/inversion"
+    whole, manifest = TABLE.read(folder), json.loads((folder / "manifest.json").read_text())
+    (folder / TABLE.file).unlink()
+
+    def said(*more):
+        with pytest.raises(SystemExit) as stop:
+            probed("inversion", *more)
+        assert stop.value.code == 2
+        return capsys.readouterr().err
+
+    assert "base/inversion/Sketch: holds a probe of another data" in said("--data", "mini:1")
+    for block in (0, -1):
+        (folder / "manifest.json").write_text(json.dumps(manifest | {"block": block}))
+        assert f"manifest.json: damaged (block {block})" in said()
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for rows in (whole[:-1], whole[2:], [*whole, whole[0]], whole[::2]):
+        TABLE.write(folder, rows)
+        for read in (lambda: collect_probes([root], "inversion"), lambda: probe_sheet.lines(root, "Sketch")):
+            with pytest.raises(UserError, match=r"probe\.csv: not the rows of the prompts"):
+                read()
+    TABLE.write(folder, whole)
+    assert len(collect_probes([root], "inversion")[0]) == 3
+    for kind in ("noise", "foo", 5):
+        changed = manifest | {"probe": manifest["probe"] | {"kind": kind}}
+        (folder / "manifest.json").write_text(json.dumps(changed))
+        for read in (lambda: collect_probes([root], "inversion"), lambda: probe_sheet.lines(root, "Sketch")):
+            with pytest.raises(UserError, match=f"of the probe {kind!r}, not inversion; remove the folder"):
+                read()
+
+
+def test_a_run_named_from_within_has_the_base_of_its_root(trained, plan, tiny_sd, monkeypatch):
+    words = ["completion", "--model", str(tiny_sd), "--probe", str(plan("completion"))]
+    base = probe.parse([*words, "--runs", str(trained / "uce/Sketch")]).base
+    assert base == trained / "base/completion"
+    for place, name in (("uce", "Sketch"), ("uce/Sketch", ".")):
+        monkeypatch.chdir(trained / place)
+        assert probe.parse([*words, "--runs", name]).base.resolve() == base.resolve()
+
+
 @pytest.mark.parametrize("kind", SETTINGS)
 def test_the_table(probed, plan, capsys, kind):
     root = probed(kind)
@@ -301,6 +361,13 @@ def test_a_sheet_and_a_section_of_all_probes(probed, tmp_path):
         "style CRA 1 lora 2",
     ):
         assert f">{name}<" in section
+
+
+@pytest.mark.parametrize("name", ["*", "", "Skech", "../..", "Sketch~", "["])
+def test_a_sheet_of_no_target(tmp_path, name):
+    with pytest.raises(UserError, match=r"--targets .*no style or object is called"):
+        probe_sheet.parse([str(tmp_path), "--targets", name, "--out", "a.png"])
+    assert probe_sheet.parse([str(tmp_path), "--targets", "Sketch~Cats", "Sketch,Rust", "--out", "a.png"])
 
 
 def test_a_sheet_of_what_was_not_probed(probed, tmp_path):

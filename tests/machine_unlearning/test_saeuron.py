@@ -303,6 +303,9 @@ def test_a_damaged_plan_is_told(sd, sketch, tmp_path):
         ("features=65", "features=65: expected no more than latents=64"),
         ("sae=/nowhere", "sae=/nowhere: no file cfg.json there"),
         ("tuned=Sketch 2", "tuned=Sketch 2: expected a target, a number of latents and gamma"),
+        ("tuned=Sketch 2 nan", "tuned=Sketch 2 nan: expected a target, a number of latents and gamma"),
+        ("tuned=Sketch -2 1", "tuned=Sketch -2 1: expected a target, a number of latents and gamma"),
+        ("tuned=Skech 2 -1", "tuned Skech: no style or object is called 'Skech'; did you mean Sketch"),
     ],
 )
 def test_settings_that_fit_nothing(tiny_sd, word, message, tmp_path, capsys):

@@ -1,12 +1,13 @@
 import math
 import re
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from evaluation.core.config import check_choices, check_limits, override
+from evaluation.core.config import check_choices, check_limits, override, structured
 from evaluation.core.errors import UserError
 
 DEFAULTS = {"precision": "fp16", "flip": True, "steps": 4, "min_snr": None, "edit": ["a"], "guide": "b"}
@@ -47,6 +48,19 @@ def test_choices():
         check_choices({"order": "lexicografic"}, {"order": ("natural", "lexicographic")})
 
 
+@dataclass
+class Form:
+    shares: tuple[float, ...]
+    words: dict[str, str]
+
+
+@pytest.mark.parametrize("shares", [[[1.0]], [{"a": 1.0}], [0.5, [1.0]], [None], ["a"], "a", 0.5])
+def test_a_list_of_numbers_has_no_lists_in_it(shares):
+    assert structured(Form, {"shares": [0.5, 1.0], "words": {}}).shares == (0.5, 1.0)
+    with pytest.raises(UserError, match=r"shares is .*; expected tuple"):
+        structured(Form, {"shares": shares, "words": {}})
+
+
 LIMITED = {"steps": 4, "lr": 0.1, "eta": 1.0, "size": 64, "technique": "replace"}
 LIMITED |= {"prompt": "a {style}", "edit": ["b"]}
 OWN = {"eta": [0, 100], "technique": ["replace", "tensor"]}
@@ -64,6 +78,7 @@ OWN = {"eta": [0, 100], "technique": ["replace", "tensor"]}
         ({"size": 1 << 20}, "size=1048576: expected a number from 8 to 4096"),
         ({"technique": "foo"}, "technique=foo: no such choice; choose from replace, tensor"),
         ({"edit": []}, "edit is empty"),
+        ({"steps": 1 << 31}, "steps=2147483648: expected a number from 1 to 2147483647"),
     ],
 )
 def test_settings_out_of_their_limits_are_refused(changes, sentence):

@@ -38,6 +38,7 @@ def ended(error, capsys):
         (OSError(errno.EROFS, "ro", "runs"), "error: runs: lies on a read-only disk; name another"),
         (OSError(errno.EACCES, "no", "runs"), "error: runs: you may not read or write it"),
         (OSError(errno.EISDIR, "dir", "a.png"), "error: a.png: is a folder; a file was expected"),
+        (OSError(errno.EISDIR, "dir", ".a~1-2.png", None, "a.png"), "error: a.png: is a folder; a file was"),
         (OSError(errno.ENOTDIR, "no", "p.yaml/x"), "error: p.yaml/x: is a file, or lies below one"),
         (OSError(errno.ELOOP, "loop", "a"), "error: a: is a link that leads to itself"),
         (OSError(errno.ENAMETOOLONG, "long", "xx"), "error: xx: is too long a name"),
@@ -54,6 +55,22 @@ def ended(error, capsys):
 def test_what_a_user_can_mend_is_a_sentence(capsys, error, sentence):
     code, said = ended(error, capsys)
     assert code == 2 and said.startswith(sentence) and said.count("\n") == 1
+
+
+def test_an_error_of_cleaning_up_after_a_stop_is_the_stop(capsys):
+    """OmegaConf, interrupted while it reads a file, raises one of its own."""
+
+    @command
+    def main(argv):
+        with refused("a.yaml: not readable", AttributeError):
+            try:
+                raise KeyboardInterrupt
+            finally:
+                None.flags  # noqa: B018
+
+    with pytest.raises(SystemExit) as exit:
+        main()
+    assert exit.value.code == 130 and capsys.readouterr().err.startswith("stopped; ")
 
 
 def test_what_is_ours_to_mend_keeps_its_traceback(capsys):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -82,6 +83,7 @@ WRITERS = {
     "python": lambda path: path.write_bytes(bytes(1 << 22)),
     "safetensors": lambda path: save_file({"a": torch.zeros(1 << 20)}, path),
     "torch": lambda path: torch.save({"a": torch.zeros(1 << 20)}, path),
+    "numpy": lambda path: np.zeros(1 << 19).tofile(path),
     "pillow": lambda path: Image.effect_noise((2000, 2000), 50).save(path, "PNG"),
 }
 
