@@ -331,3 +331,13 @@ def test_a_full_disk_is_told_before_anything_is_drawn(tiny_sd, monkeypatch, caps
     assert (
         "the activations take 0.0 GB more and 0.0 GB are free; draw fewer images" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("content", [b"", b"half", b"version https://git-lfs.github.com/spec/v1\n", None])
+def test_a_damaged_file_of_the_cache_is_made_again(tmp_path, monkeypatch, content):
+    monkeypatch.setattr(activations.embeddings, "CACHE", tmp_path)
+    made = ("maps", {"a": 1}, 3, 2, 8, lambda rows: np.array(rows, float))
+    files = activations.by_blocks(*made)
+    whole = [path.read_bytes() for path in files]
+    files[1].write_bytes(whole[1][:-1] if content is None else content)
+    assert [path.read_bytes() for path in activations.by_blocks(*made)] == whole
