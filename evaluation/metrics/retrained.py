@@ -16,8 +16,8 @@ from evaluation.probes import Distance
 
 
 def images_of(plan: Distance, targets: tuple[Target, ...]) -> list[tuple[Target, tuple[str, str, int]]]:
-    """Of every target, rows (theme, object, number) of the data set: so many that show it, and as many that show
-    none, spread over their cells."""
+    """Of every target, rows (theme, object, number) of the data set: so many that show it, and as many that
+    show none, spread over their cells."""
     world, chosen = plan.world, []
     cells = [(theme, obj) for theme in world.themes for obj in world.objects]
     for target in targets:
