@@ -3,7 +3,7 @@
     {root}/{theme}/{object}/{1..n}.jpg      a theme is a style or Seed_Images, the photographs
 
 Image n of a style repaints photograph n of the same object. Every image has its own random stream, named by
-(seed, theme, object, n), so it is the same alone, in a batch, resumed, or in another process. Two styles more,
+(seed, theme, object, n), so it is the same alone, in a batch, resumed, or in another process. Two more, the
 `UNUSED_STYLES`, are drawn for whoever names them; no training, judge or protocol of unlearning does.
 """
 
