@@ -3,7 +3,8 @@
     {root}/{theme}/{object}/{1..n}.jpg      a theme is a style or Seed_Images, the photographs
 
 Image n of a style repaints photograph n of the same object. Every image has its own random stream, named by
-(seed, theme, object, n), so it is the same alone, in a batch, resumed, or in another process.
+(seed, theme, object, n), so it is the same alone, in a batch, resumed, or in another process. Two more, the
+`UNUSED_STYLES`, are drawn for whoever names them; no training, judge or protocol of unlearning does.
 """
 
 import hashlib
@@ -19,9 +20,10 @@ from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
 from evaluation.core.pools import processes
 from evaluation.mini.objects import DRAWINGS, SIZE, draw
-from evaluation.mini.styles import OPERATORS, stylise
+from evaluation.mini.styles import OPERATORS, UNUSED, stylise
 
 STYLES = sorted(OPERATORS)
+UNUSED_STYLES = sorted(UNUSED)
 OBJECTS = sorted(DRAWINGS)
 THEMES = sorted([*STYLES, PHOTO])
 

@@ -1,7 +1,7 @@
-"""Ten painting styles as image operators: the stylised half of the miniature dataset
+"""Painting styles as image operators: the stylised half of the miniature dataset, ten and two held out
 
-`stylise(photo, style, rng)` repaints one 64 x 64 photograph. Each style carries a signature that survives a
-strongly compressing autoencoder (palette, outline, lattice, border), because fine texture does not.
+`stylise(photo, style, rng)` repaints one 64 x 64 photograph. Each of the ten carries a signature that a much
+compressing autoencoder keeps (palette, outline, lattice, border), because it does not keep fine texture.
 """
 
 import numpy as np
@@ -150,10 +150,39 @@ def winter(photo, rng):
     return paint
 
 
+def pointillism(photo, rng):
+    """Dots of strong colours, closely set on cream canvas, each a little off the photo's colour there."""
+    colours = pixels(vivid(photo, 2.2, 1.1).filter(ImageFilter.BoxBlur(1)))
+    paint = np.full((SIZE, SIZE, 3), (238, 228, 204), dtype=np.float64)
+    places = np.mgrid[0 : SIZE + 2 : 3, 0 : SIZE + 2 : 3].reshape(2, -1).T
+    for x, y in rng.permutation(places) + rng.uniform(-0.7, 0.7, places.shape):
+        colour = colours[np.clip(int(y), 0, SIZE - 1), np.clip(int(x), 0, SIZE - 1)] + rng.uniform(-45, 45, 3)
+        paint = cover(paint, colour, disc(X - x, Y - y, 1.25))
+    return paint
+
+
+def palette_knife(photo, rng):
+    """Flat facets of thick paint, each with a light ridge on one side and a shadow on the other."""
+    places = rng.uniform(0, SIZE, (190, 2))
+    turn = rng.uniform(0, np.pi, len(places))
+    dx, dy = X[..., None] - places[:, 0], Y[..., None] - places[:, 1]
+    along = dx * np.cos(turn) + dy * np.sin(turn)
+    across = dy * np.cos(turn) - dx * np.sin(turn)
+    nearest = (along**2 / 4 + across**2).argmin(axis=2)
+    colours = pixels(vivid(photo, 1.5, 1.2).filter(ImageFilter.MedianFilter(3)))
+    middle = np.clip(places, 0, SIZE - 1).astype(int)
+    paint = colours[middle[:, 1], middle[:, 0]][nearest]
+    slope = np.take_along_axis(across, nearest[..., None], axis=2)[..., 0]
+    return paint + 12 * slope[..., None]
+
+
 STYLES = (cartoon, mosaic, neon_lines, pop_art, rust, sketch, ukiyoe, warm_love, watercolor, winter)
+UNUSED_STYLES = (palette_knife, pointillism)  # nothing is trained on them
 OPERATORS = {style.__name__.title(): style for style in STYLES}
+UNUSED = {style.__name__.title(): style for style in UNUSED_STYLES}
 
 
 def stylise(photo, style, rng):
     """The photo repainted in the style, 64 x 64 RGB, from a numpy Generator."""
-    return Image.fromarray(np.uint8(np.clip(OPERATORS[style](photo, rng), 0, 255)))
+    operator = (OPERATORS | UNUSED)[style]
+    return Image.fromarray(np.uint8(np.clip(operator(photo, rng), 0, 255)))

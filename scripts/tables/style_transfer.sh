@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # The style-transfer table: every method paints the benchmark and is judged; two trivial rows beside them on the miniature.
-#   bash scripts/tables/style_transfer.sh [METHOD...]      RUNS, DATA, WEIGHTS (folder of the methods' folders) may be set
+#   bash scripts/tables/style_transfer.sh [METHOD...]
+#   RUNS, DATA, PROTOCOL and WEIGHTS (folder of the methods' folders) may be set in the environment
 # What is done is skipped; after other weights, give other RUNS.
 set -euo pipefail
 source "$(dirname "$0")/../setup.sh"
 runs=${RUNS:-runs}/style_transfer data=${DATA:-mini}
 methods=${*:-sanet adaattn mast mccnet artflow cast ie_contrast stytr2}
 for row in content statistics; do
-    python -m style_transfer.trivial $row --data "$data" --out "$runs/$row"
+    python -m style_transfer.trivial $row --data "$data" ${PROTOCOL:+--protocol "$PROTOCOL"} --out "$runs/$row"
 done
 for method in $methods; do
     names=$method

@@ -2,7 +2,8 @@
 (Li, Li, Hoi, NeurIPS 2023), with a Canny ControlNet as its stylisation mode.
 
     edges = Canny(content)                                          all that is kept of the content photo
-    text  = CLIP("a", q_1 .. q_16, "Bears a Bears image, ...")      q = Q-Former(style image, "Bears")
+    q     = Q-Former(style image, "Cats")                           asked for what the style image shows
+    text  = CLIP("a", q_1 .. q_16, "Bears a Bears image, ...")      the prompt names what the content shows
     image = VAE(x_0),  x_T = noise,  eps = null + s (eps(x_t, t, text, edges) - null),  s = 7.5, PNDM
 
 Style enters through the vectors q alone; the prompt names no style and the content's colours are not seen.
@@ -27,6 +28,7 @@ from style_transfer.blip.released import (
     load_tokenizer,
     load_words,
 )
+from style_transfer.core.blocks import full_precision
 
 FILES = {
     "model_index.json": "where the vectors go among the tokens; mean and deviation of the style image",
@@ -47,6 +49,11 @@ NEGATIVE = (
     "deformed, blurry, duplicate"
 )
 SOLVERS = {"pndm": PNDMScheduler, "dpm": DPMSolverMultistepScheduler}
+
+
+def listed(names: str | list[str], count: int) -> list[str]:
+    """One name for all, or as many."""
+    return [names] * count if isinstance(names, str) else list(names)
 
 
 def noise_of(seed, shape) -> torch.Tensor:
@@ -76,7 +83,8 @@ def load(files: dict) -> "BlipDiffusion":
 class BlipDiffusion(nn.Module):
     """Stylises by making an image from noise. Sides are divisible by `multiple`; the UNet was trained at 512.
 
-    The methods take float32 tensors and may run the modules in any precision.
+    The methods take and give float32 tensors and run every module in the precision of its weights, also where
+    autocast is on.
     """
 
     def __init__(self, qformer, text_encoder, unet, vae, controlnet, words, tokenizer, scheduler, index):
@@ -96,6 +104,13 @@ class BlipDiffusion(nn.Module):
     def device(self) -> torch.device:
         return self.unet.device
 
+    def lowered(self, dtype: torch.dtype) -> "BlipDiffusion":
+        """This network with weights of `dtype`, but for the VAE's: it runs once an image, and what its last
+        layers lose is seen. Noise, latents, guidance and solver are float32 in any case."""
+        for name, part in self.named_children():
+            part.to(torch.float32 if name == "vae" else dtype)
+        return self
+
     def ids(self, prompts: list[str], length: int) -> torch.Tensor:
         """-> [B,length], padded and cut."""
         ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)["input_ids"]
@@ -106,19 +121,24 @@ class BlipDiffusion(nn.Module):
         return edge_map(images).to(self.device)
 
     @torch.no_grad()
-    def encode_style(self, images, subjects="image", prompt="a {subject} image", repeats=20) -> torch.Tensor:
-        """Style images [B,3,H,W] in [0,1] and the objects on them (one, or B) -> text [B,77,768].
+    def encode_style(self, images, subjects="image") -> torch.Tensor:
+        """Style images [B,3,H,W] in [0,1] and the objects on them (one, or B) -> vectors q [B,16,768]."""
+        subjects = listed(subjects, len(images))
+        size, like = self.qformer.visual_encoder.size, self.qformer.query_tokens
+        pictures = ((to_bytes(images, size, size) / 255 - self.mean) / self.std).to(like)
+        words = self.words(subjects, padding=True, return_tensors="pt").to(self.device)
+        with full_precision(pictures):
+            return self.qformer(pictures, words["input_ids"], words["attention_mask"]).float()
+
+    def text(self, vectors, targets, prompt: str, repeats: int) -> torch.Tensor:
+        """Vectors q [B,16,768] and the objects to paint (one, or B) -> text [B,77,768].
 
         The prompt is said `repeats` times, which the authors call its strength.
         """
-        subjects = [subjects] * len(images) if isinstance(subjects, str) else list(subjects)
-        size, like = self.qformer.visual_encoder.size, {"device": self.device, "dtype": self.unet.dtype}
-        pictures = ((to_bytes(images, size, size) / 255 - self.mean) / self.std).to(**like)
-        words = self.words(subjects, padding=True, return_tensors="pt").to(self.device)
-        vectors = self.qformer(pictures, words["input_ids"], words["attention_mask"])
-        said = [f"a {subject} {prompt.replace('{subject}', subject).strip()}" for subject in subjects]
+        targets = listed(targets, len(vectors))
+        sentences = [f"a {target} {prompt.replace('{subject}', target).strip()}" for target in targets]
         length = self.text_encoder.positions - vectors.shape[1]
-        ids = self.ids([", ".join([sentence] * repeats) for sentence in said], length)
+        ids = self.ids([", ".join([sentence] * repeats) for sentence in sentences], length)
         return self.text_encoder(ids, vectors, self.begin).float()
 
     def eps(self, x, t, text, edges) -> torch.Tensor:
@@ -131,8 +151,12 @@ class BlipDiffusion(nn.Module):
         return out.sample.float()
 
     @torch.no_grad()
-    def decode(self, edges, text, *, seeds=0, steps=100, guidance=7.5, negative=NEGATIVE, solver="pndm"):
-        """Edges [B,3,H,W] and text [B,77,768] -> images [B,3,H,W] in [0,1].
+    def decode(
+        self, edges, vectors, targets="image", prompt="a {subject} image", repeats=20,
+        *, seeds=0, steps=100, guidance=7.5, negative=NEGATIVE, solver="pndm",
+    ):  # fmt: skip
+        """Edges [B,3,H,W], vectors q [B,16,768] and the objects to paint (one, or B), which the prompt names
+        -> images [B,3,H,W] in [0,1].
 
         `seeds`, one for all or a list of B, decide the noise: numbers, strings, or lists of them (say style,
         object, content, reference). `dpm` is a solver for 20 to 30 steps; `pndm` is the release's.
@@ -145,8 +169,15 @@ class BlipDiffusion(nn.Module):
         shape = (self.unet.config.in_channels, *(side // self.multiple for side in edges.shape[2:]))
         scheduler = SOLVERS[solver].from_config(self.scheduler.config)
         scheduler.set_timesteps(steps, device=self.device)
-        x = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.device)
-        x = x * scheduler.init_noise_sigma
+        noise = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.device)
+        with full_precision(noise):
+            text = self.text(vectors, targets, prompt, repeats)
+            x = self.denoised(noise * scheduler.init_noise_sigma, text, edges, scheduler, guidance, negative)
+            images = self.vae.decode((x / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def denoised(self, x, text, edges, scheduler, guidance: float, negative: str) -> torch.Tensor:
+        """Noise [B,C,h,w] -> latents, by all steps of the scheduler; no guidance is 1."""
         if guidance > 1:
             null = self.text_encoder(self.ids([negative], self.text_encoder.positions)).float()
             text, edges = torch.cat([null.expand_as(text), text]), torch.cat([edges, edges])
@@ -156,10 +187,12 @@ class BlipDiffusion(nn.Module):
                 null, e = e.chunk(2)
                 e = null + guidance * (e - null)
             x = scheduler.step(e, t, x).prev_sample
-        images = self.vae.decode((x / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
-        return (images.float() / 2 + 0.5).clamp(0, 1)
+        return x
 
-    def stylise(self, content, style, subjects="image", prompt="a {subject} image", repeats=20, **options):
-        """Images [B,3,H,W] in [0,1] -> [B,3,H,W] in [0,1]; options as in `encode_style` and `decode`."""
-        text = self.encode_style(style, subjects, prompt, repeats)
-        return self.decode(self.encode_content(content), text, **options)
+    def stylise(self, content, style, subjects="image", targets=None, **options):
+        """Images [B,3,H,W] in [0,1] -> [B,3,H,W] in [0,1]; options as in `encode_style` and `decode`.
+
+        `targets`: what is painted; None: what `subjects` says is on the style images.
+        """
+        vectors = self.encode_style(style, subjects)
+        return self.decode(self.encode_content(content), vectors, targets or subjects, **options)

@@ -19,7 +19,7 @@ from tests.commands import answer
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted(ROOT.glob("style_transfer/*/config.yaml"))
 TRAINED = [path for path in CONFIGS if path.with_name("train.py").exists()]
-TEXTS = {"subjects", "prompt", "negative"}  # of which every one is right
+TEXTS = {"subjects", "targets", "prompt", "negative"}  # of which every one is right
 FEW = settings(derandomize=True, max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 WORDS = ["", "foo", "[]", "{a: 1}", "null", "true", "1e400", "../x", "-0.0", "[", "a: b: c", "${foo}", "${"]
 ODD = st.one_of(

@@ -86,8 +86,9 @@ def test_the_table_is_left_for_the_report(root, capsys):
     assert len(paper["rows"]) == 9 and left["notes"][-1] == table.NOTE
 
 
-def test_the_shipped_table_is_of_the_shipped_losses(tmp_path, capsys):
-    shipped = Path(__file__).parents[2] / "results/style_transfer"
+@pytest.mark.parametrize("results", ["style_transfer", "style_transfer_held_out"])
+def test_the_shipped_table_is_of_the_shipped_losses(results, tmp_path, capsys):
+    shipped = Path(__file__).parents[2] / "results" / results
     for path in shipped.glob("*/losses.json"):
         (tmp_path / path.parent.name).mkdir()
         shutil.copy(path, tmp_path / path.parent.name)

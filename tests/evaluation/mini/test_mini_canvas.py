@@ -3,15 +3,19 @@
 import hashlib
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from evaluation import canvas, mini_canvas
+from evaluation import canvas, mini_canvas, protocol
+from evaluation.core.errors import UserError
+from evaluation.data.images import CanvasImages, to_tensor
 from evaluation.mini import dataset as mini
 from evaluation.mini import objects
-from evaluation.mini.dataset import OBJECTS, STYLES, THEMES, image
+from evaluation.mini.dataset import OBJECTS, STYLES, THEMES, UNUSED_STYLES, image
 
 CELLS = [(theme, obj) for theme in THEMES for obj in OBJECTS]
 
@@ -20,6 +24,8 @@ FROZEN = [  # red, green, blue of the four quarters
     ("Cartoon", "Architectures", [163, 155, 113, 104]),
     ("Mosaic", "Butterfly", [107, 105, 119, 120]),
     ("Neon_Lines", "Cats", [72, 71, 82, 82]),
+    ("Palette_Knife", "Cats", [140, 137, 144, 127]),
+    ("Pointillism", "Towers", [203, 188, 185, 177]),
     ("Pop_Art", "Fishes", [137, 143, 144, 140]),
     ("Rust", "Flame", [40, 45, 59, 61]),
     ("Seed_Images", "Flowers", [173, 156, 154, 147]),
@@ -60,6 +66,17 @@ def test_names_are_the_benchmarks():
     assert [theme for theme in canvas.THEMES if theme in THEMES] == THEMES
 
 
+def test_held_out_styles_are_drawn_for_whoever_names_them_alone():
+    assert len(UNUSED_STYLES) == 2 and set(UNUSED_STYLES) <= set(canvas.UNUSED_STYLES)
+    assert set(UNUSED_STYLES).isdisjoint(THEMES)
+    cells = [(style, "Cats") for style in UNUSED_STYLES]
+    rows = CanvasImages("mini", cells, [19], size=64)
+    for row, (style, obj) in zip(rows, cells, strict=True):
+        assert torch.equal(row["image"], to_tensor(image(style, obj, 19)))
+    with pytest.raises(UserError, match="the miniature has no Pointillism"):
+        mini.check_drawn("mini", replace(protocol.load("mini"), themes=("Pointillism",), targets=()))
+
+
 def test_importing_loads_no_torch():
     code = "import sys, evaluation.mini_canvas; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -84,7 +101,7 @@ def test_index_and_seed_change_the_image(theme, obj):
     assert np.abs(array(theme, obj, 1, seed=1) - first).mean() > 2
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", [*STYLES, *UNUSED_STYLES])
 def test_a_style_repaints_the_photograph_of_its_index(style, monkeypatch):
     photos = {index: image(canvas.PHOTO, "Cats", index) for index in (1, 2)}
     expected = mini.stylise(photos[2], style, mini.stream(0, style, "Cats", 2))
@@ -96,10 +113,10 @@ def test_a_style_repaints_the_photograph_of_its_index(style, monkeypatch):
 def test_themes_are_far_apart_and_every_object_stands_out():
     """Mean colour difference between two themes of one photograph; grey contrast within each image."""
     for obj in OBJECTS:
-        pictures = [array(theme, obj, 3) for theme in THEMES]
+        pictures = [array(theme, obj, 3) for theme in (*THEMES, *UNUSED_STYLES)]
         for k, one in enumerate(pictures):
             assert all(np.abs(one - other).mean() > 15 for other in pictures[:k]), obj
-            assert one.mean(axis=2).std() > 20, (THEMES[k], obj)
+            assert one.mean(axis=2).std() > 20, ([*THEMES, *UNUSED_STYLES][k], obj)
 
 
 def test_write_lays_out_the_benchmarks_folders(tmp_path):
