@@ -30,7 +30,7 @@ from style_transfer.table import TRIVIAL, UNFIT, judged_in_part, read_judged
 
 IDENTITY = ["style", "object", "content", "reference"]
 WHOLE = ("LPIPS_truth", "mini-perceptual_truth", "rmse_truth")  # distances of the whole image
-SHOWN = (*WHOLE, "vgg_style_truth", "vgg_content_truth")  # truths that are printed
+SHOWN = (*WHOLE, "vgg_style_truth", "vit_style_truth", "vgg_content_truth")  # truths that are printed
 OVER = ("methods", "outputs")
 FIGURES = ("FID", "ArtFID", "mini-FID", "mini-ArtFID")  # of all outputs of a method
 

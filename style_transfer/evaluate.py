@@ -61,8 +61,11 @@ def parse(argv=None) -> argparse.Namespace:
         if path and not (Path(path).exists() if name in FOLDERS else Path(path).is_file()):
             what = "no such file or folder" if name in FOLDERS else "no such file"
             raise UserError(f"--{name.replace('_', '-')} {path}: {what}")
-    if args.variant == "published" and (extra := [name for name in EXTRA if getattr(args, name)]):
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in extra)
+    if args.variant == "published" and args.dtype == "float16":
+        raise UserError("--dtype float16: the published losses are those of float32; leave it out")
+    args.extra = [name for name in EXTRA if getattr(args, name)]
+    if args.variant == "published" and args.extra:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in args.extra)
         raise UserError(f"{names}: the published losses know no such judge; leave it out")
     return args
 
@@ -74,140 +77,80 @@ import sys
 
 import torch
 
-from evaluation import canvas
 from evaluation.core.environment import find_device, made_with
-from evaluation.core.files import digest, file_digest, write_json
+from evaluation.core.files import write_json
 from evaluation.core.pools import threads
-from evaluation.judges import judging as classifiers
-from evaluation.judges.classifier import load_classifier
-from evaluation.mini.objects import SIZE as MINI_SIZE
 from style_transfer import protocol as protocols
-from style_transfer.core import cells, costs, embeddings, judges, judging, losses, perceptual
+from style_transfer.core import cells, costs, judges, judging, opening, perceptual
 from style_transfer.core.statistics import results
 
-DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier, object classifier
-    True: ("checkpoints/mini/style_transfer/vgg_normalised.pth", *classifiers.MINI),
-    False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *classifiers.PUBLISHED),
-}
+COLUMNS = 2  # counted up where other things are measured
 LISTED = 20  # faults that are printed; the JSON file has all
 
 
-def is_miniature(protocol: protocols.TransferProtocol) -> bool:
-    return protocol.size == MINI_SIZE
+def open_stytr2(folder: Path, device: str) -> tuple[torch.nn.Module, dict[str, Path]]:
+    """The network that the published losses paint with, and its files; raises UserError."""
+    model = importlib.import_module("style_transfer.stytr2.model")  # all else does without this folder
+    files = {path.name: path for path in sorted(folder.iterdir()) if path.name in model.FILES}
+    return model.load(files).to(device), files
 
 
-def find_files(protocol: protocols.TransferProtocol, args) -> dict[str, Path | None]:
-    """The judges' files; None for one that is neither named nor where it is looked for. Raises UserError."""
-    names = ["vgg", "style_classifier", *(["object_classifier"] if args.variant == "canvas" else [])]
-    files, defaults = {}, DEFAULTS[is_miniature(protocol)]
-    for name, default in zip(names, defaults):
-        given = getattr(args, name)
-        files[name] = Path(given or default) if given or Path(default).exists() else None
-    files |= {name: Path(getattr(args, name)) for name in EXTRA if getattr(args, name)}
-    if not any(files.values()):
-        raise UserError(f"nothing to judge with; name --vgg or a classifier, or put {defaults[0]} there")
-    return files
-
-
-def open_classifiers(protocol: protocols.TransferProtocol, files: dict, device: str, dtype) -> list:
-    """Those of style and object that there are, in this order; raises UserError if one lacks a label."""
-    known = {"style": [s for s in protocol.styles if s in canvas.STYLES], "object": protocol.objects}
-    opened = []
-    for task, names in known.items():
-        if path := files.get(f"{task}_classifier"):
-            opened.append(load_classifier(path, task, device=device).to(dtype))
-            classifiers.check_labels(opened[-1], names, str(path), protocol)
-    return opened
-
-
-def open_judges(protocol: protocols.TransferProtocol, files: dict, device: str, dtype) -> list[judges.Judge]:
-    """All that there are files of."""
-    size, miniature, panel = protocol.size, is_miniature(protocol), [judges.pixels(protocol.size)]
-    if files["vgg"]:
-        encoder = losses.load_encoder(files["vgg"]).to(device, dtype)
-        panel.append(judges.vgg(encoder, size, miniature and "lpips" not in files))
-    opened = open_classifiers(protocol, files, device, dtype)
-    stand_in = miniature and len(opened) == 2 and "inception" not in files  # for Inception
-    panel += [judges.classifier(network, stand_in) for network in opened]
-    if "lpips" in files:
-        panel.append(judges.lpips(perceptual.load_lpips(files["lpips"]).to(device, dtype), size))
-    for kind in ("style", "content"):
-        if path := files.get(f"{kind}_encoder"):
-            name, embed = embeddings.load(path, f"--{kind}-encoder", device, dtype)
-            panel.append(judges.embedding(embed, name, kind, size))
-    if "inception" in files:
-        panel.append(judges.inception(perceptual.extractor(files["inception"], device), size))
-    return panel
-
-
-def open_published(
-    protocol: protocols.TransferProtocol, files: dict, args, device: str
-) -> list[judges.Judge]:
-    """Those of the released scripts; adds the files of StyTr2 to `files`."""
-    panel = []
-    if files["vgg"]:
-        encoder, folder = losses.load_encoder(files["vgg"]), Path(args.stytr2 or files["vgg"].parent)
-        model = importlib.import_module("style_transfer.stytr2.model")  # all else does without this folder
-        found = {path.name: path for path in sorted(folder.iterdir()) if path.name in model.FILES}
-        network = model.load(found).to(device)
-        panel.append(judges.published_vgg(encoder.to(device), network, protocol.size))
+def open_work(folder: Path, args) -> tuple[Path, dict, list[judges.Judge], int]:
+    """Opens the judges; -> where their rows lie, what stands for them, the judges, images at once."""
+    protocol, data, _ = args.opened[folder]
+    published, network = args.variant == "published", None
+    files, device = opening.find_files(protocol, args), find_device(args.device)
+    if published and files["vgg"]:
+        network, found = open_stytr2(Path(args.stytr2 or files["vgg"].parent), device)
         files |= found
-    styles = {"style_classifier": files["style_classifier"]}
-    opened = open_classifiers(protocol, styles, device, torch.float32)
-    return panel + [judges.published_classifier(network) for network in opened]
-
-
-def fingerprint(path: Path) -> str:
-    """Of a file, or of the weights and configuration in a folder."""
-    if path.is_file():
-        return file_digest(path)
-    return digest([file_digest(p) for p in sorted(path.iterdir()) if p.suffix in (".json", ".safetensors")])
+    on_gpu = device != "cpu" and not published
+    dtype = args.dtype or ("float16" if on_gpu else "float32")
+    opened = opening.open_judges(protocol, files, network, published, device, getattr(torch, dtype))
+    known = {name: path and opening.fingerprint(path) for name, path in files.items()}
+    identity = {"variant": args.variant, "protocol": {"name": protocol.name, "hash": protocol.hash}}
+    identity |= {"data": data, "judges": known, "dtype": dtype, "columns": COLUMNS}
+    work, agreed = cells.open_folder(
+        folder, identity, batch=args.batch or max(8, 64 * 64 // protocol.size), made_with=made_with(device)
+    )
+    return work, identity, opened, max(1, agreed["batch"])
 
 
 def evaluate(folder: Path, args) -> tuple[dict, str | None]:
     """Judges a folder and writes its two files; -> what is in the JSON, and what is at fault."""
     protocol, data, manifest = args.opened[folder]
-    styles = protocols.chosen(args.styles, protocol.styles, "--styles")
-    objects = protocols.chosen(args.objects, protocol.objects, "--objects")
-    files, device = find_files(protocol, args), find_device(args.device)
-    published, on_gpu = args.variant == "published", device != "cpu"
-    dtype = "float32" if published else args.dtype or ("float16" if on_gpu else "float32")
-    if published:
-        panel = open_published(protocol, files, args, device)
-    else:
-        panel = open_judges(protocol, files, device, getattr(torch, dtype))
-    wanted = judging.cells(folder, protocol, styles, objects)
-    there = sum(pair["output"].exists() for cell in wanted for pair in cell.pairs)
-    if not there:
+    selection = {name: getattr(args, name) for name in ("styles", "objects")}
+    chosen = [protocols.chosen(names, getattr(protocol, n), f"--{n}") for n, names in selection.items()]
+    wanted = judging.cells(folder, protocol, *chosen)
+    if not any(pair["output"].exists() for cell in wanted for pair in cell.pairs):
         raise UserError(f"{folder}: none of the outputs is there, such as {wanted[0].pairs[0]['output']}")
-    identity = {"variant": args.variant, "protocol": {"name": protocol.name, "hash": protocol.hash}}
-    identity |= {"data": data, "judges": {name: path and fingerprint(path) for name, path in files.items()}}
-    identity |= {"dtype": dtype, "columns": 2}  # what is measured; counted up where that changes
-    batch = args.batch or max(8, 64 * 64 // protocol.size)
-    work, agreed = cells.open_folder(folder, identity, batch=batch)
+    work, identity, opened, batch = open_work(folder, args)
+    device, dtype = find_device(args.device), getattr(torch, identity["dtype"])
     with threads(8) as pool:
-        images = judging.Images(protocol, data, {judge.size for judge in panel}, pool)
-        panel = judging.Panel(panel, images, device, getattr(torch, dtype), max(1, agreed["batch"]))
+        images = judging.Images(protocol, data, {judge.size for judge in opened}, pool)
+        panel = judging.Panel(opened, images, device, dtype, batch)
         faults = cells.judge(work, wanted, panel, str(folder))
     rows = cells.read(work, wanted)
-    whole = all(cells.done(work, cell) for cell in wanted)
-    selection = {name: getattr(args, name) for name in ("styles", "objects")}
-    name = "losses" + "-published" * published
-    name += "-partial" * (not whole or any(selection.values()))
-    total = len(judging.cells(folder, protocol, protocol.styles, protocol.objects)) * len(wanted[0].pairs)
+    pairs = len(protocol.styles) * len(protocol.objects) * len(wanted[0].pairs)
     about = {key: value for key, value in identity.items() if key != "columns"}
     about |= {"made": {key: manifest.get(key) for key in ("method", "weights", "options")}}
-    about |= {"selection": selection, "outputs": len(rows.table), "of": total, "faults": faults}
-    if len(rows.table):
-        about |= results(rows.table)
-        means = {column: figures["mean"] for column, figures in about["summary"].items()}
-        if found := perceptual.figures(means, rows.outputs, rows.references):
-            about["perceptual"] = found
-    about |= costs.summed(folder) | {"made_with": made_with(device)}
+    about |= {"selection": selection, "outputs": len(rows.table), "of": pairs, "faults": faults}
+    about |= figures(rows) | costs.summed(folder) | {"made_with": made_with(device)}
+    whole = not any(selection.values()) and all(cells.done(work, cell) for cell in wanted)
+    name = "losses" + "-published" * (args.variant == "published") + "-partial" * (not whole)
     if len(rows.table):
         cells.write_table(folder / f"{name}.csv.gz", rows.table)
         write_json(folder / f"{name}.json", about)
     return about, fault(folder, about, sum(len(cell.pairs) for cell in wanted), args.partial)
+
+
+def figures(rows: cells.Rows) -> dict:
+    """What the rows say, as far as there are any."""
+    if not len(rows.table):
+        return {}
+    about = results(rows.table)
+    means = {column: summary["mean"] for column, summary in about["summary"].items()}
+    found = perceptual.figures(means, rows.outputs, rows.references)
+    return about | ({"perceptual": found} if found else {})
 
 
 def fault(folder: Path, about: dict, wanted: int, partial: bool) -> str | None:

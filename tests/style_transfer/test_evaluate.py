@@ -19,7 +19,7 @@ from evaluation.judges.classifier import Classifier
 from evaluation.judges.judging import MINI
 from evaluation.mini import dataset as mini
 from style_transfer import evaluate, protocol
-from style_transfer.core import judging, losses, statistics, vgg
+from style_transfer.core import judging, losses, opening, statistics, vgg
 from style_transfer.stytr2.model import FILES, StyTr2
 from tests.style_transfer import narrow, toy
 
@@ -512,7 +512,7 @@ def test_gram_distance_by_numpy(encoder, images):
 
 def test_without_vgg(run, tmp_path, monkeypatch, capsys):
     folder = write(tmp_path / "out", truth)
-    monkeypatch.setitem(evaluate.DEFAULTS, True, ("none.pth", *MINI))
+    monkeypatch.setitem(opening.DEFAULTS, True, ("none.pth", *MINI))
     evaluate.main([str(folder), "--data", "mini", *FEW])
     said = capsys.readouterr().out
     assert "not all was measured, for want of a file: --vgg" in said and "vit_style_truth" in said

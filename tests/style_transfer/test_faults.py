@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from evaluation.core import checkpoint
 from evaluation.core.owner import alone
 from style_transfer import evaluate, sheet, table, train_encoder, trivial
-from style_transfer.core import costs, weights
+from style_transfer.core import costs, losses, weights
 from style_transfer.core.training import Training
 from tests.style_transfer.test_table import about
 from tests.style_transfer.test_training import FEW, encoder, train  # noqa: F401
@@ -163,7 +163,7 @@ def test_losses_are_finite(painted, tmp_path, monkeypatch, refused):
     """One that is not is a fault of its output; nothing is written where there is no other."""
     shutil.copytree(painted, tmp_path / "out")
     nan = lambda x, y: torch.full((len(x[0][0][0]),), torch.nan)  # noqa: E731
-    monkeypatch.setattr(evaluate.losses, "style_loss", nan)
+    monkeypatch.setattr(losses, "style_loss", nan)
     said = refused(evaluate.main, tmp_path / "out", *OUTPUTS[2:], "--device", "cpu")
     assert "vgg_style_truth is nan" in said and ".png" in said and not list(tmp_path.glob("out/losses*"))
 

@@ -17,7 +17,7 @@ from evaluation.judges.judging import MINI
 from evaluation.metrics.frechet import frechet
 from evaluation.mini import dataset as mini
 from style_transfer import evaluate
-from style_transfer.core import judges, losses, perceptual, vgg
+from style_transfer.core import judges, losses, opening, perceptual, vgg
 from tests.style_transfer import narrow
 
 FEW = ["--data", "mini", "--styles", "Rust", "--objects", "Cats", "Sea"]
@@ -152,7 +152,7 @@ def test_art_fid_of_the_miniature(judged, encoder, tmp_path):
 
 
 def test_without_files_nothing(judged, monkeypatch):
-    monkeypatch.setitem(evaluate.DEFAULTS, True, ("none.pth", "none.safetensors", MINI[1]))
+    monkeypatch.setitem(opening.DEFAULTS, True, ("none.pth", "none.safetensors", MINI[1]))
     assert "perceptual" not in judged()
 
 
