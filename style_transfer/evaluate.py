@@ -81,7 +81,7 @@ from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import write_json
 from evaluation.core.pools import threads
 from style_transfer import protocol as protocols
-from style_transfer.core import cells, costs, judges, judging, opening, perceptual
+from style_transfer.core import cells, costs, judges, judging, opening, perceptual, weights
 from style_transfer.core.statistics import results
 
 COLUMNS = 2  # counted up where other things are measured
@@ -91,7 +91,8 @@ LISTED = 20  # faults that are printed; the JSON file has all
 def open_stytr2(folder: Path, device: str) -> tuple[torch.nn.Module, dict[str, Path]]:
     """The network that the published losses paint with, and its files; raises UserError."""
     model = importlib.import_module("style_transfer.stytr2.model")  # all else does without this folder
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.name in model.FILES}
+    slots = {weights.slot(name) for name in model.FILES}
+    files = {path.name: path for path in sorted(folder.iterdir()) if weights.slot(path.name) in slots}
     return model.load(files).to(device), files
 
 
