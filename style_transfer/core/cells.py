@@ -10,6 +10,7 @@ one for more styles or objects. Cells whose outputs were made anew are judged an
 """
 
 import gzip
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -46,12 +47,16 @@ def file(folder: Path, cell: Cell, ending: str) -> Path:
     return folder / cell.style / (cell.object + ending)
 
 
+def newest(cell: Cell) -> int:
+    """When the last of its outputs was made, ns."""
+    return max((p["output"].stat().st_mtime_ns for p in cell.pairs if p["output"].exists()), default=0)
+
+
 def done(folder: Path, cell: Cell) -> bool:
     """Whether all outputs are there and were judged since they were made."""
-    rows, outputs = file(folder, cell, WHOLE), [pair["output"] for pair in cell.pairs]
-    if not rows.exists() or not all(output.exists() for output in outputs):
-        return False
-    return max(output.stat().st_mtime_ns for output in outputs) <= rows.stat().st_mtime_ns
+    rows = file(folder, cell, WHOLE)
+    there = rows.exists() and all(pair["output"].exists() for pair in cell.pairs)
+    return there and newest(cell) <= rows.stat().st_mtime_ns
 
 
 def judge(folder: Path, cells: list[Cell], panel: Panel, title: str) -> dict[str, str]:
@@ -63,21 +68,25 @@ def judge(folder: Path, cells: list[Cell], panel: Panel, title: str) -> dict[str
     with tqdm(total=count, desc=title, unit="image", disable=None) as bar:
         for claim, cell in claimed(folder, todo, lambda cell: done(folder, cell)):
             panel.begin(cell, *filter(None, [after.get(cell.key)]))
+            made = newest(cell)
             judged = panel.judge(cell)
             if claim.held():
-                write(folder, cell, judged)
+                write(folder, cell, judged, made)
             faults |= judged.faults
             bar.update(len(cell.pairs))
     return faults
 
 
-def write(folder: Path, cell: Cell, judged: Judged) -> None:
-    """The rows last: they say that the cell is judged."""
+def write(folder: Path, cell: Cell, judged: Judged, made: int) -> None:
+    """The rows last: they say that the cell is judged, and are never older than its outputs, `newest`, were
+    before that, whatever clock these are of."""
     with atomic(file(folder, cell, FEATURES)) as temporary, open(temporary, "wb") as target:
         np.savez(target, outputs=judged.outputs, references=judged.references)
     ending, other = (PART, WHOLE) if judged.faults else (WHOLE, PART)
     with atomic(file(folder, cell, ending)) as temporary:
         temporary.write_text(text(pd.DataFrame(judged.rows)))
+        stamp = max(made, temporary.stat().st_mtime_ns)
+        os.utime(temporary, ns=(stamp, stamp))
     file(folder, cell, other).unlink(missing_ok=True)
 
 

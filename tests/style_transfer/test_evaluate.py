@@ -5,6 +5,7 @@ import gzip
 import json
 import os
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -460,6 +461,15 @@ def test_outputs_that_were_made_anew_are_judged_anew(run, judged, tmp_path):
     after = run(folder)[2]
     assert judged == ["Sketch_Cats"]
     assert [cell for cell in CELLS if before[cell] != after[cell]] == [("Sketch", "Cats", 20, 3)]
+
+
+def test_outputs_of_a_clock_that_is_ahead_are_judged_once(run, judged, tmp_path):
+    folder = write(tmp_path / "out", truth)
+    tomorrow = 2 * (time.time_ns() + 86400 * 10**9,)
+    for path in folder.glob("*/*.png"):
+        os.utime(path, ns=tomorrow)
+    assert run(folder)[0] == 0 and (folder / "losses.json").exists() and len(judged) == 4
+    assert run(folder)[0] == 0 and len(judged) == 4
 
 
 @pytest.mark.parametrize("batch", [1, 5, 64])
