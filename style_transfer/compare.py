@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from evaluation import canvas
 from evaluation.core.errors import UserError, closest, command, refused
 from evaluation.core.files import write_json
 from evaluation.reporting.formats import markdown
@@ -36,11 +37,12 @@ FIGURES = ("FID", "ArtFID", "mini-FID", "mini-ArtFID")  # of all outputs of a me
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The rows of a folder, and as columns what its classifiers did not see as asked."""
+    """The rows of a folder, and as columns what its classifiers, where they know all the styles, did not see
+    as asked."""
     with refused(f"{path}: damaged; judge the folder again", *UNFIT, OSError, EOFError, gzip.BadGzipFile):
         rows = pd.read_csv(path)
         for task in ("style", "object"):
-            if f"{task}_seen" in rows:
+            if f"{task}_seen" in rows and rows["style"].isin(canvas.STYLES).all():
                 rows[f"{task}_missed"] = (rows[task] != rows[f"{task}_seen"]).astype(float)
         return rows.set_index(IDENTITY).sort_index()
 

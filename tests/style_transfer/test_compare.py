@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from scipy.stats import spearmanr
 
+from evaluation.canvas import UNUSED_STYLES
 from evaluation.metrics.bootstrap import interval
 from style_transfer import compare
 from style_transfer.core import agreement, cells
@@ -144,6 +145,17 @@ def test_the_command(root, capsys):
     assert all([row["method"] for row in board] == NAMES for board in left["leaderboards"].values())
     assert len(left["differences"]) == 3 and "few: judged in part" in said
     assert "| vgg_style_reference |" in said and "content" not in left["methods"]
+
+
+def test_what_classifiers_miss_of_styles_they_know(tmp_path):
+    write(tmp_path / "root", np.zeros(24))
+    path = tmp_path / "root" / "losses.csv.gz"
+    rows = compare.read_rows(path)
+    assert rows["style_missed"].sum() == 6 and rows["style_missed"].groupby("style").sum()["Sketch"] == 6
+    table = pd.read_csv(path)
+    table["style"] = table["style"].replace("Rust", UNUSED_STYLES[0])
+    cells.write_table(path, table)
+    assert "style_missed" not in compare.read_rows(path)
 
 
 def test_trade_off(root, capsys, tmp_path):
