@@ -1,9 +1,13 @@
-"""Judges a method's outputs: style and content losses, and what the classifiers see
+"""Judges a method's outputs: distances from ground truth, photo and reference, and what the classifiers see
 
     python -m style_transfer.evaluate runs/mini/sanet [MORE ...] [--variant published]
 
 Every output becomes a row of `losses.csv.gz`; `losses.json` holds means and deviations (core/statistics.py).
-Any folder of {style}/{object}_test{n}_ref{n}.jpg or .png can be judged, with --data.
+Any folder of {style}/{object}_test{n}_ref{n}.jpg or .png can be judged, with --data. Run it again to go on,
+or several at once to share the work: rows are kept for every style and object (core/cells.py).
+
+Only all outputs of the protocol make `losses`. What --styles and --objects choose, and what is there where
+outputs are missing or cannot be read, which ends in exit code 2, is `losses-partial`; no table takes it.
 
 `published` is what the benchmark's two scripts compute (core/judges.py), in files called `losses-published`.
 Its VGG figures are no distances: a perfect output gets the floor that is printed beside them.
@@ -15,6 +19,10 @@ from pathlib import Path
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
 from style_transfer.core.outputs import read_outputs
+
+EXTRA = ("lpips", "inception", "style_encoder", "content_encoder")  # there only if named
+FOLDERS = ("stytr2", "style_encoder", "content_encoder")
+FILES = ("vgg", "stytr2", "style_classifier", "object_classifier", *EXTRA)
 
 
 def parse(argv=None) -> argparse.Namespace:
@@ -32,172 +40,146 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--protocol", help="of a folder without manifest (default: transfer, transfer-mini)")
     parser.add_argument("--styles", nargs="+", help="judge only these")
     parser.add_argument("--objects", nargs="+", help="judge only these")
-    parser.add_argument("--partial", action="store_true", help="judge what is there if outputs are missing")
+    parser.add_argument("--partial", action="store_true", help="missing outputs are no fault")
     parser.add_argument("--vgg", metavar="FILE", help="normalised VGG-19, of any widths")
     parser.add_argument("--stytr2", metavar="DIR", help="published: StyTr2's files (default: beside --vgg)")
     parser.add_argument(
         "--style-classifier", metavar="FILE", help="default: the miniature's or published one"
     )
     parser.add_argument("--object-classifier", metavar="FILE")
-    parser.add_argument("--lpips", nargs=2, metavar="FILE", help="VGG-16 or AlexNet; LPIPS's weights for it")
-    parser.add_argument("--inception", metavar="FILE", help="for FID and ArtFID")
-    parser.add_argument("--batch", type=flags.whole(), help="outputs judged at once (default: by image size)")
+    parser.add_argument("--lpips", metavar="FILE", help="torchvision's VGG-16 or AlexNet, for LPIPS")
+    parser.add_argument("--inception", metavar="FILE", help="for FID and ArtFID: also ArtFID's own")
+    parser.add_argument("--style-encoder", metavar="PATH", help="CSD's file, or a folder with CLIP or DINO")
+    parser.add_argument("--content-encoder", metavar="PATH", help="the same, for the content")
+    parser.add_argument("--batch", type=flags.whole(), help="images at once (default: by image size)")
+    parser.add_argument("--dtype", choices=["float32", "float16"], help="default: float16 on a GPU")
     flags.add_device(parser)
     args = parser.parse_args(argv)
     args.opened = {folder: read_outputs(folder, args) for folder in args.folders}
-    given = {
-        name: getattr(args, name) for name in ("vgg", "style_classifier", "object_classifier", "inception")
-    }
-    for name, file in [*given.items(), *(("lpips", file) for file in args.lpips or ())]:
-        if file and not Path(file).is_file():
-            raise UserError(f"--{name.replace('_', '-')} {file}: no such file")
-    if args.stytr2 and not Path(args.stytr2).is_dir():
-        raise UserError(f"--stytr2 {args.stytr2}: no such folder")
-    if args.variant == "published" and (args.lpips or args.inception):
-        raise UserError("--lpips, --inception: the published losses know neither; leave them out")
+    for name in FILES:
+        path = getattr(args, name)
+        if path and not (Path(path).exists() if name in FOLDERS else Path(path).is_file()):
+            what = "no such file or folder" if name in FOLDERS else "no such file"
+            raise UserError(f"--{name.replace('_', '-')} {path}: {what}")
+    if args.variant == "published" and args.dtype == "float16":
+        raise UserError("--dtype float16: the published losses are those of float32; leave it out")
+    args.extra = [name for name in EXTRA if getattr(args, name)]
+    if args.variant == "published" and args.extra:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in args.extra)
+        raise UserError(f"{names}: the published losses know no such judge; leave it out")
     return args
 
 
 early(__name__, parse)
 
 import importlib
-import math
+import sys
 
 import torch
-from tqdm import tqdm
 
-from evaluation import canvas
 from evaluation.core.environment import find_device, made_with
-from evaluation.core.files import file_digest, write_json
+from evaluation.core.files import write_json
 from evaluation.core.pools import threads
-from evaluation.judges import judging
-from evaluation.judges.classifier import TASKS, load_classifier
-from evaluation.mini.objects import SIZE as MINI_SIZE
-from style_transfer.core import costs, losses, perceptual
-from style_transfer.core.judges import Court, Direct, Published
-from style_transfer.core.pairs import Benchmark
-from style_transfer.core.statistics import results, write_rows
+from style_transfer import protocol as protocols
+from style_transfer.core import cells, costs, judges, judging, opening, perceptual, weights
+from style_transfer.core.statistics import results
 
-DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier, object classifier
-    True: ("checkpoints/mini/style_transfer/vgg_normalised.pth", *judging.MINI),
-    False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *judging.PUBLISHED),
-}
+COLUMNS = 2  # counted up where other things are measured
+LISTED = 20  # faults that are printed; the JSON file has all
 
 
-def find_outputs(folder: Path, pairs: Benchmark, partial: bool) -> tuple[dict, int]:
-    """-> (content, reference) -> file, how many there should be. Raises UserError if some are missing."""
-    blocks = (block for _, block in pairs.blocks(1))
-    wanted = {
-        (c, s): folder / pairs.path(c, s) for block in blocks for c in block.contents for s in block.styles
-    }
-    found = {pair: path for pair, path in wanted.items() if path.exists()}
-    if not found or (len(found) < len(wanted) and not partial):
-        first = next(path for path in wanted.values() if not path.exists())
-        raise UserError(
-            f"{folder}: {len(wanted) - len(found)} of {len(wanted)} outputs are missing, first "
-            f"{first.relative_to(folder)}; make them with the method's transfer.py, name --styles or "
-            "--objects, or judge those that are there with --partial"
-        )
-    return found, len(wanted)
-
-
-def find_files(pairs: Benchmark, args) -> dict[str, Path | None]:
-    """The judges' files; None for one that is neither named nor where it is looked for. Raises UserError."""
-    flags = ["vgg", "style_classifier", *(["object_classifier"] if args.variant == "canvas" else [])]
-    files, defaults = {}, DEFAULTS[pairs.protocol.size == MINI_SIZE]
-    for flag, default in zip(flags, defaults):
-        given = getattr(args, flag)
-        files[flag] = Path(given or default) if given or Path(default).exists() else None
-    extra = {"lpips": args.lpips and args.lpips[0], "lpips_linear": args.lpips and args.lpips[1]}
-    files |= {name: Path(file) for name, file in (extra | {"inception": args.inception}).items() if file}
-    if not any(files.values()):
-        raise UserError(f"nothing to judge with; name --vgg or a classifier, or put {defaults[0]} there")
-    return files
-
-
-def fid_files(pairs: Benchmark, files: dict) -> list[Path]:
-    """Whose features FID compares: Inception's, in the miniature the two classifiers'; [] for no FID."""
-    if "inception" in files:
-        return [files["inception"]]
-    judges = [files[f"{task}_classifier"] for task in TASKS]
-    return judges if pairs.protocol.size == MINI_SIZE and all(judges) else []
-
-
-def open_judge(pairs: Benchmark, files: dict, args, device: str) -> Direct | Published:
-    """With the files found; adds those of StyTr2 to them."""
-    parts = {"encoder": losses.load_encoder(files["vgg"]).to(device) if files["vgg"] else None}
-    names = {"style": [s for s in pairs.styles if s in canvas.STYLES], "object": pairs.objects}
-    for task, known in names.items():
-        path, parts[task] = files.get(f"{task}_classifier"), None
-        if path:
-            parts[task] = load_classifier(path, task, device=device)
-            judging.check_labels(parts[task], known, str(path), pairs.protocol)
-    if args.variant == "canvas":
-        if "lpips" in files:
-            parts["perceptual"] = perceptual.lpips(files["lpips"], files["lpips_linear"], device)
-        elif pairs.protocol.size == MINI_SIZE and parts["encoder"]:
-            parts["perceptual"] = perceptual.miniature(parts["encoder"])
-        return Direct(pairs.protocol.size, **parts)
-    network = None
-    if parts["encoder"]:
-        network, found = load_stytr2(Path(args.stytr2 or files["vgg"].parent))
-        network.to(device)
-        files |= found
-    return Published(pairs.protocol.size, parts["encoder"], network, parts["style"])
-
-
-def load_stytr2(folder: Path) -> tuple[torch.nn.Module, dict[str, Path]]:
+def open_stytr2(folder: Path, device: str) -> tuple[torch.nn.Module, dict[str, Path]]:
     """The network that the published losses paint with, and its files; raises UserError."""
     model = importlib.import_module("style_transfer.stytr2.model")  # all else does without this folder
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.name in model.FILES}
-    return model.load(files), files
+    slots = {weights.slot(name) for name in model.FILES}
+    files = {path.name: path for path in sorted(folder.iterdir()) if weights.slot(path.name) in slots}
+    return model.load(files).to(device), files
 
 
-def evaluate(folder: Path, args) -> dict:
-    """Judges a folder, writes its two files, returns what is in the JSON; raises UserError."""
+def open_work(folder: Path, args) -> tuple[Path, dict, list[judges.Judge], int]:
+    """Opens the judges; -> where their rows lie, what stands for them, the judges, images at once."""
+    protocol, data, _ = args.opened[folder]
+    published, network = args.variant == "published", None
+    files, device = opening.find_files(protocol, args), find_device(args.device)
+    if published and files["vgg"]:
+        network, found = open_stytr2(Path(args.stytr2 or files["vgg"].parent), device)
+        files |= found
+    on_gpu = device != "cpu" and not published
+    dtype = args.dtype or ("float16" if on_gpu else "float32")
+    opened = opening.open_judges(protocol, files, network, published, device, getattr(torch, dtype))
+    known = {name: path and opening.fingerprint(path) for name, path in files.items()}
+    identity = {"variant": args.variant, "protocol": {"name": protocol.name, "hash": protocol.hash}}
+    identity |= {"data": data, "judges": known, "dtype": dtype, "columns": COLUMNS}
+    work, agreed = cells.open_folder(
+        folder, identity, batch=args.batch or max(8, 64 * 64 // protocol.size), made_with=made_with(device)
+    )
+    return work, identity, opened, max(1, agreed["batch"])
+
+
+def evaluate(folder: Path, args) -> tuple[dict, str | None]:
+    """Judges a folder and writes its two files; -> what is in the JSON, and what is at fault."""
     protocol, data, manifest = args.opened[folder]
-    # ground truth and references are resized alike for all methods
-    pairs = Benchmark(protocol, data, "", args.styles, args.objects)
-    outputs, wanted = find_outputs(folder, pairs, args.partial)
-    files, device = find_files(pairs, args), find_device(args.device)
-    blocks = [block for _, block in pairs.blocks(args.batch or max(8, 64 * 64 // protocol.size))]
-    judge, rows = open_judge(pairs, files, args, device), []
-    with threads(8) as pool, tqdm(total=len(outputs), desc=str(folder), unit="image", disable=None) as bar:
-        court = Court(judge, pairs, outputs, device, pool)
-        ahead = court.begin(blocks[0])
-        for number, block in enumerate(blocks, 1):
-            reading, ahead = ahead, court.begin(blocks[number]) if number < len(blocks) else {}
-            judged = court.rows(block, reading)
-            rows += judged
-            bar.update(len(judged))
-    judges = {name: path and file_digest(path) for name, path in files.items()}
-    made = {key: manifest.get(key) for key in ("method", "weights", "options")}
-    named = {"name": protocol.name, "hash": protocol.hash}
-    about = {"variant": args.variant, "protocol": named, "data": data, "judges": judges}
-    about |= {"made": made, "outputs": len(outputs), "of": wanted} | results(rows)
-    if args.variant == "canvas":
-        seen_by = fid_files(pairs, files)
-        about |= perceptual.figures(judge.perceptual, rows, outputs, court.picture, seen_by, device)
-    for name, value in about.get("perceptual", {}).items():
-        if not math.isfinite(value):
-            raise UserError(f"{folder}: its {name} is {value}; name other files of the judges")
-    about |= costs.summed(folder) | {"made_with": made_with(device)}
-    name = "losses" if args.variant == "canvas" else "losses-published"
-    write_rows(folder / f"{name}.csv.gz", rows)
-    write_json(folder / f"{name}.json", about)
-    return about
+    selection = {name: getattr(args, name) for name in ("styles", "objects")}
+    chosen = [protocols.chosen(names, getattr(protocol, n), f"--{n}") for n, names in selection.items()]
+    wanted = judging.cells(folder, protocol, *chosen)
+    if not any(pair["output"].exists() for cell in wanted for pair in cell.pairs):
+        raise UserError(f"{folder}: none of the outputs is there, such as {wanted[0].pairs[0]['output']}")
+    work, identity, opened, batch = open_work(folder, args)
+    device, dtype = find_device(args.device), getattr(torch, identity["dtype"])
+    with threads(8) as pool:
+        images = judging.Images(protocol, data, {judge.size for judge in opened}, pool)
+        panel = judging.Panel(opened, images, device, dtype, batch)
+        faults = cells.judge(work, wanted, panel, str(folder))
+    rows = cells.read(work, wanted)
+    pairs = len(protocol.styles) * len(protocol.objects) * len(wanted[0].pairs)
+    about = {key: value for key, value in identity.items() if key != "columns"}
+    about |= {"made": {key: manifest.get(key) for key in ("method", "weights", "options")}}
+    about |= {"selection": selection, "outputs": len(rows.table), "of": pairs, "faults": faults}
+    about |= figures(rows) | costs.summed(folder) | {"made_with": made_with(device)}
+    whole = not any(selection.values()) and all(cells.done(work, cell) for cell in wanted)
+    name = "losses" + "-published" * (args.variant == "published") + "-partial" * (not whole)
+    if len(rows.table):
+        cells.write_table(folder / f"{name}.csv.gz", rows.table)
+        write_json(folder / f"{name}.json", about)
+    return about, fault(folder, about, sum(len(cell.pairs) for cell in wanted), args.partial)
+
+
+def figures(rows: cells.Rows) -> dict:
+    """What the rows say, as far as there are any."""
+    if not len(rows.table):
+        return {}
+    about = results(rows.table)
+    means = {column: summary["mean"] for column, summary in about["summary"].items()}
+    found = perceptual.figures(means, rows.outputs, rows.references)
+    return about | ({"perceptual": found} if found else {})
+
+
+def fault(folder: Path, about: dict, wanted: int, partial: bool) -> str | None:
+    """What to tell of outputs that have no row."""
+    faults = about["faults"]
+    if partial:
+        faults = {path: reason for path, reason in faults.items() if Path(path).exists()}
+    if not faults and (partial or about["outputs"] == wanted):
+        return None
+    lines = [f"\n  {reason}" for reason in [*faults.values()][:LISTED]] + ["\n  ..."] * (len(faults) > LISTED)
+    others = wanted - about["outputs"] - len(about["faults"])
+    waiting = f"; {others} are with other processes" if others > 0 else ""
+    remedy = "make them with the method's transfer command and run this again"
+    return (
+        f"{folder}: {len(faults)} of {wanted} outputs could not be judged{waiting}; {remedy}:{''.join(lines)}"
+    )
 
 
 def show(folder: Path, about: dict) -> None:
     count = f"{about['outputs']} of {about['of']} outputs"
     print(f"{folder}: {count}, variant {about['variant']}, protocol {about['protocol']['name']}")
-    print(f"{'':22}{'mean':>10}{'std style':>12}{'object':>10}{'content':>10}")
-    for column, figures in about["summary"].items():
-        print(f"{column:22}" + "".join(f"{v:{w}.4f}" for v, w in zip(figures.values(), (10, 12, 10, 10))))
+    print(f"{'':26}{'mean':>10}{'std style':>12}{'object':>10}{'content':>10}")
+    for column, figures in about.get("summary", {}).items():
+        print(f"{column:26}" + "".join(f"{v:{w}.4f}" for v, w in zip(figures.values(), (10, 12, 10, 10))))
     if lacking := [f"--{flag.replace('_', '-')}" for flag, found in about["judges"].items() if not found]:
         print(f"not all was measured, for want of a file: {', '.join(lacking)}")
     for task in ("style", "object"):
-        if task in about["accuracy"]:
+        if task in about.get("accuracy", {}):
             print(f"{task} seen as asked in {about['accuracy'][task]:.1%} of {about['accuracy']['outputs']}")
     if "perceptual" in about:
         print(", ".join(f"{name} {value:.4f}" for name, value in about["perceptual"].items()))
@@ -209,8 +191,14 @@ def show(folder: Path, about: dict) -> None:
 @command
 def main(argv=None):
     args = parse(argv)
+    faults = []
     for folder in args.folders:
-        show(folder, evaluate(folder, args))
+        about, fault_of_folder = evaluate(folder, args)
+        show(folder, about)
+        faults += [fault_of_folder] if fault_of_folder else []
+    if faults:
+        sys.stdout.flush()
+        raise UserError("\n".join(faults))
 
 
 if __name__ == "__main__":

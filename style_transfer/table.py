@@ -3,10 +3,11 @@
     python -m style_transfer.table runs/style_transfer [--format markdown|latex|csv|json]
 
 Losses: lower is better; `std` columns are deviations of vgg_style_truth within a style, an object, a content
-image. The trivial rows come first (`content`: left as it is; `statistics`: its colours given the style's mean
-and deviation); `beats_trivial` names the style losses against the ground truth in which a method is below
-both. The paper's table follows: it was measured by another protocol, so its numbers do not compare. Both are
-left in ROOT/table.json, for evaluation.report.
+image. Folders that were judged in part are named below the table and are no row of it. The trivial rows come
+first (`content`: left as it is; `statistics`: its colours given the style's mean and deviation);
+`beats_trivial` names the style losses against the ground truth in which a method is below both. The paper's
+table follows: it was measured by another protocol, so its numbers do not compare. Both are left in
+ROOT/table.json, for evaluation.report.
 """
 
 import argparse
@@ -49,6 +50,9 @@ def read_judged(roots: list[Path]) -> dict[str, dict]:
     judged = {path.parent.name: read_losses(path) for path in paths}
     if len(judged) < len(paths):
         raise UserError(f"{' '.join(map(str, roots))}: two folders have one name; rename one")
+    if not (whole := {name: about for name, about in judged.items() if is_whole(about, judged)}):
+        raise UserError(f"{roots[0]}: no folder was judged in full; run python -m style_transfer.evaluate")
+    judged = whole
     first, *others = judged
     for name in others:
         for what, of in (
@@ -64,6 +68,18 @@ def read_judged(roots: list[Path]) -> dict[str, dict]:
         if len({about["judges"].get(judge) for about in judged.values()} - {None}) > 1:
             raise UserError(f"{judge}: not the same file for all folders; judge them again with one")
     return judged
+
+
+def is_whole(about: dict, judged: dict[str, dict]) -> bool:
+    """Whether all outputs of the protocol were judged. Older files count those of a selection alone, so that
+    they are told by fewer outputs than others have."""
+    return about["outputs"] == about["of"] == max(others["of"] for others in judged.values())
+
+
+def judged_in_part(roots: list[Path], whole) -> list[str]:
+    """Remarks on the folders that are no row for want of outputs."""
+    files = {path.parent.name for root in roots for path in root.glob("*/losses*.json")}
+    return [f"{name}: judged in part; not in the table." for name in sorted(files - {*whole})]
 
 
 def read_losses(path: Path) -> dict:
@@ -141,12 +157,10 @@ def remarks(judged: dict[str, dict]) -> list[str]:
     about = next(iter(judged.values()))
     lines = [f"Protocol {about['protocol']['name']} ({about['protocol']['hash']}), data {about['data']}."]
     for name, its in judged.items():
-        others = any(set(its[grain]) != set(about[grain]) for grain in ("styles", "objects"))
-        if its["outputs"] < its["of"] or others:
-            shown = f"{len(its['styles'])} styles and {len(its['objects'])} objects"
-            lines.append(f"{name}: judged by {its['outputs']} outputs, of {shown}.")
         if its["made"]["method"] and not its.get("cost"):
             lines.append(f"{name}: no record of its costs.")
+    if len({its.get("dtype", "float32") for its in judged.values()}) > 1:
+        lines.append("Not all were judged in the same precision; see dtype in losses.json.")
     if missing := set(TRIVIAL) - {its["made"]["method"] for its in judged.values()}:
         lines.append(f"Trivial rows missing: {', '.join(sorted(missing))}; beats_trivial needs both.")
     devices = {device for its in judged.values() for device in its.get("cost", {}).get("devices", [])}
@@ -192,6 +206,7 @@ def main(argv=None):
     args = parser.parse_args(argv)
     judged = read_judged(args.roots)
     table, paper, below = rows(judged), published_rows(), remarks(judged)
+    below += judged_in_part(args.roots, judged)
     write_json(
         args.roots[0] / "table.json",
         {"tables": [texts(table), texts(paper, *PAPER)], "notes": [*below, NOTE]},

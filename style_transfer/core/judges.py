@@ -1,198 +1,177 @@
-"""What judges see in a method's outputs: by default in the output itself, or as the benchmark's scripts did
+"""The judges: what each of them sees in an image, and which distances it gives an output
 
-`Direct` compares an output with the ground truth, the photo it was made of and the style image it was made
-after. `Published` first paints the output anew with StyTr2, in the style of the ground truth, and shows the
-classifier images that are not normalised; what the ground truth itself would get is its floor.
+A judge sees images in four roles: the output, the ground truth, the photo that the output was made of, and
+the reference that it took its style from. All distances are lower for nearer images, and 0 for equal ones.
+
+`published` are the benchmark's two scripts: the output is painted anew by StyTr2, in the style of the ground
+truth, before VGG compares; the classifier's images are not normalised. What the ground truth itself would get
+is its floor.
 """
 
-import math
-from concurrent.futures import Executor
-from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Callable
+from typing import NamedTuple
 
-import torch
-from PIL import Image
 from torch import nn
 
-from evaluation.core.errors import UserError
-from evaluation.data.pictures import read_picture, square
-from evaluation.judges.classifier import Classifier, preprocess
-from style_transfer.core import losses
-from style_transfer.core.pairs import Benchmark, Block
-from style_transfer.core.perceptual import Perceptual
-from style_transfer.core.run import take
+from evaluation.judges.classifier import Classifier
+from style_transfer.core import losses, perceptual
 from style_transfer.core.vgg import Encoder
 
-Images = dict[int, torch.Tensor]  # side in pixels -> [B,3,side,side] in [0,1]
+ROLES = ("output", "truth", "photo", "reference")
+OTHER = {"style": "reference", "content": "photo"}  # what is compared -> with what, beside the ground truth
+VGG_FLOOR = ("vgg_content_floor", "vgg_style_floor")
 
 
-@dataclass(frozen=True)
-class Direct:
-    """Style as VGG and the style classifier see it, content as VGG, LPIPS and the object classifier do.
+class Judge(NamedTuple):
+    """`encode`: role -> function of images [B,3,size,size] in [0,1]; the tensors of the features that it
+    returns have a row an image. A role that is not in it is not looked at."""
 
-    The classifiers' losses compare tokens place by place, so that of style against a reference, which shows
-    other shapes, is never near 0. A part may be None.
-    """
+    size: int  # pixels of a side of its images
+    encode: dict[str, Callable]
+    compare: Callable  # features of B outputs, of B truths ... by role -> {column: [B]}
+    frechet: Callable | None = None  # features -> [B,width], whose distribution FID compares
 
-    size: int  # of VGG's images
-    encoder: Encoder | None
-    style: Classifier | None
-    object: Classifier | None
-    perceptual: Perceptual | None = None
 
-    asks: ClassVar = {  # role of an image -> the classifiers that it is shown to
-        "output": ("style", "object"),
-        "truth": ("style", "object"),
-        "photo": ("object",),
-        "reference": ("style",),
-    }
+def pixels(size: int) -> Judge:
+    """Root of the mean squared difference of the pixels, in [0,1]; no network's opinion."""
 
-    def look(self, images: Images, role: str) -> dict:
-        """Features of B images, the rows of tensors."""
-        looks = {"vgg": losses.seen(self.encoder(images[self.size]))} if self.encoder else {}
-        if self.perceptual and role in ("output", "photo"):
-            looks["perceptual"] = self.perceptual.look(images[self.size])
-        for task in self.asks[role]:
-            if judge := getattr(self, task):
-                logits, looks[task] = losses.tokens(judge.vit, (images[judge.size] - judge.mean) / judge.std)
-                looks[f"{task}_seen"] = logits.argmax(1)
-        return looks
+    def compare(output, truth):
+        return {"rmse_truth": losses.square(output, truth).sqrt()}
 
-    def compare(self, output: dict, truth: dict, photo: dict, reference: dict) -> dict[str, list]:
-        """Of B pairs: losses, and the names of the style and object seen."""
-        columns = {}
-        if self.encoder:
-            columns["vgg_style_truth"] = losses.style_loss(output["vgg"], truth["vgg"])
-            columns["vgg_style_reference"] = losses.style_loss(output["vgg"], reference["vgg"])
-            columns["vgg_content_photo"] = losses.content_loss(output["vgg"], photo["vgg"])
-            columns["vgg_content_truth"] = losses.content_loss(output["vgg"], truth["vgg"])
-        if self.style:
-            columns["vit_style_truth"] = losses.feature_loss(output["style"], truth["style"])
-            columns["vit_style_reference"] = losses.feature_loss(output["style"], reference["style"])
-        if self.object:
-            columns["vit_content_photo"] = losses.feature_loss(output["object"], photo["object"])
-            columns["vit_content_truth"] = losses.feature_loss(output["object"], truth["object"])
-        if self.perceptual:
-            distance = self.perceptual.distance(output["perceptual"], photo["perceptual"])
-            columns[self.perceptual.name] = distance
-        columns = {name: column.tolist() for name, column in columns.items()}
-        for task in ("style", "object"):
-            if judge := getattr(self, task):
-                columns[f"{task}_seen"] = [judge.labels[i] for i in output[f"{task}_seen"].tolist()]
+    return Judge(size, dict.fromkeys(("output", "truth"), lambda images: images), compare)
+
+
+def vgg(encoder: Encoder, size: int, miniature: bool) -> Judge:
+    """Style, content and Gram losses; in the miniature, what takes the place of LPIPS."""
+    weights = perceptual.equal_weights(encoder) if miniature else []
+
+    def encode(images):
+        maps = encoder(images)
+        units = perceptual.units(maps) if miniature else ()
+        return losses.vgg_features(maps), losses.grams(maps), units
+
+    def encode_reference(images):  # whose places nobody compares
+        features, grams, _ = encode(images)
+        return features._replace(structure=()), grams
+
+    def compare(output, truth, photo, reference):
+        columns = {
+            "vgg_style_truth": losses.style_loss(output[0], truth[0]),
+            "vgg_style_reference": losses.style_loss(output[0], reference[0]),
+            "vgg_content_photo": losses.content_loss(output[0], photo[0]),
+            "vgg_content_truth": losses.content_loss(output[0], truth[0]),
+            "gram_truth": losses.feature_loss(output[1], truth[1]),
+            "gram_reference": losses.feature_loss(output[1], reference[1]),
+        }
+        if miniature:
+            columns["mini-perceptual"] = perceptual.distance(output[2], photo[2], weights)
+            columns["mini-perceptual_truth"] = perceptual.distance(output[2], truth[2], weights)
         return columns
 
+    return Judge(size, dict.fromkeys(ROLES, encode) | {"reference": encode_reference}, compare)
 
-def restyled(encoder: Encoder, stytr2: nn.Module, output: tuple, truth: tuple):
-    """Content and style loss [B] of outputs painted anew; `output`, `truth`: images and what VGG saw in them.
 
-    O = StyTr2(content R, style G);  content compares O with R, style compares O with G.
+def classifier(network: Classifier, miniature: bool) -> Judge:
+    """Tokens of the style or object classifier, its embedding, and which label it sees.
+
+    Tokens are compared place by place, so that a style's distance from a reference, which shows other shapes,
+    is never near 0.
     """
-    made = losses.seen(encoder(stytr2.stylise(output[0], truth[0])))
-    return losses.content_loss(made, output[1]), losses.style_loss(made, truth[1])
+    kind = {"style": "style", "object": "content"}[network.task]
+    other = OTHER[kind]
 
+    def encode(images):
+        images = (images - network.mean) / network.std
+        embedding, tokens = losses.tokens(network.vit, images)
+        return tokens, embedding, network.vit.head(embedding).argmax(1)
 
-@dataclass(frozen=True)
-class Published:
-    """The two released scripts. `encoder` and `stytr2` go together; they or `style` may be None.
+    def embed(images):  # for FID alone
+        return (), network.features(images)
 
-    The images are the protocol's squares, which for square pictures are the scripts' centre crops.
-    """
-
-    size: int
-    encoder: Encoder | None
-    stytr2: nn.Module | None
-    style: Classifier | None
-
-    asks: ClassVar = {"output": (), "truth": ()}
-
-    def look(self, images: Images, role: str) -> dict:
-        looks = {}
-        if self.encoder:
-            looks["vgg"] = images[self.size], losses.seen(self.encoder(images[self.size]))
-            if role == "truth":
-                looks["floor"] = restyled(self.encoder, self.stytr2, looks["vgg"], looks["vgg"])
-        if self.style:
-            _, looks["style"] = losses.tokens(self.style.vit, images[self.style.size])
-        return looks
-
-    def compare(self, output: dict, truth: dict) -> dict[str, list]:
-        columns = {}
-        if self.encoder:
-            made = restyled(self.encoder, self.stytr2, output["vgg"], truth["vgg"])
-            columns["vgg_content"], columns["vgg_style"] = made
-            columns["vgg_content_floor"], columns["vgg_style_floor"] = truth["floor"]
-        if self.style:
-            columns["vit_style"] = losses.feature_loss(output["style"], truth["style"])
-        return {name: column.tolist() for name, column in columns.items()}
-
-
-class Court:
-    """Shows a judge the outputs of blocks; one block's images are read while the judge is at another's.
-
-    `outputs`: (content, reference) -> file, of the pairs that are judged.
-    """
-
-    def __init__(self, judge, pairs: Benchmark, outputs: dict, device: str, pool: Executor):
-        self.judge, self.pairs, self.outputs, self.device, self.pool = judge, pairs, outputs, device, pool
-        classifiers = [part for part in vars(judge).values() if isinstance(part, Classifier)]
-        self.sizes = {judge.size, *(classifier.size for classifier in classifiers)}
-        self.look = lru_cache(8)(self._look)  # photos serve all styles, ground truths all references
-
-    def begin(self, block: Block) -> dict:
-        """Starts to read what only this block needs; -> {name: future}."""
-        found = self._found(block)
-        references = block.styles if found and "reference" in self.judge.asks else ()
-        return {name: self.pool.submit(self._read, name) for name in (*found.values(), *references)}
-
-    @torch.inference_mode()
-    def rows(self, block: Block, reading: dict) -> list[dict]:
-        """-> a dict an output: style, object, content, reference, and the judge's columns.
-
-        `reading`: what `begin` returned for the block. Raises UserError for a loss that is not finite.
-        """
-        found, self.reading = self._found(block), reading
-        if not found:
-            return []
-        pairs = list(found)
-        truths = [content._replace(theme=block.styles[0].theme) for content in block.contents]
-        shown = {"truth": truths, "photo": block.contents, "reference": block.styles}
-        shown = {
-            role: self.look(tuple(rows), role) for role, rows in shown.items() if role in self.judge.asks
+    def compare(output, truth, **others):
+        features = {"truth": truth, other: others[other]}
+        columns = {
+            f"vit_{kind}_{role}": losses.feature_loss(output[0], theirs[0])
+            for role, theirs in features.items()
         }
-        places = {"reference": [block.styles.index(reference) for _, reference in pairs]}
-        places["truth"] = places["photo"] = [block.contents.index(content) for content, _ in pairs]
-        chosen = {role: take(looks, places[role]) for role, looks in shown.items()}
-        columns = self.judge.compare(output=self._look(tuple(found.values()), "output"), **chosen)
-        for name, column in columns.items():
-            for path, value in zip(found.values(), column):
-                if isinstance(value, float) and not math.isfinite(value):
-                    raise UserError(f"{path}: its {name} is {value}; name another file of the judge's")
-        return [
-            {"style": reference.theme, "object": content.object, "content": content.index}
-            | {"reference": reference.index}
-            | {name: column[i] for name, column in columns.items()}
-            for i, (content, reference) in enumerate(pairs)
-        ]
+        for role, theirs in features.items():
+            columns[f"embedding_{kind}_{role}"] = losses.cosine_distance(output[1], theirs[1])
+        return columns | {f"{network.task}_seen": [network.labels[i] for i in output[2].tolist()]}
 
-    def _found(self, block: Block) -> dict:
-        pairs = ((content, reference) for content in block.contents for reference in block.styles)
-        return {pair: self.outputs[pair] for pair in pairs if pair in self.outputs}
+    roles = dict.fromkeys(("output", "truth", other), encode)
+    if not miniature:
+        return Judge(network.size, roles, compare)
+    return Judge(network.size, {"reference": embed} | roles, compare, lambda features: features[1])
 
-    def _read(self, name) -> Images:
-        """An output (a path) or an image of the data set (a row); its square, in all sizes, uint8."""
-        image = self.picture(name)
-        return {size: preprocess(image, size) for size in self.sizes}
 
-    def picture(self, name) -> Image.Image:
-        """An output's central square, or an image of the data set, at the protocol's size."""
-        if isinstance(name, Path):
-            return square(read_picture(name), self.pairs.protocol.size)
-        return self.pairs.read(name)
+def lpips(network: nn.Module, size: int) -> Judge:
+    """LPIPS of torchmetrics, `perceptual.load_lpips`."""
+    weights = [layer.model[1].weight[0] for layer in network.lins]
 
-    def _look(self, names: tuple, role: str) -> dict:
-        waiting = [self.reading.get(name) or self.pool.submit(self._read, name) for name in names]
-        read = [future.result() for future in waiting]
-        stacked = {size: torch.stack([one[size] for one in read]).to(self.device) for size in self.sizes}
-        return self.judge.look({size: pixels.float().div(255) for size, pixels in stacked.items()}, role)
+    def encode(images):
+        return perceptual.units(network.net(network.scaling_layer(2 * images - 1)))
+
+    def compare(output, photo, truth):
+        return {
+            "LPIPS": perceptual.distance(output, photo, weights),
+            "LPIPS_truth": perceptual.distance(output, truth, weights),
+        }
+
+    return Judge(size, dict.fromkeys(("output", "photo", "truth"), encode), compare)
+
+
+def embedding(embed: Callable, name: str, kind: str, size: int) -> Judge:
+    """Cosine distance of the embeddings of CLIP, CSD or DINO; `kind`: style or content."""
+    other = OTHER[kind]
+
+    def compare(output, **others):
+        features = {role: losses.cosine_distance(output, theirs) for role, theirs in others.items()}
+        return {f"{name}_{kind}_{role}": distances for role, distances in features.items()}
+
+    return Judge(size, dict.fromkeys(("output", "truth", other), embed), compare)
+
+
+def inception(extract: Callable, size: int) -> Judge:
+    """Features for FID, `perceptual.extractor`; no column."""
+    encode = dict.fromkeys(("output", "reference"), extract)
+    return Judge(size, encode, lambda **_: {}, lambda features: features)
+
+
+def restyled(encoder: Encoder, stytr2: nn.Module, content: tuple, style: tuple) -> tuple:
+    """Content and style loss [B] of outputs R that are painted anew in the style of ground truths G.
+
+        O = StyTr2(content R, style G);  content compares O with R, style compares O with G
+
+    `content`: VGG's features of R and StyTr2's `encode_content`; `style`: those of G and its `encode_style`.
+    """
+    made = losses.vgg_features(encoder(stytr2.decode(content[1], style[1])))
+    return losses.content_loss(made, content[0]), losses.style_loss(made, style[0])
+
+
+def published_vgg(encoder: Encoder, stytr2: nn.Module, size: int) -> Judge:
+    """The released script of the VGG losses, and the floor; a ground truth is encoded once."""
+
+    def encode_content(images):
+        return losses.vgg_features(encoder(images)), stytr2.encode_content(images)
+
+    def encode_truth(images):
+        features, content = encode_content(images)
+        style = features, stytr2.encode_style(images)
+        return style, restyled(encoder, stytr2, (features, content), style)
+
+    def compare(output, truth):
+        style, floor = truth
+        made = restyled(encoder, stytr2, output, style)
+        return dict(zip(("vgg_content", "vgg_style", *VGG_FLOOR), (*made, *floor)))
+
+    return Judge(size, {"output": encode_content, "truth": encode_truth}, compare)
+
+
+def published_classifier(network: Classifier) -> Judge:
+    """The released script of the style classifier's loss."""
+
+    def compare(output, truth):
+        return {"vit_style": losses.feature_loss(output, truth)}
+
+    encode = dict.fromkeys(("output", "truth"), lambda images: losses.tokens(network.vit, images)[1])
+    return Judge(network.size, encode, compare)

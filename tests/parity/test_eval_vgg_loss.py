@@ -4,6 +4,7 @@ import re
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -59,8 +60,9 @@ def image(name, spec):
 
 def released(encoder, network, output, truth):
     """[content, style], means over the pairs."""
-    looks = [(images, losses.seen(encoder(images))) for images in (output, truth)]
-    return [loss.mean().item() for loss in restyled(encoder, network, *looks)]
+    content = losses.vgg_features(encoder(output)), network.encode_content(output)
+    style = losses.vgg_features(encoder(truth)), network.encode_style(truth)
+    return [loss.mean().item() for loss in restyled(encoder, network, content, style)]
 
 
 def test_losses(case):
@@ -74,12 +76,12 @@ def test_losses(case):
         }.items():
             wanted = [spec[key]["content_loss"], spec[key]["style_loss"]]
             assert released(encoder, network, *pair) == close(wanted), key
-        x, y, direct = losses.seen(encoder(output)), losses.seen(encoder(truth)), spec["direct"]
+        x, y, direct = (*(losses.vgg_features(encoder(images)) for images in (output, truth)), spec["direct"])
         assert losses.content_loss(x, y).mean().item() == close(direct["content_loss"])
         assert losses.style_loss(x, y).mean().item() == close(direct["style_loss"])
         layers = [
-            losses.style_loss(losses.Seen((a,), ()), losses.Seen((b,), ())).mean().item()
-            for a, b in zip(x.statistics, y.statistics)
+            losses.style_loss(*(losses.VGGFeatures((layer,), ()) for layer in pair)).mean().item()
+            for pair in zip(x.statistics, y.statistics)
         ]
         assert layers == close(direct["style_loss_per_layer_relu1_1_to_relu5_1"])
 
@@ -108,10 +110,8 @@ def test_aggregation(fixture_file):
     aggregation, rule = description["aggregation"], description["aggregation"]["input"]
     assert re.match(r"theme\b.*object class.*content image.*style reference", rule["axes"])
     values = seeded_input(rule["name"], rule["shape"], rule["seed"], rule["low"], rule["high"])
-    rows = [
-        {"style": s, "object": o, "content": c, "reference": r, "loss": value}
-        for (s, o, c, r), value in np.ndenumerate(values)
-    ]
+    names = ("style", "object", "content", "reference")
+    rows = pd.DataFrame([dict(zip(names, place)) | {"loss": v} for place, v in np.ndenumerate(values)])
     close = partial(pytest.approx, rel=description["tolerance"]["rtol"], abs=0)
     summary = statistics.summary(rows, "loss")
     assert summary["mean"] == close(aggregation["mean"])
@@ -125,6 +125,6 @@ def test_aggregation(fixture_file):
         of, which, style, start, stop = re.fullmatch(
             r"repo_(theme|class)_(mean|std)(\[\d+\])?\[(\d+):(\d+)\]", key
         ).groups()
-        inner = [(int(style[1:-1]), i) if style else (i,) for i in range(int(start), int(stop))]
-        parts = [(cells if of == "class" else styles)[i] for i in inner]
-        assert [part[which == "std"] for part in parts] == close(aggregation[key]), key
+        inner = [(int(style[1:-1]), i) if style else i for i in range(int(start), int(stop))]
+        parts = (cells if of == "class" else styles).loc[inner, which]
+        assert [*parts] == close(aggregation[key]), key

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from evaluation.core import checkpoint
 from evaluation.core.owner import alone
 from style_transfer import evaluate, sheet, table, train_encoder, trivial
-from style_transfer.core import costs, weights
+from style_transfer.core import costs, losses, weights
 from style_transfer.core.training import Training
 from tests.style_transfer.test_table import about
 from tests.style_transfer.test_training import FEW, encoder, train  # noqa: F401
@@ -159,10 +159,13 @@ def test_weights_are_finite(odd, name, tmp_path, refused):
     assert not (tmp_path / "saved.pth").exists()
 
 
-def test_losses_are_finite(painted, monkeypatch, refused):
-    monkeypatch.setattr(evaluate.losses, "style_loss", lambda x, y: torch.full((len(x[0][0][0]),), torch.nan))
-    said = refused(evaluate.main, painted, *OUTPUTS[2:], "--device", "cpu")
-    assert "vgg_style_truth is nan" in said and ".png" in said
+def test_losses_are_finite(painted, tmp_path, monkeypatch, refused):
+    """One that is not is a fault of its output; nothing is written where there is no other."""
+    shutil.copytree(painted, tmp_path / "out")
+    nan = lambda x, y: torch.full((len(x[0][0][0]),), torch.nan)  # noqa: E731
+    monkeypatch.setattr(losses, "style_loss", nan)
+    said = refused(evaluate.main, tmp_path / "out", *OUTPUTS[2:], "--device", "cpu")
+    assert "vgg_style_truth is nan" in said and ".png" in said and not list(tmp_path.glob("out/losses*"))
 
 
 def test_the_encoders_loss_is_finite(tmp_path, monkeypatch, refused):

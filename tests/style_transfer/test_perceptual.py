@@ -1,6 +1,7 @@
 """LPIPS by numpy and by torchmetrics, ArtFID from its parts, and what there is without files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from evaluation.judges.judging import MINI
 from evaluation.metrics.frechet import frechet
 from evaluation.mini import dataset as mini
 from style_transfer import evaluate
-from style_transfer.core import losses, perceptual, vgg
+from style_transfer.core import judges, losses, opening, perceptual, vgg
 from tests.style_transfer import narrow
 
 FEW = ["--data", "mini", "--styles", "Rust", "--objects", "Cats", "Sea"]
@@ -29,68 +30,78 @@ def images():
 
 
 def released(reference, folder):
-    """Writes the files of torchmetrics' LPIPS as torchvision and the package of LPIPS name them."""
-    features = {}
-    for name, tensor in reference.net.state_dict().items():
-        features["features." + name.partition(".")[2]] = tensor
+    """Writes torchvision's file of the layers of torchmetrics' LPIPS."""
+    state = reference.net.state_dict()
+    features = {"features." + name.partition(".")[2]: tensor for name, tensor in state.items()}
     torch.save(features | {"classifier.0.weight": torch.zeros(2, 2)}, folder / "backbone.pth")
-    torch.save({f"lin{i}.model.1.weight": lin.model[1].weight for i, lin in enumerate(reference.lins)},
-               folder / "linear.pth")  # fmt: skip
-    return folder / "backbone.pth", folder / "linear.pth"
+    return folder / "backbone.pth"
 
 
 @pytest.mark.parametrize("net", ["alex", "vgg"])
-def test_lpips_by_torchmetrics(net, images, tmp_path):
-    """Its linear weights are the released ones, the network's are random."""
+def test_lpips_by_torchmetrics(net, images, tmp_path, monkeypatch):
+    """Images are encoded once and compared later; the linear weights are the released ones, and nothing is
+    downloaded."""
     torch.manual_seed(0)
     reference = _LPIPS(net=net, pnet_rand=True)
     for layer in reference.net.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight)
-    judge = perceptual.lpips(*released(reference, tmp_path), "cpu")
-    x, y = (judge.look(batch) for batch in images)
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", None)
+    judge = judges.lpips(perceptual.load_lpips(released(reference, tmp_path)), 64)
+    x, y = (judge.encode["output"](batch) for batch in images)
     wanted = reference(*images, normalize=True).flatten()
-    assert judge.name == "LPIPS" and (wanted > 0.01).all()
-    torch.testing.assert_close(judge.distance(x, y), wanted, rtol=1e-4, atol=0)
-    assert (judge.distance(x, x) == 0).all()
+    columns = judge.compare(output=x, photo=y, truth=x)
+    assert list(columns) == ["LPIPS", "LPIPS_truth"] and (wanted > 0.01).all()
+    torch.testing.assert_close(columns["LPIPS"], wanted, rtol=1e-4, atol=0)
+    assert (columns["LPIPS_truth"] == 0).all()
 
 
 def test_mini_perceptual_by_numpy(images):
     """Mean of squared differences of unit vectors = (2 - 2 cosine) / channels."""
     torch.manual_seed(0)
     encoder = narrow.lively(vgg.Encoder((4, 6, 8, 8, 8))).eval().requires_grad_(False)
-    judge, wanted = perceptual.miniature(encoder), np.zeros(2)
+    wanted, weights = np.zeros(2), perceptual.equal_weights(encoder)
     for one, other in zip(*(encoder(batch) for batch in images)):
         for i in range(2):
             a, b = (x[i].flatten(1).double().numpy() for x in (one, other))
-            lengths = [np.linalg.norm(x, axis=0) for x in (a, b)]
-            cosine = (a * b).sum(0) / np.maximum(lengths[0] * lengths[1], 1e-12)
-            alive = (lengths[0] > 0).astype(int) + (lengths[1] > 0)  # a vector of zeros stays one
-            wanted[i] += ((alive - 2 * cosine) / len(a)).mean()
-    x, y = (judge.look(batch) for batch in images)
-    np.testing.assert_allclose(judge.distance(x, y), wanted, rtol=1e-4)
-    assert judge.name == "mini-perceptual" and (judge.distance(x, x) == 0).all()
+            lengths = [np.sqrt((x**2).sum(0) + 1e-8) for x in (a, b)]
+            units = [x / length for x, length in zip((a, b), lengths)]
+            wanted[i] += sum((x**2).sum(0) for x in units).mean() / len(a)
+            wanted[i] -= 2 * (units[0] * units[1]).sum(0).mean() / len(a)
+    x, y = (perceptual.units(encoder(batch)) for batch in images)
+    np.testing.assert_allclose(perceptual.distance(x, y, weights), wanted, rtol=1e-4)
+    assert (perceptual.distance(x, x, weights) == 0).all()
+
+
+def test_the_inception_of_art_fid(images, tmp_path):
+    """Images go in as they are: neither resized nor normalised."""
+    torch.manual_seed(0)
+    reference = inception_v3(weights=None, init_weights=False, aux_logits=False).eval()
+    state = {name: tensor for name, tensor in reference.state_dict().items() if not name.startswith("fc.")}
+    heads = {f"{name}.weight": torch.zeros(2, 2) for name in ("fc1", "fc2", "AuxLogits1.fc", "AuxLogits2.fc")}
+    torch.save(state | heads, tmp_path / "art_inception.pth")
+    caught, pixels = [], torch.nn.functional.interpolate(images[0], (96, 96))
+    reference.avgpool.register_forward_hook(lambda module, inputs, output: caught.append(output))
+    reference(pixels)
+    extract = perceptual.extractor(tmp_path / "art_inception.pth", "cpu")
+    torch.testing.assert_close(extract(pixels), caught[0].flatten(1))
 
 
 def test_unfit_files(tmp_path):
     for name, content in {
         "empty.pth": {"weight": torch.zeros(2)},
-        "narrow.pth": {f"lin{i}.model.1.weight": torch.zeros(1, 8, 1, 1) for i in range(5)},
-        "vgg.pth": {
-            f"lin{i}.model.1.weight": torch.zeros(1, width, 1, 1) for i, width in enumerate(vgg.WIDTHS)
-        },
+        "cut.pth": {"features.0.weight": torch.zeros(64, 3, 11, 11)},
     }.items():
         torch.save(content, tmp_path / name)
-    for backbone, linear, text in (
-        ("vgg.pth", "empty.pth", "empty.pth: no weights of LPIPS, which have a tensor 'lin0.model.1.weight'"),
-        ("vgg.pth", "narrow.pth", "narrow.pth: weights neither for VGG-16 nor for AlexNet"),
-        ("empty.pth", "vgg.pth", "empty.pth: does not fit LPIPS"),
-        ("none.pth", "vgg.pth", "none.pth: no such file"),
+    for backbone, text in (
+        ("empty.pth", r"--lpips .*empty.pth: neither torchvision's VGG-16 nor its AlexNet"),
+        ("cut.pth", r"--lpips .*cut.pth: not all layers are there"),
+        ("none.pth", "none.pth: no such file"),
     ):
         with pytest.raises(UserError, match=text):
-            perceptual.lpips(tmp_path / backbone, tmp_path / linear, "cpu")
-    with pytest.raises(UserError, match=r"--inception .*empty.pth: not torch-fidelity's"):
-        perceptual.extractor([tmp_path / "empty.pth"], "cpu")
+            perceptual.load_lpips(tmp_path / backbone)
+    with pytest.raises(UserError, match=r"--inception .*empty.pth: no Inception v3"):
+        perceptual.extractor(tmp_path / "empty.pth", "cpu")
 
 
 # --- in the command ---------------------------------------------------------------------------------------
@@ -109,7 +120,7 @@ def judged(tmp_path):
                     picture = mini.image(*source(obj, content, reference))
                     picture.save(out / f"{obj}_test{content}_ref{reference}.png")
         evaluate.main([*map(str, (tmp_path / "out", *FEW, *flags))])
-        return json.loads((tmp_path / "out" / "losses.json").read_text())
+        return json.loads((tmp_path / "out" / "losses-partial.json").read_text())
 
     return judged
 
@@ -121,7 +132,7 @@ def encoder(tmp_path):
     return tmp_path / losses.ENCODER
 
 
-def test_art_fid_of_the_miniature(judged, encoder):
+def test_art_fid_of_the_miniature(judged, encoder, tmp_path):
     """FID from all features at once."""
     extract = load_extractor("classifier", MINI, "cpu")
     about = judged("--vgg", encoder)["perceptual"]
@@ -132,6 +143,7 @@ def test_art_fid_of_the_miniature(judged, encoder):
     assert about["mini-FID"] == pytest.approx(frechet(*moments[0], *moments[1]), rel=1e-4)
     assert about["mini-perceptual"] == 0  # the photos themselves
     assert about["mini-ArtFID"] == pytest.approx(1 + about["mini-FID"])
+    shutil.rmtree(tmp_path / "out")
     other = judged("--vgg", encoder, source=lambda obj, content, reference: ("Rust", obj, reference))
     found = other["perceptual"]
     assert found["mini-FID"] < about["mini-FID"] / 3  # the style images themselves
@@ -140,18 +152,19 @@ def test_art_fid_of_the_miniature(judged, encoder):
 
 
 def test_without_files_nothing(judged, monkeypatch):
-    monkeypatch.setitem(evaluate.DEFAULTS, True, ("none.pth", "none.safetensors", MINI[1]))
+    monkeypatch.setitem(opening.DEFAULTS, True, ("none.pth", "none.safetensors", MINI[1]))
     assert "perceptual" not in judged()
 
 
 def test_named_files(judged, encoder, tmp_path, capsys):
     torch.manual_seed(0)
-    files = released(_LPIPS(net="alex", pnet_rand=True), tmp_path)
+    backbone = released(_LPIPS(net="alex", pnet_rand=True), tmp_path)
     torch.save(inception_v3(weights=None, init_weights=False).state_dict(), tmp_path / "inception.pth")
-    about = judged("--vgg", encoder, "--lpips", *files, "--inception", tmp_path / "inception.pth")
+    about = judged("--vgg", encoder, "--lpips", backbone, "--inception", tmp_path / "inception.pth")
     assert list(about["perceptual"]) == ["LPIPS", "FID", "ArtFID"] and about["perceptual"]["FID"] > 0
     assert "mini-perceptual" not in about["summary"] and {"lpips", "inception"} < set(about["judges"])
+    assert about["summary"]["LPIPS"]["mean"] == 0 < about["summary"]["LPIPS_truth"]["mean"]
     assert "ArtFID" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        judged("--vgg", encoder, "--lpips", *files, "--variant", "published")
-    assert "--lpips, --inception: the published losses know neither" in capsys.readouterr().err
+        judged("--vgg", encoder, "--lpips", backbone, "--variant", "published")
+    assert "--lpips: the published losses know no such judge" in capsys.readouterr().err

@@ -43,7 +43,7 @@ def root(tmp_path):
     """Two methods, one in two folders, and the trivial rows, at 4 and 40, 3 and 50."""
 
     def add(folder, *args, **changes):
-        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder).mkdir(exist_ok=True, parents=True)
         (tmp_path / folder / "losses.json").write_text(json.dumps(about(*args, **changes)))
 
     add("artflow_adain", "artflow", 2.0, 39.0)
@@ -141,17 +141,32 @@ def test_what_does_not_compare_is_refused(root, capsys):
     assert "no folder with a losses.json" in capsys.readouterr().err
 
 
+def test_what_was_judged_in_part_is_no_row(root, capsys):
+    """By the new files, by those of before, and where nothing else is there."""
+    folder, add = root
+    (folder / "painted" / "losses-partial.json").write_text(json.dumps(about("painted", 0.0, 0.0)))
+    add("few", "few", 0.0, 0.0, outputs=13)
+    add("selected", "selected", 0.0, 0.0, outputs=6, of=6)
+    made = printed(folder, capsys)
+    assert not {"painted", "few", "selected"} & {row["method"] for row in made["rows"]}
+    for name in ("painted", "few", "selected"):
+        assert f"{name}: judged in part; not in the table." in made["notes"]
+    add("alone/few", "few", 0.0, 0.0, outputs=13)
+    with pytest.raises(SystemExit):
+        table.main([str(folder / "alone")])
+    assert "no folder was judged in full" in capsys.readouterr().err
+
+
 def test_a_folder_of_few_figures(root, capsys):
     """A foreign one, judged by the classifiers alone; and none of the trivial rows."""
     folder, _ = root
-    made = about(None, 0.0, 38.0, outputs=6, judges={"vgg": None}, accuracy={})
+    made = about(None, 0.0, 38.0, judges={"vgg": None}, accuracy={})
     del made["perceptual"], made["cost"], made["summary"]["vgg_style_truth"]
     (folder / "foreign").mkdir()
     (folder / "foreign" / "losses.json").write_text(json.dumps(made))
     made = printed(folder, capsys)
     row = next(row for row in made["rows"] if row["method"] == "foreign")
     assert row["beats_trivial"] == "vit" and "vgg_style_truth" not in row and "seconds" not in row
-    assert "foreign: judged by 6 outputs, of 2 styles and 1 objects." in made["notes"]
     (folder / "content" / "losses.json").unlink()
     made = printed(folder, capsys)
     assert not any("beats_trivial" in row for row in made["rows"])

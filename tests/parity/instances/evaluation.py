@@ -12,7 +12,6 @@ from PIL import Image
 
 from evaluation.answers.answer_set import Cell
 from style_transfer.core import losses, vgg
-from style_transfer.core.judges import restyled
 from style_transfer.stytr2 import model as stytr2
 from tests.parity import test_eval_accuracy, test_eval_vgg_loss
 from tests.parity.instances.networks import image_spec, narrowed, total
@@ -92,8 +91,7 @@ def eval_vgg_loss(d):
         return encoder.double().requires_grad_(False), network
 
     def compared(built, output, truth):  # content and style, through StyTr2
-        looks = [(batch, losses.seen(built[0](batch))) for batch in (output, truth)]
-        return [loss.mean().item() for loss in restyled(*built, *looks)]
+        return test_eval_vgg_loss.released(*built, output, truth)
 
     def images(specs):
         return [test_eval_vgg_loss.image(name, specs[name]).double() for name in ("result", "label")]
@@ -116,7 +114,7 @@ def eval_vgg_loss(d):
             [torch.stack([f.mean((2, 3)), (f.var((2, 3)) + 1e-5).sqrt()]) for f in maps] for maps in (a, b)
         ]
         layers = [2 * F.mse_loss(m, n).item() for m, n in zip(*moments)]
-        content = sum(losses.content_loss(losses.seen(a), losses.seen(b))) / len(x)
+        content = sum(losses.content_loss(losses.vgg_features(a), losses.vgg_features(b))) / len(x)
         case["direct"] = {"content_loss": content.item(), "style_loss": sum(layers)}
         case["direct"]["style_loss_per_layer_relu1_1_to_relu5_1"] = layers
         d["cases"][name] = case

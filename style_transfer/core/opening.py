@@ -1,0 +1,76 @@
+"""The judges' files: which there are, and the judges made of them, on their device and in their precision"""
+
+from pathlib import Path
+
+from evaluation import canvas
+from evaluation.core.errors import UserError
+from evaluation.core.files import digest, file_digest
+from evaluation.judges import judging as classifiers
+from evaluation.judges.classifier import load_classifier
+from evaluation.mini.objects import SIZE as MINI_SIZE
+from style_transfer.core import embeddings, judges, losses, perceptual
+from style_transfer.protocol import TransferProtocol
+
+DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier, object classifier
+    True: ("checkpoints/mini/style_transfer/vgg_normalised.pth", *classifiers.MINI),
+    False: ("checkpoints/style_loss_vgg/vgg_normalised.pth", *classifiers.PUBLISHED),
+}
+
+
+def is_miniature(protocol: TransferProtocol) -> bool:
+    return protocol.size == MINI_SIZE
+
+
+def find_files(protocol: TransferProtocol, args) -> dict[str, Path | None]:
+    """The judges' files; None for one that is neither named nor where it is looked for. Raises UserError."""
+    names = ["vgg", "style_classifier", *(["object_classifier"] if args.variant == "canvas" else [])]
+    files, defaults = {}, DEFAULTS[is_miniature(protocol)]
+    for name, default in zip(names, defaults):
+        given = getattr(args, name)
+        files[name] = Path(given or default) if given or Path(default).exists() else None
+    files |= {name: Path(getattr(args, name)) for name in args.extra}
+    if not any(files.values()):
+        raise UserError(f"nothing to judge with; name --vgg or a classifier, or put {defaults[0]} there")
+    return files
+
+
+def open_classifiers(protocol: TransferProtocol, files: dict, device: str, dtype) -> list:
+    """Those of style and object that there are, in this order; raises UserError if one lacks a label."""
+    known = {"style": [s for s in protocol.styles if s in canvas.STYLES], "object": protocol.objects}
+    opened = []
+    for task, names in known.items():
+        if path := files.get(f"{task}_classifier"):
+            opened.append(load_classifier(path, task, device=device).to(dtype))
+            classifiers.check_labels(opened[-1], names, str(path), protocol)
+    return opened
+
+
+def open_judges(protocol, files: dict, stytr2, published: bool, device: str, dtype) -> list[judges.Judge]:
+    """All that there are files of; `stytr2`: the network that the published ones paint with."""
+    size, miniature, opened = protocol.size, is_miniature(protocol), []
+    encoder = losses.load_encoder(files["vgg"]).to(device, dtype) if files["vgg"] else None
+    networks = open_classifiers(protocol, files, device, dtype)
+    if published:
+        opened += [judges.published_vgg(encoder, stytr2, size)] if encoder else []
+        return opened + [judges.published_classifier(network) for network in networks]
+    opened.append(judges.pixels(size))
+    if encoder:
+        opened.append(judges.vgg(encoder, size, miniature and "lpips" not in files))
+    stand_in = miniature and len(networks) == 2 and "inception" not in files  # for Inception
+    opened += [judges.classifier(network, stand_in) for network in networks]
+    if "lpips" in files:
+        opened.append(judges.lpips(perceptual.load_lpips(files["lpips"]).to(device, dtype), size))
+    for kind in ("style", "content"):
+        if path := files.get(f"{kind}_encoder"):
+            name, embed = embeddings.load(path, f"--{kind}-encoder", device, dtype)
+            opened.append(judges.embedding(embed, name, kind, size))
+    if "inception" in files:
+        opened.append(judges.inception(perceptual.extractor(files["inception"], device), size))
+    return opened
+
+
+def fingerprint(path: Path) -> str:
+    """Of a file, or of the weights and configuration in a folder."""
+    if path.is_file():
+        return file_digest(path)
+    return digest([file_digest(p) for p in sorted(path.iterdir()) if p.suffix in (".json", ".safetensors")])
