@@ -66,7 +66,7 @@ from evaluation.judges.training_data import Labelled, augment, batches, generato
 from evaluation.mini import dataset as mini
 from evaluation.mini.objects import SIZE
 from evaluation.train_classifier import rate
-from style_transfer.core import losses, vgg
+from style_transfer.core import vgg
 from style_transfer.core.weights import save_file
 
 MOVES = {"flip": True, "shift": 0.1, "zoom": 0.1, "blur": 0.2}  # of augment
@@ -121,7 +121,7 @@ def scale_inputs(decoder: nn.Sequential, means: torch.Tensor) -> None:
 @command
 def main(argv=None):
     args = parse(argv)
-    encoder, kept = Path(args.out) / losses.ENCODER, Path(args.out) / ".encoder.pt"
+    encoder, kept = Path(args.out) / vgg.ENCODER, Path(args.out) / ".encoder.pt"
     if encoder.exists():
         kept.unlink(missing_ok=True)  # of a command killed in its last moment
         raise Finished(f"{encoder}: already trained; remove it to train it anew")
@@ -173,7 +173,7 @@ def train(args, path: Path, kept: Path) -> None:
     pixels = torch.cat([next(stream)[0] for _ in range(CALIBRATION)]).float().div(255)
     report(encoder, decoder, heads, Labelled(held_out, *rows, SIZE))
     scale_inputs(decoder, normalise(encoder, pixels))
-    save_file(path.with_name(losses.DECODER), decoder, half=True)
+    save_file(path.with_name(vgg.DECODER), decoder, half=True)
     save_file(path, encoder, half=True)  # last: it says that the work is done
     checkpoint.remove()
 

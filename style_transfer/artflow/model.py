@@ -17,8 +17,14 @@ from evaluation.core.errors import UserError
 from style_transfer.artflow.flow import Block
 from style_transfer.core import weights
 from style_transfer.core.blocks import full_precision, precise
+from style_transfer.core.networks import stylise
 
 FILES = {"glow.pth": ""}  # the network whole; the file does not say for which operator it was trained
+OPTIONS = {  # attributes of the network
+    "operator": "adain",  # or wct, as the weights were trained for
+    "strength": 1.0,  # blends latents, at 0 the content comes back
+}
+LIMITS = {"operator": ("adain", "wct")}
 SMALLEST = 1e-5  # eigenvalue that whitening and colouring keep; also added to the variances of AdaIN
 
 
@@ -49,9 +55,12 @@ def recolouring(content: torch.Tensor, style: torch.Tensor, operator: str) -> to
 
 
 class ArtFlow(nn.Module):
+    stylise = stylise
+
     def __init__(self, blocks: int = 2, flows: int = 8, hidden: int = 512):
         super().__init__()
-        self.multiple = 2**blocks  # of pixels of both images' sides
+        vars(self).update(OPTIONS)
+        self.multiple = self.style_multiple = 2**blocks  # of pixels of the sides
         self.blocks = nn.ModuleList(Block(3 * 4**level, flows, hidden) for level in range(blocks))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -79,18 +88,14 @@ class ArtFlow(nn.Module):
         """[B,3,H,W] in [0,1] -> mean [B,48,1] and covariance [B,48,48] of the latents."""
         return statistics(self(images))
 
-    def decode(self, content: tuple, style: tuple, operator: str = "adain", strength: float = 1.0):
-        """-> unclipped [B,3,H,W], nominally in [0,1]. `strength` blends latents; 0 gives the content back."""
+    def decode(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1]."""
         (latents, mean, covariance), (style_mean, style_covariance) = content, style
         with full_precision(latents):
-            matrix = recolouring(covariance, style_covariance, operator)
+            matrix = recolouring(covariance, style_covariance, self.operator)
             recoloured = matrix @ (latents.flatten(2) - mean) + style_mean
-            latents = torch.lerp(latents, recoloured.view_as(latents), strength)
+            latents = torch.lerp(latents, recoloured.view_as(latents), self.strength)
         return self.reverse(latents)
-
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, **options) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W]; options are those of `decode`."""
-        return self.decode(self.encode_content(content), self.encode_style(style), **options)
 
 
 def load(files: dict) -> ArtFlow:

@@ -124,7 +124,7 @@ class ContextText(nn.Module):
         embeddings = self.text_model["embeddings"]
         x = embeddings["token_embedding"](ids)
         if context is not None:
-            x = torch.cat([x[:, :begin], context, x[:, begin:]], 1)
+            x = torch.cat([x[:, :begin], context.to(x), x[:, begin:]], 1)
         x = x + embeddings["position_embedding"].weight[: x.shape[1]]
         for block in self.text_model["encoder"]["layers"]:
             x = block(x)

@@ -2,7 +2,8 @@
 (Li, Li, Hoi, NeurIPS 2023), with a Canny ControlNet as its stylisation mode.
 
     edges = Canny(content)                                          all that is kept of the content photo
-    text  = CLIP("a", q_1 .. q_16, "Bears a Bears image, ...")      q = Q-Former(style image, "Bears")
+    q     = Q-Former(style image, "Cats")                           asked for what the style image shows
+    text  = CLIP("a", q_1 .. q_16, "Bears a Bears image, ...")      the prompt names what the content shows
     image = VAE(x_0),  x_T = noise,  eps = null + s (eps(x_t, t, text, edges) - null),  s = 7.5, PNDM
 
 Style enters through the vectors q alone; the prompt names no style and the content's colours are not seen.
@@ -27,6 +28,9 @@ from style_transfer.blip.released import (
     load_tokenizer,
     load_words,
 )
+from style_transfer.core.blocks import full_precision
+from style_transfer.core.networks import stylise
+from style_transfer.protocol import Row
 
 FILES = {
     "model_index.json": "where the vectors go among the tokens; mean and deviation of the style image",
@@ -39,14 +43,39 @@ FILES = {
     "tokenizer": "folder: CLIP's vocabulary",
     "vocab.txt": "the vocabulary of bert-base-uncased (the release fetches it by name)",
 }
+OPTIONS = {  # attributes of the network
+    "subjects": "image",  # what a style picture shows; in the benchmark always its object
+    "targets": None,  # what a content shows, which the prompt names: as subjects; in the benchmark its object
+    "prompt": "a {subject} image",
+    "repeats": 20,  # of the prompt, which the authors call its strength
+    "seeds": 0,  # of the noise, one number
+    "steps": 100,
+    "guidance": 7.5,
+    "negative": "over-exposure, under-exposure, saturated, duplicate, out of frame, lowres, cropped, worst "
+    "quality, low quality, jpeg artifacts, morbid, mutilated, out of frame, ugly, bad anatomy, bad "
+    "proportions, deformed, blurry, duplicate",
+    "solver": "pndm",  # or dpm, with 20 to 30 steps
+}
+LIMITS = {"repeats": (1, 1000), "seeds": (0, 1e15), "steps": (1, 1000), "solver": ("pndm", "dpm")}
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
-NEGATIVE = (
-    "over-exposure, under-exposure, saturated, duplicate, out of frame, lowres, cropped, worst quality, "
-    "low quality, jpeg artifacts, morbid, mutilated, out of frame, ugly, bad anatomy, bad proportions, "
-    "deformed, blurry, duplicate"
-)
 SOLVERS = {"pndm": PNDMScheduler, "dpm": DPMSolverMultistepScheduler}
+
+
+def listed(value, count: int) -> list:
+    """One value for all, or as many."""
+    return list(value) if isinstance(value, list) else [value] * count
+
+
+def shown(names, otherwise, count: int) -> list[str]:
+    """What `count` images show: the benchmark's rows say it of themselves."""
+    others = listed(otherwise, count)
+    return [name.object if isinstance(name, Row) else other for name, other in zip(names or others, others)]
+
+
+def known_by(name) -> list:
+    """What the noise knows an image by: not the folder it lies in."""
+    return list(name) if isinstance(name, Row) else [name.name]
 
 
 def noise_of(seed, shape) -> torch.Tensor:
@@ -76,11 +105,17 @@ def load(files: dict) -> "BlipDiffusion":
 class BlipDiffusion(nn.Module):
     """Stylises by making an image from noise. Sides are divisible by `multiple`; the UNet was trained at 512.
 
-    The methods take float32 tensors and may run the modules in any precision.
+    The methods take and give float32 tensors and run every module in the precision of its weights, also where
+    autocast is on. They take the images' names, too: rows of the data set, whose objects come before the
+    options `subjects` and `targets`, or paths. The noise is a function of the seed and the names of a pair.
     """
+
+    named, style_multiple = True, 1
+    stylise = stylise
 
     def __init__(self, qformer, text_encoder, unet, vae, controlnet, words, tokenizer, scheduler, index):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.qformer, self.text_encoder = qformer, text_encoder
         self.unet, self.vae, self.controlnet = unet, vae, controlnet
         self.words, self.tokenizer, self.scheduler = words, tokenizer, scheduler
@@ -96,29 +131,37 @@ class BlipDiffusion(nn.Module):
     def device(self) -> torch.device:
         return self.unet.device
 
+    def lowered(self, dtype: torch.dtype) -> "BlipDiffusion":
+        """This network with weights of `dtype`, but for the VAE's: it runs once an image, and what its last
+        layers lose is seen. Noise, latents, guidance and solver are float32 in any case."""
+        for name, part in self.named_children():
+            part.to(torch.float32 if name == "vae" else dtype)
+        return self
+
     def ids(self, prompts: list[str], length: int) -> torch.Tensor:
         """-> [B,length], padded and cut."""
         ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)["input_ids"]
         return torch.tensor(ids, device=self.device)
 
-    def encode_content(self, images: torch.Tensor) -> torch.Tensor:
+    def encode_content(self, images: torch.Tensor, names=None) -> torch.Tensor:
         """Photos [B,3,H,W] in [0,1] -> their edges, white on black, float32 [B,3,H,W] in [0,1]."""
         return edge_map(images).to(self.device)
 
     @torch.no_grad()
-    def encode_style(self, images, subjects="image", prompt="a {subject} image", repeats=20) -> torch.Tensor:
-        """Style images [B,3,H,W] in [0,1] and the objects on them (one, or B) -> text [B,77,768].
-
-        The prompt is said `repeats` times, which the authors call its strength.
-        """
-        subjects = [subjects] * len(images) if isinstance(subjects, str) else list(subjects)
-        size, like = self.qformer.visual_encoder.size, {"device": self.device, "dtype": self.unet.dtype}
-        pictures = ((to_bytes(images, size, size) / 255 - self.mean) / self.std).to(**like)
+    def encode_style(self, images: torch.Tensor, names=None) -> torch.Tensor:
+        """Style images [B,3,H,W] in [0,1] and the objects on them -> vectors q [B,16,768]."""
+        subjects = shown(names, self.subjects, len(images))
+        size, like = self.qformer.visual_encoder.size, self.qformer.query_tokens
+        pictures = ((to_bytes(images, size, size) / 255 - self.mean) / self.std).to(like)
         words = self.words(subjects, padding=True, return_tensors="pt").to(self.device)
-        vectors = self.qformer(pictures, words["input_ids"], words["attention_mask"])
-        said = [f"a {subject} {prompt.replace('{subject}', subject).strip()}" for subject in subjects]
+        with full_precision(pictures):
+            return self.qformer(pictures, words["input_ids"], words["attention_mask"]).float()
+
+    def text(self, vectors: torch.Tensor, targets: list[str]) -> torch.Tensor:
+        """Vectors q [B,16,768] and the objects to paint -> text [B,77,768]."""
+        sentences = [f"a {target} {self.prompt.replace('{subject}', target).strip()}" for target in targets]
         length = self.text_encoder.positions - vectors.shape[1]
-        ids = self.ids([", ".join([sentence] * repeats) for sentence in said], length)
+        ids = self.ids([", ".join([sentence] * self.repeats) for sentence in sentences], length)
         return self.text_encoder(ids, vectors, self.begin).float()
 
     def eps(self, x, t, text, edges) -> torch.Tensor:
@@ -131,24 +174,33 @@ class BlipDiffusion(nn.Module):
         return out.sample.float()
 
     @torch.no_grad()
-    def decode(self, edges, text, *, seeds=0, steps=100, guidance=7.5, negative=NEGATIVE, solver="pndm"):
-        """Edges [B,3,H,W] and text [B,77,768] -> images [B,3,H,W] in [0,1].
-
-        `seeds`, one for all or a list of B, decide the noise: numbers, strings, or lists of them (say style,
-        object, content, reference). `dpm` is a solver for 20 to 30 steps; `pndm` is the release's.
-        """
-        if solver not in SOLVERS or steps < 1:
+    def decode(self, edges: torch.Tensor, vectors: torch.Tensor, names=None) -> torch.Tensor:
+        """Edges [B,3,H,W], vectors q [B,16,768] and what the contents show, which the prompt names -> images
+        [B,3,H,W] in [0,1]."""
+        if self.solver not in SOLVERS or self.steps < 1:
             raise UserError(
-                f"solver={solver} steps={steps}: blip knows {', '.join(SOLVERS)}, of 1 step or more"
+                f"solver={self.solver} steps={self.steps}: blip knows {', '.join(SOLVERS)}, of 1 step or more"
             )
-        seeds = seeds if isinstance(seeds, list) else [seeds] * len(edges)
+        contents = [content for content, _ in names] if names else None
+        targets = shown(contents, self.targets or self.subjects, len(edges))
+        seeds = listed(self.seeds, len(edges))
+        if names:
+            seeds = [[seed, *map(known_by, pair)] for seed, pair in zip(seeds, names)]
         shape = (self.unet.config.in_channels, *(side // self.multiple for side in edges.shape[2:]))
-        scheduler = SOLVERS[solver].from_config(self.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
-        x = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.device)
-        x = x * scheduler.init_noise_sigma
+        scheduler = SOLVERS[self.solver].from_config(self.scheduler.config)
+        scheduler.set_timesteps(self.steps, device=self.device)
+        noise = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.device)
+        with full_precision(noise):
+            text = self.text(vectors, targets)
+            x = self.denoised(noise * scheduler.init_noise_sigma, text, edges, scheduler)
+            images = self.vae.decode((x / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
+        return (images.float() / 2 + 0.5).clamp(0, 1)
+
+    def denoised(self, x, text, edges, scheduler) -> torch.Tensor:
+        """Noise [B,C,h,w] -> latents, by all steps of the scheduler; no guidance is 1."""
+        guidance = self.guidance
         if guidance > 1:
-            null = self.text_encoder(self.ids([negative], self.text_encoder.positions)).float()
+            null = self.text_encoder(self.ids([self.negative], self.text_encoder.positions)).float()
             text, edges = torch.cat([null.expand_as(text), text]), torch.cat([edges, edges])
         for t in scheduler.timesteps:
             e = self.eps(x.repeat(len(text) // len(x), 1, 1, 1), t, text, edges)
@@ -156,10 +208,4 @@ class BlipDiffusion(nn.Module):
                 null, e = e.chunk(2)
                 e = null + guidance * (e - null)
             x = scheduler.step(e, t, x).prev_sample
-        images = self.vae.decode((x / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
-        return (images.float() / 2 + 0.5).clamp(0, 1)
-
-    def stylise(self, content, style, subjects="image", prompt="a {subject} image", repeats=20, **options):
-        """Images [B,3,H,W] in [0,1] -> [B,3,H,W] in [0,1]; options as in `encode_style` and `decode`."""
-        text = self.encode_style(style, subjects, prompt, repeats)
-        return self.decode(self.encode_content(content), text, **options)
+        return x

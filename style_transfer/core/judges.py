@@ -20,9 +20,9 @@ from evaluation.core.errors import UserError
 from evaluation.data.pictures import read_picture, square
 from evaluation.judges.classifier import Classifier, preprocess
 from style_transfer.core import losses
+from style_transfer.core.networks import take
 from style_transfer.core.pairs import Benchmark, Block
 from style_transfer.core.perceptual import Perceptual
-from style_transfer.core.run import take
 from style_transfer.core.vgg import Encoder
 
 Images = dict[int, torch.Tensor]  # side in pixels -> [B,3,side,side] in [0,1]

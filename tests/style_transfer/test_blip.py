@@ -1,9 +1,11 @@
 """BLIP-Diffusion on a tiny release of random weights; the original's figures are in tests/parity."""
 
+import functools
 import json
 import pickle
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,17 +14,24 @@ from diffusers import PNDMScheduler, StableDiffusionControlNetPipeline
 from diffusers.pipelines.deprecated.blip_diffusion.blip_image_processing import BlipImageProcessor
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from transformers import Blip2QFormerConfig, Blip2QFormerModel
 
 from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.scratch import train_tokenizer
+from evaluation.canvas import PHOTO
 from evaluation.core import environment
+from evaluation.core.config import read_settings
 from evaluation.core.errors import UserError
-from style_transfer.blip import model
+from style_transfer.blip import model, transfer
 from style_transfer.blip.edges import canny
+from style_transfer.blip.qformer import QFormer
+from style_transfer.blip.released import load_qformer
+from style_transfer.protocol import Row
 from tests.seeded_weights import seeded_input
 from tests.style_transfer import blip_release
 
 RELEASE = 7_688_436_558  # bytes of all files, float32
+CONFIG = Path(model.__file__).with_name("config.yaml")
 QUICK = {"steps": 3, "guidance": 3.0}
 
 
@@ -73,8 +82,9 @@ def test_everything_given_has_influence(network):
     changes = {
         "content": network.stylise(photos("other", 1), style, "Bears", **QUICK),
         "style": network.stylise(content, images("other", 1), "Bears", **QUICK),
-        "subject": network.stylise(content, style, "Towers", **QUICK),
-        "prompt": network.stylise(content, style, "Bears", "in snow", **QUICK),
+        "subject": network.stylise(content, style, "Towers", "Bears", **QUICK),
+        "target": network.stylise(content, style, "Bears", "Towers", **QUICK),
+        "prompt": network.stylise(content, style, "Bears", prompt="in snow", **QUICK),
         "seed": network.stylise(content, style, "Bears", seeds=1, **QUICK),
         "steps": network.stylise(content, style, "Bears", steps=4, guidance=3.0),
         "guidance": network.stylise(content, style, "Bears", steps=3, guidance=1.0),
@@ -87,7 +97,7 @@ def test_everything_given_has_influence(network):
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
 def test_loop_is_the_library_s(network, guidance):
     """From the same text, edges and noise, diffusers' own ControlNet pipeline makes the same image."""
-    edges, text = (
+    edges, vectors = (
         network.encode_content(photos("content", 1)),
         network.encode_style(images("style", 1), "Bears"),
     )
@@ -98,19 +108,20 @@ def test_loop_is_the_library_s(network, guidance):
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         image=edges,
-        prompt_embeds=text,
+        prompt_embeds=network.text(vectors, "Towers", "a {subject} image", 20),
         negative_prompt_embeds=network.text_encoder(network.ids([model.NEGATIVE], 24)),
         latents=model.noise_of("a", (1, 4, 8, 12)),
         num_inference_steps=4,
         guidance_scale=guidance,
         output_type="pt",
     ).images
-    got = network.decode(edges, text, seeds="a", steps=4, guidance=guidance)
+    got = network.decode(edges, vectors, "Towers", seeds="a", steps=4, guidance=guidance)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
 def test_style_image_and_prompt(network, monkeypatch):
-    """The Q-Former sees what the library's image processor makes; the prompt is said 20 times."""
+    """The Q-Former sees what the library's image processor makes and is asked for the style images' objects;
+    the prompt names the contents', 20 times."""
     seen = {}
 
     def forward(pictures, ids, mask):
@@ -124,23 +135,113 @@ def test_style_image_and_prompt(network, monkeypatch):
     monkeypatch.setattr(network.qformer, "forward", forward)
     monkeypatch.setattr(network, "ids", ids)
     style = (images("style", 2, 30, 20) * 255).round()
-    network.encode_style(style / 255, ["Bears", "tall Towers"])
+    network.text(
+        network.encode_style(style / 255, ["Bears", "tall Towers"]), ["Cats", "Sea"], "a {subject} image", 20
+    )
     pictures = [Image.fromarray(s.permute(1, 2, 0).byte().numpy()) for s in style]
     processor = BlipImageProcessor(size={"height": 16, "width": 16}, do_center_crop=False)
     expected = processor.preprocess(pictures, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(seen["pictures"], expected, rtol=0, atol=1e-5)
     assert seen["words"] == [[2, 5, 3, 0], [2, 7, 6, 3]] and seen["mask"] == [[1, 1, 1, 0], [1, 1, 1, 1]]
-    assert seen["prompts"][0] == ", ".join(["a Bears a Bears image"] * 20) and seen["length"] == 24 - 4
+    assert seen["prompts"] == [", ".join([f"a {name} a {name} image"] * 20) for name in ("Cats", "Sea")]
+    assert seen["length"] == 24 - 4
+
+
+def test_a_pair_of_two_objects(network):
+    """`--cross-object`: the style image is asked for its own object, the prompt names the content's."""
+    content, style, options = (
+        photos("content", 2),
+        images("style", 1),
+        read_settings(CONFIG)["options"] | QUICK,
+    )
+    rows, reference = [Row(PHOTO, "Bears", 19), Row(PHOTO, "Towers", 20)], Row("Sketch", "Towers", 1)
+    stylist = transfer.stylist(network, options)
+    vectors = stylist.encode_style(style, [reference]).expand(2, -1, -1)
+    pairs = [(row, reference) for row in rows]
+    made = stylist.decode(stylist.encode_content(content, rows), vectors, pairs)
+    for row, photo, image in zip(rows, content, made):
+        seed = [[0, list(row), list(reference)]]
+        expected = network.stylise(photo[None], style, "Towers", row.object, seeds=seed, **QUICK)
+        torch.testing.assert_close(image[None], expected, rtol=0, atol=1e-4)
+    options["subjects"], options["targets"] = "Bears", "Towers"
+    folders = transfer.stylist(network, options)
+    vectors = folders.encode_style(style, [Path("art.png")])
+    made = folders.decode(
+        stylist.encode_content(content[:1], rows), vectors, [(Path("a.png"), Path("art.png"))]
+    )
+    expected = network.stylise(
+        content[:1], style, "Bears", "Towers", seeds=[[0, ["a.png"], ["art.png"]]], **QUICK
+    )
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-4)
 
 
 def test_precision(network, files):
-    half = model.load(files).to(torch.bfloat16)
+    """The weights themselves are of half precision, all but the VAE's, and autocast changes nothing."""
+    half = model.load(files).lowered(torch.bfloat16)
+    parts = {name: {weight.dtype for weight in part.parameters()} for name, part in half.named_children()}
+    assert parts.pop("vae") == {torch.float32} and set(parts) == {
+        "qformer",
+        "text_encoder",
+        "unet",
+        "controlnet",
+    }
+    assert all(dtypes == {torch.bfloat16} for dtypes in parts.values())
     content, style = photos("content", 1), images("style", 1)
+    assert half.encode_style(style, "Bears").dtype == torch.float32
     out = half.stylise(content, style, "Bears", **QUICK)
-    assert (
-        out.dtype == torch.float32
-        and (out - network.stylise(content, style, "Bears", **QUICK)).abs().mean() < 0.05
-    )
+    change = (out - network.stylise(content, style, "Bears", **QUICK)).abs()
+    assert out.dtype == torch.float32 and change.max() > 0 and change.mean() < 0.05
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(half.stylise(content, style, "Bears", **QUICK), out)
+
+
+@pytest.mark.parametrize("name, dtype", [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
+def test_the_command_lowers_the_weights(name, dtype, files, tmp_path, monkeypatch):
+    seen, decode = [], model.BlipDiffusion.decode
+
+    def spy(network, *args, **options):
+        seen.append((network.unet.dtype, network.controlnet.dtype, network.vae.dtype))
+        return decode(network, *args, **options)
+
+    monkeypatch.setattr(model.BlipDiffusion, "decode", functools.wraps(decode)(spy))
+    flags = ["--data", "mini", "--styles", "Sketch", "--objects", "Cats", "--batch", "1", "--limit", "1"]
+    folder = str(files["qformer"].parent)
+    transfer.main(["--weights", folder, "--out", str(tmp_path / "out"), *flags, "--dtype", name, "steps=1"])
+    assert seen == [(dtype, dtype, torch.float32)]
+
+
+@pytest.mark.parametrize("frequency", [1, 2, 3, 4])
+def test_qformer_is_the_library_s(frequency, tmp_path):
+    """Whichever layers see the image: 0, `frequency`, 2 `frequency`, ... of five, read from files."""
+    torch.manual_seed(frequency)
+    sizes = blip_release.TINY["qformer"] | {"depth": 5, "frequency": frequency}
+    config = {
+        "vision_config": blip_release.heads(blip_release.TINY["tower"]),
+        "qformer_config": blip_release.heads(sizes) | {"cross_attention_frequency": frequency},
+    }
+    blip_release.save_own(QFormer(**sizes, tower=blip_release.TINY["tower"]), tmp_path / "qformer", config)
+    ours = load_qformer(tmp_path / "qformer").eval()
+    theirs = Blip2QFormerModel(
+        Blip2QFormerConfig(
+            hidden_size=sizes["width"], intermediate_size=sizes["hidden"], num_hidden_layers=sizes["depth"],
+            num_attention_heads=sizes["heads"], encoder_hidden_size=blip_release.TINY["tower"]["width"],
+            layer_norm_eps=sizes["eps"], cross_attention_frequency=frequency, use_qformer_text_input=True,
+        )
+    ).eval()  # fmt: skip
+    state = {name: tensor for name, tensor in ours.state_dict().items() if name.startswith("encoder.")}
+    assert any(name.startswith("encoder.layer.3.cross") for name in state) == (frequency in (1, 3))
+    norm = ours.embeddings["LayerNorm"].state_dict()
+    theirs.load_state_dict(state | {f"layernorm.{name}": tensor for name, tensor in norm.items()})
+    ids, mask = torch.tensor([[2, 5, 3, 0], [2, 7, 6, 3]]), torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])
+    queries, pictures = ours.query_tokens.expand(2, -1, -1), images("pictures", 2, 16, 16)
+    words = ours.embeddings["word_embeddings"](ids) + ours.embeddings["position_embeddings"].weight[:4]
+    expected = theirs(
+        torch.cat([queries, words], 1),
+        query_length=queries.shape[1],
+        attention_mask=torch.cat([torch.ones(queries.shape[:2], dtype=torch.long), mask], 1),
+        encoder_hidden_states=ours.visual_encoder(pictures),
+    ).last_hidden_state[:, : queries.shape[1]]
+    torch.testing.assert_close(ours(pictures, ids, mask), ours.proj_layer(expected), rtol=0, atol=1e-5)
 
 
 # cv2.Canny(image, 30, 70) of OpenCV 4.14 and 5.0, one hexadecimal number a row
@@ -157,7 +258,11 @@ def test_canny_is_opencv_s():
         (32, 24), Image.Resampling.BILINEAR
     )
     edges = canny(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None])[0]
-    assert [f"{int(''.join(str(int(pixel)) for pixel in row), 2):08x}" for row in edges] == OPENCV.split()
+    rows = ("".join(str(int(pixel > 0)) for pixel in row) for row in edges)
+    assert [f"{int(row, 2):08x}" for row in rows] == OPENCV.split() and set(edges.unique().tolist()) == {
+        0,
+        255,
+    }
 
 
 def test_weak_edges_need_a_strong_one():
@@ -166,7 +271,6 @@ def test_weak_edges_need_a_strong_one():
     image[..., :10, :10], image[..., 10:, :10], image[..., 20:] = 50, 40, 80
     edges = canny(image)[0]
     assert edges[:9, 9:11].any(1).all() and not edges[:, 18:22].any()
-    assert not canny(image, high=200).any()
 
 
 def test_edge_map(network):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluation.core import checkpoint
 from evaluation.core.owner import alone
-from style_transfer import evaluate, sheet, table, train_encoder, trivial
+from style_transfer import evaluate, sheet, table, train_encoder, transfer, trivial
 from style_transfer.core import costs, weights
 from style_transfer.core.training import Training
 from tests.style_transfer.test_table import about
@@ -149,8 +149,7 @@ def test_weights_are_finite(odd, name, tmp_path, refused):
     key = next(iter(state))
     state[key].view(-1)[0] = odd
     torch.save(state, file)
-    transfer = importlib.import_module("style_transfer.sanet.transfer")
-    said = refused(transfer.main, "--weights", folder, *OUTPUTS, "--out", tmp_path / "out")
+    said = refused(transfer.main, "sanet", "--weights", folder, *OUTPUTS, "--out", tmp_path / "out")
     assert f"{file}: its tensor {key} holds {name}" in said and "SANet" in said
     with pytest.raises(Exception, match="holds"):
         part = torch.nn.Linear(1, 1)
@@ -189,8 +188,8 @@ def test_folders_that_cannot_be_written(out, tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     for module in ("transfer", "train"):
-        main = importlib.import_module(f"style_transfer.sanet.{module}").main
-        words = ["--data", "mini", "--out", out]
+        main = importlib.import_module(f"style_transfer.{module}").main
+        words = ["sanet", "--data", "mini", "--out", out]
         if module == "transfer":
             root = Path(__file__).parents[2] / "checkpoints/mini/style_transfer"
             words += ["--weights", root / "sanet"]

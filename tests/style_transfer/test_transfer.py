@@ -93,7 +93,7 @@ def test_own_protocols(own):
         assert same == (field.name == "name"), field.name
     for change, sentence in (
         ({"pairs": "some"}, r"own\.yaml: pairs=some: no such choice; did you mean same"),
-        ({"format": "gif"}, r"own\.yaml: format=gif: no such choice; choose from png, jpg"),
+        ({"format": "gif"}, r"own\.yaml: format=gif: no such choice; choose from png, webp, jpg"),
         ({"pairs": "cross"}, r"own\.yaml: pairs of different objects need two objects at least"),
         ({"size": "big"}, r"own\.yaml: size is 'big'; expected int"),
         ({"size": 0}, "size=0: expected a number from 8 to 4096"),
