@@ -22,7 +22,9 @@ def parse(argv=None) -> argparse.Namespace:
         raise SystemExit
     if name not in TRIVIAL:
         raise UserError(f"{name or 'no transfer named'}: no trivial transfer; {closest(name, TRIVIAL)}")
-    return cli.check_transfer(cli.transfer_parser(__doc__), argv, name, {}, {})
+    args = cli.transfer_parser(__doc__).parse_intermixed_args(argv)
+    args.method = name
+    return cli.check_transfer(args, {}, {})
 
 
 early(__name__, parse)

@@ -75,8 +75,8 @@ class Claim(NamedTuple):
 def claimed(folder: str | Path, blocks: Iterable[tuple], done: Callable) -> Iterator[tuple]:
     """Yields (claim, block) of the `blocks`, pairs of a key and a block, that are not `done(block)`.
 
-    Blocks of other processes come last, if these are gone: while they get on, this one waits for them. A claim
-    is let go of when the next is asked for, unless its `release` was taken, to write in the background.
+    Blocks of other processes come last, if these are gone: while they get on, this one waits for them. A
+    claim is let go of when the next is asked for, unless its `release` was taken, to write in the background.
     """
     waiting, patience, moved = list(blocks), PATIENCE_SECONDS, time.monotonic()
     while waiting:

@@ -11,7 +11,6 @@ so that they can be read without torch.
 
 import argparse
 import ast
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +21,7 @@ from PIL import Image
 from evaluation import canvas
 from evaluation.core import flags
 from evaluation.core.config import check_limits, override, read_settings
-from evaluation.core.errors import UserError, closest
+from evaluation.core.errors import UserError
 from style_transfer import protocol as protocols
 
 PACKAGE = Path(__file__).parents[1]
@@ -47,45 +46,23 @@ def constant(method: str, name: str) -> dict:
     return {}
 
 
-def method_named(argv: list[str], known: list[str], command: str, doc: str) -> tuple[str, list[str]]:
-    """-> the method, which is the first word, and the others. Raises UserError."""
-    name, *others = argv or [""]
-    if name in ("-h", "--help"):
-        print_help(doc, known)
-        raise SystemExit
-    if name not in known:
-        raise UserError(f"{name or command}: name a method first; {closest(name, known)}")
-    return name, others
-
-
-def print_help(doc: str, known: list[str]) -> None:
-    sys.stdout.write(
-        f"{doc}\nMETHOD --help has the flags and options; METHOD is one of {', '.join(known)}.\n"
-    )
-
-
 # --- transfer ---------------------------------------------------------------------------------------------
 
 
 def parse_transfer(doc: str, argv=None) -> argparse.Namespace:
-    """See `check_transfer`; also `weights`."""
-    method, argv = method_named(
-        sys.argv[1:] if argv is None else argv, METHODS, "style_transfer.transfer", doc
-    )
-    options = constant(method, "OPTIONS")
-    parser = transfer_parser(
-        doc + "\nOptions of " + " ".join([method, *(f"{k}={v}" for k, v in options.items())])
-    )
+    """`method`, `weights`, and what `check_transfer` adds."""
+    options = {method: constant(method, "OPTIONS") for method in METHODS}
+    listed = (f"    {m:12}{' '.join(f'{name}={v}' for name, v in options[m].items())}" for m in METHODS)
+    parser = transfer_parser(doc + "\nOptions:\n\n" + "\n".join(listed), METHODS)
     parser.add_argument("--weights", required=True, help="folder of the files that its authors released")
-    return check_transfer(parser, argv, method, options, constant(method, "LIMITS"))
+    args = parser.parse_intermixed_args(argv)
+    return check_transfer(args, options[args.method], constant(args.method, "LIMITS"))
 
 
-def transfer_parser(doc: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        usage="python -m style_transfer.transfer METHOD [FLAGS] [key=value ...]",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def transfer_parser(doc: str, methods=()) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if methods:
+        parser.add_argument("method", choices=methods)
     parser.add_argument("--content", help="picture to paint, or a folder of them")
     parser.add_argument("--style", help="picture to take the style from, or a folder: every pair is made")
     parser.add_argument(
@@ -101,9 +78,7 @@ def transfer_parser(doc: str) -> argparse.ArgumentParser:
         "--max-side", type=flags.whole(), default=1024, help="reduce larger pictures (1024 pixels)"
     )
     parser.add_argument("--strength", type=flags.decimal(0, 1), help="of the style, where the method has it")
-    parser.add_argument(
-        "--batch", type=flags.whole(), help="images at once (default: by their size and the device)"
-    )
+    parser.add_argument("--batch", type=flags.whole(), help="images at once (default: by size and device)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of autocast")
     parser.add_argument("--channels-last", action="store_true", help="memory layout that many GPUs prefer")
     flags.add_device(parser)
@@ -111,20 +86,16 @@ def transfer_parser(doc: str) -> argparse.ArgumentParser:
     return parser
 
 
-def check_transfer(
-    parser: argparse.ArgumentParser, argv, method: str, options: Mapping, limits: Mapping
-) -> argparse.Namespace:
-    """The flags, `method`, `options` as they were changed, and of the benchmark `protocol`, a
-    TransferProtocol. Raises UserError for flags that disagree, options that are unknown or out of limits."""
-    args = parser.parse_intermixed_args(argv)
+def check_transfer(args, options: Mapping, limits: Mapping) -> argparse.Namespace:
+    """The flags, `options` as they were changed, and of the benchmark `protocol`, a TransferProtocol. Raises
+    UserError for flags that disagree, options that are unknown or out of limits."""
     _free_overrides(args, "styles", "objects")
     if "weights" in args and not Path(args.weights).is_dir():
         raise UserError(f"--weights {args.weights}: no such folder")
     if args.strength is not None:
         if "strength" not in options:
-            raise UserError(f"--strength: {method} has none")
+            raise UserError(f"--strength: {args.method} has none")
         args.overrides.append(f"strength={args.strength}")
-    args.method = method
     args.options = OmegaConf.to_container(override(OmegaConf.create(dict(options)), args.overrides))
     check_limits(args.options, LIMITS | dict(limits))
     _check_pairs(args)
@@ -180,12 +151,11 @@ def pictures(path: str | Path, flag: str, below: bool = False) -> list[Path]:
 
 
 def parse_train(doc: str, argv=None) -> argparse.Namespace:
-    """The flags, `method`, `settings` and `world`, the protocol that names styles and objects. Raises
-    UserError for an unknown setting, or one out of its limits."""
-    method, argv = method_named(sys.argv[1:] if argv is None else argv, TRAINED, "style_transfer.train", doc)
+    """The flags, `settings` and `world`, the protocol that names styles and objects. Raises UserError for an
+    unknown setting, or one out of its limits."""
     args = train_parser(doc).parse_intermixed_args(argv)
     _free_overrides(args, "hold_out")
-    args.method, args.out = method, Path(args.out)
+    args.out = Path(args.out)
     _check_data(args)
     mini = is_mini(args.data)
     args.variant = args.variant or ("mini" if mini else "canvas")
@@ -193,7 +163,7 @@ def parse_train(doc: str, argv=None) -> argparse.Namespace:
     if args.data:
         protocols.chosen(args.hold_out, args.world.styles, "--hold-out")
     config, common = (
-        read_settings(path) for path in (PACKAGE / method / "config.yaml", PACKAGE / "train.yaml")
+        read_settings(path) for path in (PACKAGE / args.method / "config.yaml", PACKAGE / "train.yaml")
     )
     sections = (common["canvas"], common[args.variant], config["canvas"], config[args.variant])
     settings = OmegaConf.merge(*map(OmegaConf.create, sections))
@@ -205,11 +175,8 @@ def parse_train(doc: str, argv=None) -> argparse.Namespace:
 
 
 def train_parser(doc: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        usage="python -m style_transfer.train METHOD [FLAGS] [key=value ...]",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("method", choices=TRAINED)
     parser.add_argument("--out", type=flags.new_folder, required=True, help="folder of the weights to write")
     parser.add_argument(
         "--data", type=flags.data_set, help="folder {style}/{object}/{number}.jpg, or mini (the default)"

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from evaluation import canvas
 from evaluation.core import checkpoint
+from evaluation.core.errors import UserError
+from evaluation.judges.classifier import preprocess
+from evaluation.mini import dataset as mini
 from style_transfer import train as command
 from style_transfer.core import cli, training, vgg
 from style_transfer.core import weights as released
 from style_transfer.core.images import crops
 from style_transfer.core.training import Training
+from style_transfer.core.training_data import streams
 from tests.style_transfer import narrow
 from tests.style_transfer.narrow import WIDTHS
 
@@ -167,6 +173,96 @@ def test_a_loss_that_is_not_finite_stops_the_training(logged, train, tmp_path, c
     assert "loss of step 1 is inf; lower lr" in capsys.readouterr().err
     state = torch.load(tmp_path / ".training.pt", weights_only=True)
     assert state["step"] == 1 and not (tmp_path / "record.json").exists()
+
+
+def test_a_loss_that_was_not_finite_between_two_looks_stops_the_training(
+    train, tmp_path, capsys, monkeypatch
+):
+    """Also if it, or a number beside it, is again at the next look; the first such step is named."""
+    through = Training.step
+
+    def step(self, optimizer, loss, **numbers):
+        odd = float("nan") if self.number in (1, 2) else 0.0
+        through(self, optimizer, loss, **numbers, discriminator=odd)
+
+    monkeypatch.setattr(Training, "step", step)
+    with pytest.raises(SystemExit) as stop:
+        train("sanet", tmp_path, "steps=4")
+    assert stop.value.code == 2
+    assert "discriminator of step 1 is nan; lower lr" in capsys.readouterr().err
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_files_are_named_after_the_steps_of_their_training(trained):
+    assert {path.name for path in trained("sanet").glob("*.pth")} == {
+        "decoder_iter_3.pth",
+        "transformer_iter_3.pth",
+    }
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Photos, and paintings of two styles in folders of their own, each style of one colour."""
+    colours = {"photos/deep/er": 200, "art/grey": 100, "art/black": 0}
+    for folder, level in colours.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (60 + number, 50), (level, level, level)).save(
+                tmp_path / folder / f"{number}.png"
+            )
+    return tmp_path / "photos", tmp_path / "art"
+
+
+def test_any_two_folders_of_pictures(folders, encoder, tmp_path):
+    photos, art = folders
+    words = ["sanet", "--contents", str(photos), "--styles", str(art), "--encoder", str(encoder)]
+    words += ["--out", str(tmp_path / "out"), "--variant", "mini", "--workers", "0", "--device", "cpu", *FEW]
+    args = cli.parse_train("", words)
+    contents, styles = (next(stream).float().mean((1, 2, 3)) for stream in streams(args, 0))
+    assert (contents == 200).all() and len(contents) == 2
+    levels = {
+        float(level)
+        for _, batch in zip(range(8), streams(args, 0)[1])
+        for level in batch.float().mean((1, 2, 3))
+    }
+    assert levels == {0, 100} and len(styles) == 2
+    out = cli.parse_train("", [*words, "--hold-out", "black"])
+    assert all((batch == 100).all() for _, batch in zip(range(8), streams(out, 0)[1]))
+    command.main([*words, "--hold-out", "black"])
+    record = json.loads((tmp_path / "out/record.json").read_text())
+    assert record["data"] == {"contents": str(photos), "styles": str(art)} and record["held_out"] == ["black"]
+
+
+def test_a_style_of_the_data_set_is_held_out(tmp_path):
+    args = cli.parse_train(
+        "", ["sanet", "--out", str(tmp_path), "--workers", "0", "--hold-out", "Rust", "batch=2"]
+    )
+    args.world = replace(args.world, styles=("Rust", "Sketch"), objects=("Cats",))
+    kept = {
+        tuple(image.flatten().tolist()) for _, batch in zip(range(20), streams(args, 0)[1]) for image in batch
+    }
+    sketches = [mini.image("Sketch", "Cats", number) for number in canvas.TRAIN]
+    assert kept == {tuple(preprocess(image, 64).flatten().tolist()) for image in sketches}
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--contents", "."], "--contents and --styles go together, without --data"),
+        (["--contents", ".", "--styles", ".", "--data", "mini"], "go together, without --data"),
+        (["--contents", "nowhere", "--styles", "."], "--contents nowhere: no such folder"),
+        (["--contents", ".", "--styles", ".", "--hold-out", "a"], "--hold-out a: no such folder in --styles"),
+        (["--hold-out", "Skech"], "--hold-out Skech: not in the protocol; did you mean Sketch"),
+    ],
+)
+def test_data_that_do_not_fit(words, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        cli.parse_train("", ["sanet", "--out", str(tmp_path), *words])
+
+
+def test_a_decoder_that_artflow_has_not(encoder, tmp_path):
+    with pytest.raises(UserError, match=r"--init .*: artflow has no decoder that could begin so"):
+        cli.parse_train("", ["artflow", "--out", str(tmp_path), "--init", str(encoder)])
 
 
 def test_real_data_needs_an_encoder(tmp_path, capsys):

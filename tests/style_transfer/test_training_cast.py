@@ -147,6 +147,23 @@ def test_discriminators_want_real_images_high(parts, images):
     assert told_apart(high, ones, ones, -ones, -ones) == pytest.approx(3)
 
 
+def test_discriminators_begin_as_narrow_as_published():
+    """Xavier's weights times 0.02; all else normal, of deviation 0.02."""
+
+    class Published:
+        width, deviation, queue = 0.25, 0.02, 6
+
+    torch.manual_seed(0)
+    parts = build(Published, "cpu")
+    for layer in (x for x in parts["discriminators"].modules() if isinstance(x, nn.Conv2d)):
+        fans = 16 * (layer.in_channels + layer.out_channels)
+        assert layer.weight.std().item() == pytest.approx(0.02 * (2 / fans) ** 0.5, rel=0.2)
+        assert not layer.bias.any()
+    for name in ("generators", "codes"):
+        for layer in (x for x in parts[name].modules() if isinstance(x, nn.Conv2d) and x.in_channels > 3):
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
+
+
 def test_networks_that_begin_as_vgg_and_its_mirror_image(parts, images):
     encoder, mirror = narrow.lively(vgg.Encoder(vgg.scaled(WIDTH))), vgg.decoder(vgg.scaled(WIDTH))
 

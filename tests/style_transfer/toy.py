@@ -24,7 +24,7 @@ class Toy(nn.Module):
         super().__init__()
         vars(self).update(OPTIONS)
         self.scale = nn.Parameter(scale, requires_grad=False)
-        self.contents, self.styles, self.decoded = [], [], []
+        self.contents, self.styles, self.decoded, self.sides = [], [], [], set()
 
     def encode_content(self, images):
         assert all(side % self.multiple == 0 for side in images.shape[2:])
@@ -33,6 +33,7 @@ class Toy(nn.Module):
 
     def encode_style(self, images):
         self.styles.append(len(images))
+        self.sides.add(tuple(images.shape[2:]))  # of styles
         if (images[:, 2].mean((1, 2)) > 0.99).any():
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return {"mean": images.mean((2, 3), keepdim=True) + self.shift}
@@ -67,7 +68,9 @@ def released(folder, scale=1.0):
 def main(argv=None):
     parser = cli.transfer_parser("The toy.")
     parser.add_argument("--weights", required=True)
-    args = cli.check_transfer(parser, argv, "toy", OPTIONS, {})
+    args = parser.parse_intermixed_args(argv)
+    args.method = "toy"
+    cli.check_transfer(args, OPTIONS, {})
     files = weights.find(Path(args.weights), FILES)
     transfer(args, with_options(load(files), **args.options), files)
 
