@@ -73,7 +73,7 @@ from evaluation.core.pools import threads
 from evaluation.judges import judging
 from evaluation.judges.classifier import TASKS, load_classifier
 from evaluation.mini.objects import SIZE as MINI_SIZE
-from style_transfer.core import costs, losses, perceptual
+from style_transfer.core import costs, losses, perceptual, weights
 from style_transfer.core.judges import Court, Direct, Published
 from style_transfer.core.pairs import Benchmark
 from style_transfer.core.statistics import results, write_rows
@@ -149,7 +149,8 @@ def open_judge(pairs: Benchmark, files: dict, args, device: str) -> Direct | Pub
 def load_stytr2(folder: Path) -> tuple[torch.nn.Module, dict[str, Path]]:
     """The network that the published losses paint with, and its files; raises UserError."""
     model = importlib.import_module("style_transfer.stytr2.model")  # all else does without this folder
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.name in model.FILES}
+    slots = {weights.slot(name) for name in model.FILES}
+    files = {path.name: path for path in sorted(folder.iterdir()) if weights.slot(path.name) in slots}
     return model.load(files), files
 
 

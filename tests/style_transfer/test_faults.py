@@ -144,7 +144,7 @@ def test_weights_are_finite(odd, name, tmp_path, refused):
     folder = tmp_path / "sanet"
     shutil.copytree("checkpoints/mini/style_transfer/sanet", folder)
     shutil.copy("checkpoints/mini/style_transfer/vgg_normalised.pth", tmp_path)
-    file = folder / "decoder_iter_500000.pth"
+    file = folder / "decoder_iter_3000.pth"
     state = torch.load(file, weights_only=True)
     key = next(iter(state))
     state[key].view(-1)[0] = odd
