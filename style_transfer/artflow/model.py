@@ -30,11 +30,10 @@ SMALLEST = 1e-5  # eigenvalue that whitening and colouring keep; also added to t
 
 def statistics(latent: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """[B,C,h,w] -> mean [B,C,1] and covariance [B,C,C] over the positions, unbiased."""
-    with full_precision(latent):
-        points = precise(latent).flatten(2)
-        mean = points.mean(2, keepdim=True)
-        centred = points - mean
-        return mean, centred @ centred.mT / (points.shape[2] - 1)
+    points = precise(latent).flatten(2)
+    mean = points.mean(2, keepdim=True)
+    centred = points - mean
+    return mean, centred @ centred.mT / (points.shape[2] - 1)
 
 
 def power(covariance: torch.Tensor, exponent: float) -> torch.Tensor:
@@ -44,14 +43,16 @@ def power(covariance: torch.Tensor, exponent: float) -> torch.Tensor:
     return vectors * values[:, None] @ vectors.mT
 
 
-def recolouring(content: torch.Tensor, style: torch.Tensor, operator: str) -> torch.Tensor:
-    """Covariances [B,C,C] -> the matrix for the centred latents of the content, [B,C,C]."""
-    if operator == "wct":
-        return power(style, 0.5) @ power(content, -0.5)
-    if operator == "adain":
-        style, content = (x.diagonal(dim1=1, dim2=2) + SMALLEST for x in (style, content))
-        return torch.diag_embed((style / content).sqrt())
-    raise UserError(f"operator={operator}: is neither adain nor wct")
+def scaling(latent: torch.Tensor, operator: str, exponent: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Latents [B,C,h,w] -> their mean [B,C,1] and a power of their covariance, or of its diagonal, [B,C,C]:
+    -1/2 takes a content's from its centred latents, 1/2 gives them a style's."""
+    if operator not in ("adain", "wct"):
+        raise UserError(f"operator={operator}: is neither adain nor wct")
+    with full_precision(latent):
+        mean, covariance = statistics(latent)
+        if operator == "wct":
+            return mean, power(covariance, exponent)
+        return mean, torch.diag_embed((covariance.diagonal(dim1=1, dim2=2) + SMALLEST) ** exponent)
 
 
 class ArtFlow(nn.Module):
@@ -80,20 +81,19 @@ class ArtFlow(nn.Module):
             images = block.initialise(images)
 
     def encode_content(self, images: torch.Tensor) -> tuple:
-        """[B,3,H,W] in [0,1] -> latents [B,48,H/4,W/4], their mean [B,48,1] and covariance [B,48,48]."""
+        """[B,3,H,W] in [0,1] -> latents [B,48,H/4,W/4], their mean [B,48,1] and whitening [B,48,48]."""
         latents = self(images)
-        return latents, *statistics(latents)
+        return latents, *scaling(latents, self.operator, -0.5)
 
     def encode_style(self, images: torch.Tensor) -> tuple:
-        """[B,3,H,W] in [0,1] -> mean [B,48,1] and covariance [B,48,48] of the latents."""
-        return statistics(self(images))
+        """[B,3,H,W] in [0,1] -> mean [B,48,1] and colouring [B,48,48] of the latents."""
+        return scaling(self(images), self.operator, 0.5)
 
     def decode(self, content: tuple, style: tuple) -> torch.Tensor:
         """-> unclipped [B,3,H,W], nominally in [0,1]."""
-        (latents, mean, covariance), (style_mean, style_covariance) = content, style
+        (latents, mean, whitening), (style_mean, colouring) = content, style
         with full_precision(latents):
-            matrix = recolouring(covariance, style_covariance, self.operator)
-            recoloured = matrix @ (latents.flatten(2) - mean) + style_mean
+            recoloured = colouring @ whitening @ (latents.flatten(2) - mean) + style_mean
             latents = torch.lerp(latents, recoloured.view_as(latents), self.strength)
         return self.reverse(latents)
 

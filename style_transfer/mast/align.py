@@ -4,7 +4,7 @@
     U_ij = 1 if i is among the k points of X most similar to j, or j among the k of Y most similar to i
     P = (X diag(U 1) X^T)^-1 X U Y^T,  U scaled to sum 1
 
-U has at most k (n + m) ones, so pairs of indices stand for it and no n x m matrix is held at once. A picture
+U has at most k (n + m) ones, so it is a sparse matrix, and no n x m matrix is held at once. A picture
 with fewer points than channels makes the system singular; in float64 its solution is stable all the same, as
 what is undetermined in P meets no feature. Pooling to so few points would break that and is refused.
 """
@@ -52,6 +52,8 @@ def align(content: torch.Tensor, style: torch.Tensor, neighbours: int, threshold
     x, y = x.double(), y.double()
     degree = torch.bincount(i, minlength=x.shape[1]) / len(i)
     a = (x * degree) @ x.T + RIDGE * torch.eye(len(x), dtype=x.dtype, device=x.device)
-    b = x[:, i] @ y[:, j].T / len(i)
+    ones, size = x.new_full(i.shape, 1 / len(i)), (x.shape[1], y.shape[1])
+    u = torch.sparse_coo_tensor(torch.stack([i, j]), ones, size, is_coalesced=True, check_invariants=False)
+    b = x @ (u @ y.T)
     p = torch.linalg.solve(a, b)
     return (p.T @ content.double().flatten(1)).view_as(content).to(content.dtype)

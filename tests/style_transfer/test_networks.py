@@ -3,6 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from evaluation.core.errors import UserError
 from style_transfer.adaattn import model as adaattn
@@ -231,6 +233,27 @@ def test_mast_map_solves_its_least_squares():
     torch.testing.assert_close(got, (best.T @ x.flatten(1)).view_as(x))
 
 
+class Largest(TorchDispatchMode):
+    """Keeps the most elements that a tensor made meanwhile has."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        made = function(*args, **kwargs or {})
+        dense = [t for t in tree_leaves(made) if torch.is_tensor(t) and t.layout == torch.strided]
+        self.elements = max([self.elements, *(t.numel() for t in dense)])
+        return made
+
+
+def test_mast_holds_no_features_of_every_pair():
+    """Of 2,000 pairs and more, features of 64 channels would be twice as large as the similarities."""
+    x, y = images(64, 16, 16), images(64, 16, 16, seed=1)
+    with Largest() as largest:
+        align.align(x, y, neighbours=5, threshold=128)
+    assert len(align.links(x.flatten(1), y.flatten(1), 5)[0]) > 2000
+    assert largest.elements == 256 * 256
+
+
 def test_mast_pools_and_refuses_too_few_points():
     content, style = images(4, 16, 16), images(4, 6, 6, seed=1)
     assert align.pooled(content, 8).shape == (4, 8, 8) and align.pooled(style, 8) is style
@@ -273,15 +296,30 @@ def test_artflow_reverses():
 def test_artflow_latents_take_the_statistics_of_the_style():
     network = artflow.load(released("artflow", build("artflow"))).double()
     content, style = images(2, 3, 64, 48).double(), images(2, 3, 56, 64, seed=1).double()
-    mean, covariance = network.encode_style(style)
+    mean, covariance = artflow.statistics(network(style))
     made = network(network.stylise(content, style, operator="adain"))
     for got, expected in zip(mean_std(made), mean_std(network(style))):
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
-    _, made_mean, made_covariance = network.encode_content(network.stylise(content, style, operator="wct"))
+    made_mean, made_covariance = artflow.statistics(network(network.stylise(content, style, operator="wct")))
     torch.testing.assert_close(made_mean, mean)
     torch.testing.assert_close(made_covariance, covariance, rtol=1e-4, atol=1e-4)
     with pytest.raises(UserError, match="operator=patch"):
         network.stylise(content, style, operator="patch")
+
+
+@pytest.mark.parametrize("operator", ["adain", "wct"])
+def test_artflow_takes_statistics_of_an_image_once(operator, monkeypatch):
+    """What whitens a content, or colours after a style, is made when that is encoded, not for every pair."""
+    network = artflow.load(released("artflow", build("artflow")))
+    contents, styles = images(2, 3, 32, 32), images(2, 3, 32, 32, seed=1)
+    network = with_options(network, operator=operator, strength=0.7)
+    encoded = network.encode_content(contents), network.encode_style(styles)
+    monkeypatch.setattr(artflow, "statistics", None)
+    monkeypatch.setattr(artflow, "power", None)
+    made = network.decode(*encoded)
+    monkeypatch.undo()
+    expected = network.stylise(contents, styles)
+    torch.testing.assert_close(made, expected, rtol=0, atol=1e-6)
 
 
 def test_artflow_wct_drops_what_has_no_variance():
