@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluation.core import checkpoint
 from evaluation.core.owner import alone
-from style_transfer import evaluate, sheet, table, train_encoder, transfer, trivial
+from style_transfer import evaluate, sheet, table, train_encoder, trivial
 from style_transfer.core import costs, weights
 from style_transfer.core.training import Training
 from tests.style_transfer.test_table import about
@@ -149,6 +149,7 @@ def test_weights_are_finite(odd, name, tmp_path, refused):
     key = next(iter(state))
     state[key].view(-1)[0] = odd
     torch.save(state, file)
+    transfer = importlib.import_module("style_transfer.transfer")
     said = refused(transfer.main, "sanet", "--weights", folder, *OUTPUTS, "--out", tmp_path / "out")
     assert f"{file}: its tensor {key} holds {name}" in said and "SANet" in said
     with pytest.raises(Exception, match="holds"):
