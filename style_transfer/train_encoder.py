@@ -142,12 +142,16 @@ def train(args, path: Path, kept: Path) -> None:
     data = in_memory(Labelled(images, *rows, SIZE), 4, 2)
     encoder, decoder = vgg.Encoder(vgg.scaled(s.width)), vgg.decoder(vgg.scaled(s.width))
     shallow, deep = (with_batch_norm(layers) for layers in (encoder[:RELU4_1], encoder[RELU4_1:]))
-    painter = with_batch_norm(decoder)
+    inverse = with_batch_norm(decoder)
     heads = nn.ModuleList(nn.Linear(encoder[51].out_channels, len(names)) for names in rows)
-    parts = nn.ModuleList([shallow, deep, painter, heads])
+    parts = nn.ModuleList([shallow, deep, inverse, heads])
     optimizer = torch.optim.AdamW(parts.parameters(), s.lr, weight_decay=s.weight_decay)
-    asked = {"settings": OmegaConf.to_container(s), "seed": args.seed, "data": [args.data, args.per_object]}
-    checkpoint = Checkpoint(kept, digest(asked), parts=parts, optimizer=optimizer)
+    identity = {
+        "settings": OmegaConf.to_container(s),
+        "seed": args.seed,
+        "data": [args.data, args.per_object],
+    }
+    checkpoint = Checkpoint(kept, digest(identity), parts=parts, optimizer=optimizer)
     first = checkpoint.resume().get("step", 0)
     stream = batches(data, order(len(data), s.batch, args.seed, first), 2)
     bar = tqdm(range(first, s.steps), "encoder", s.steps, initial=first, disable=None)
@@ -157,7 +161,7 @@ def train(args, path: Path, kept: Path) -> None:
         features = shallow(pixels)
         pooled = deep(features).mean((2, 3))
         named = sum(F.cross_entropy(head(pooled), labels[:, task]) for task, head in enumerate(heads))
-        painted = F.mse_loss(painter(features), pixels)
+        painted = F.mse_loss(inverse(features), pixels)
         loss = named + s.image * painted
         if not math.isfinite(loss.item()):
             raise UserError(f"{path}: the loss of step {step} is {loss.item()}; lower lr")

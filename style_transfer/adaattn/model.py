@@ -144,5 +144,5 @@ class AdaAttN(nn.Module):
 
 def load(files: dict) -> AdaAttN:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "AdaAttN")
-    return weights.fill(AdaAttN(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "AdaAttN")
+    return weights.fill(AdaAttN(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

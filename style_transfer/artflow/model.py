@@ -100,12 +100,12 @@ class ArtFlow(nn.Module):
 
 def load(files: dict) -> ArtFlow:
     """From the released file, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "ArtFlow")
-    glow = found["glow.pth"]
+    released = weights.read(files, FILES, "ArtFlow")
+    glow = released["glow.pth"]
     hidden = glow.width("blocks.0.flows.0.coupling.net.0")
     places = [re.match(r"blocks\.(\d+)\.flows\.(\d+)\.", key) for key in glow.tensors]
     blocks, flows = (1 + max(int(place[i]) for place in places if place) for i in (1, 2))
-    network = weights.fill(ArtFlow(blocks, flows, hidden), found, FILES)
+    network = weights.fill(ArtFlow(blocks, flows, hidden), released, FILES)
     if not all(flow.actnorm.initialized for block in network.blocks for flow in block.flows):
         raise UserError(f"{glow.file}: weights of ArtFlow before training; some scales are not initialized")
     return network

@@ -59,7 +59,7 @@ class CAST(nn.Module):
 
 def load(files: dict) -> CAST:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "CAST")
-    encoder_file = found["latest_net_AE.pth"]
+    released = weights.read(files, FILES, "CAST")
+    encoder_file = released["latest_net_AE.pth"]
     widths = [encoder_file.width(layer) for layer in ("enc_1.2", "enc_2.5", "enc_3.5", "enc_4.11")]
-    return weights.fill(CAST(widths), found, FILES)
+    return weights.fill(CAST(widths), released, FILES)

@@ -117,11 +117,11 @@ def train(run: Training) -> None:
         content, style = content * 2 - 1, style * 2 - 1
         outputs, terms = cast_losses(generators, discriminators, codes, queue.codes, content, style)
         against = told_apart(discriminators, *outputs, content, style)
-        one, other = codes(torch.cat([contrast.views(style), contrast.views(style)])).chunk(2, 1)
-        coding = s.coding * contrast.contrast(one, other.detach(), queue.codes)
+        query, positive = codes(torch.cat([contrast.views(style), contrast.views(style)])).chunk(2, 1)
+        coding = s.coding * contrast.contrast(query, positive.detach(), queue.codes)
 
         run.step(of_generators, weigh(terms, s.weights), **terms, discriminators=against, codes=coding)
         step_of(of_discriminators, against)
         step_of(of_codes, coding)
-        queue.push(other)
+        queue.push(positive)
     run.save(generators["paintings"], FILES)

@@ -141,10 +141,10 @@ def pictures(path: str | Path, flag: str, below: bool = False) -> list[Path]:
         return [path]
     known = {suffix for suffix, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     inside = path.rglob("*") if below else path.iterdir()
-    found = sorted(p for p in inside if p.suffix.lower() in known and not p.name.startswith("."))
-    if not found:
+    paths = sorted(p for p in inside if p.suffix.lower() in known and not p.name.startswith("."))
+    if not paths:
         raise UserError(f"{flag} {path}: no pictures in this folder")
-    return found
+    return paths
 
 
 # --- train ------------------------------------------------------------------------------------------------

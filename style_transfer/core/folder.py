@@ -21,12 +21,12 @@ def open_pairs(args) -> Benchmark | Folders:
 def agreed_batch(args, pairs, files: dict[str, Path], device: str) -> int:
     """-> pairs in a block, as whoever began the folder chose. Raises UserError if its outputs were made with
     other weights, options or pairs."""
-    found = {name: weights.fingerprint(path) for name, path in files.items()}
+    prints = {name: weights.fingerprint(path) for name, path in files.items()}
     how = {"options": args.options, "dtype": args.dtype, "channels_last": args.channels_last}
     usual = max(4, 36 * 64 // pairs.size) * (4 if device.startswith("cuda") else 1)
     manifest = agree(
         args.out,
-        {"method": args.method, "weights": found, **how, **pairs.asked},
+        {"method": args.method, "weights": prints, **how, **pairs.identity},
         "outputs",
         batch=args.batch or usual,
         made_with=made_with(device),

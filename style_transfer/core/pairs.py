@@ -1,9 +1,10 @@
 """Which content is painted after which style: the benchmark's pairs, or every pair of two folders
 
 Both kinds say in which blocks of at most `batch` pairs the work is done (`blocks`), how an image is read
-(`read`), where a pair's output lies (`path`) and what the manifest must say (`asked`). Blocks depend on the
-batch alone, so an interrupted run goes on with the very batches an uninterrupted one would have. They come in
-chunks of contents, so that no content is encoded twice and no style more often than there are chunks.
+(`read`), where a pair's output lies (`path`) and what the manifest must say (`identity`). Blocks depend on
+the batch alone, so an interrupted run goes on with the very batches an uninterrupted one would have. They
+come in chunks of contents, so that no content is encoded twice and no style more often than there are
+chunks.
 """
 
 from collections import Counter
@@ -61,7 +62,7 @@ class Benchmark:
         self.images = CanvasImages(data, first, protocol.contents[:1], protocol.size)
         self.filter = Image.Resampling.BICUBIC if method in protocol.bicubic else Image.Resampling.BILINEAR
         self.truncate = method in protocol.truncated
-        self.asked = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "data": data}
+        self.identity = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "data": data}
 
     def blocks(self, batch: int):
         """Yields (key, Block): all styles of an object before the next object, whose contents are kept."""
@@ -93,7 +94,7 @@ class Folders:
         self.styles = pictures(style, "--style")
         self.longest = longest
         self.named = _names(self.contents) | _names(self.styles)
-        self.asked = {"protocol": None, "content": content, "style": style, "max_side": longest}
+        self.identity = {"protocol": None, "content": content, "style": style, "max_side": longest}
 
     def blocks(self, batch: int):
         """Yields (number, Block)."""

@@ -47,7 +47,7 @@ class Training:
     def __init__(self, args):
         self.args, self.settings, self.out = args, args.settings, args.out
         self.device = torch.device(find_device(args.device))
-        self.asked = {
+        self.identity = {
             "method": args.method,
             "variant": args.variant,
             "settings": OmegaConf.to_container(args.settings),
@@ -65,7 +65,7 @@ class Training:
         if not (self.out / RECORD).exists():
             return
         record = read_json(self.out / RECORD)
-        differing = [key for key, value in self.asked.items() if record.get(key) != value]
+        differing = [key for key, value in self.identity.items() if record.get(key) != value]
         if differing:
             raise UserError(
                 f"--out {self.out}: holds weights of a training with another {differing[0]}; "
@@ -82,13 +82,13 @@ class Training:
         """Lets a decoder begin as that of --init, if there is one."""
         if self.args.init:
             name = Path(self.args.init).name
-            found = weights.read({name: self.args.init}, [name], "the decoder to begin with")
-            vgg.copy(weights.fill(vgg.decoder(widths), found, {name: ""}), decoder)
+            state = weights.read({name: self.args.init}, [name], "the decoder to begin with")
+            vgg.copy(weights.fill(vgg.decoder(widths), state, {name: ""}), decoder)
 
     def cooled(self, lr: float) -> float:
-        """The learning rate of this step; over the last steps, a share `cooldown`, it falls to 0."""
-        left, share = 1 - self.number / self.settings.steps, self.settings.cooldown
-        return lr * min(1, left / share) if share else lr
+        """The learning rate of this step; over the last steps, `cooldown` of all, it falls to 0."""
+        left, cooldown = 1 - self.number / self.settings.steps, self.settings.cooldown
+        return lr * min(1, left / cooldown) if cooldown else lr
 
     def __enter__(self):
         self.lock = contextlib.ExitStack()
@@ -104,7 +104,7 @@ class Training:
 
     def batches(self, **state):
         """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
-        self.checkpoint = Checkpoint(self.kept, digest(self.asked), **state)
+        self.checkpoint = Checkpoint(self.kept, digest(self.identity), **state)
         self.seconds, s, self.since = 0.0, self.settings, []
         self.first = self._resume()
         images = streams(self.args, self.first)
@@ -175,4 +175,4 @@ class Training:
             "stored_bytes": stored,
             "threads": torch.get_num_threads(),
         }
-        write_record(self.out, self.asked | about | made_with(self.device))
+        write_record(self.out, self.identity | about | made_with(self.device))

@@ -42,9 +42,12 @@ def streams(args, start: int) -> list:
         sources, seeds = [_of_canvas(args, themes) for themes in ([canvas.PHOTO], styles)], (1, len(styles))
     else:
         out = [Path(args.styles, name) for name in out]
-        found = pictures(args.contents, "--contents", True), pictures(args.styles, "--styles", True)
-        left = [path for path in found[1] if not any(folder in path.parents for folder in out)]
-        sources, seeds = [Pictures(paths, args.settings.load) for paths in (found[0], left)], (1, 2)
+        photos, paintings = (
+            pictures(args.contents, "--contents", True),
+            pictures(args.styles, "--styles", True),
+        )
+        left = [path for path in paintings if not any(folder in path.parents for folder in out)]
+        sources, seeds = [Pictures(paths, args.settings.load) for paths in (photos, left)], (1, 2)
     for kind, data in zip(("contents", "styles"), sources):
         if len(data) < batch:
             raise UserError(f"batch={batch}: there are {len(data)} {kind} to train on")

@@ -121,5 +121,5 @@ def widths_of(encoder: Encoder) -> tuple[int, ...]:
 
 def load_encoder(path: str | Path) -> Encoder:
     """The normalised VGG-19 of any widths, from its released file; raises UserError."""
-    found = read({ENCODER: str(path)}, [ENCODER], "the VGG encoder")
-    return fill(Encoder(widths(found[ENCODER])), found, {ENCODER: ""})
+    released = read({ENCODER: str(path)}, [ENCODER], "the VGG encoder")
+    return fill(Encoder(widths(released[ENCODER])), released, {ENCODER: ""})

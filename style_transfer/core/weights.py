@@ -45,8 +45,8 @@ class Weights:
             "of another shape": [key for key in shared if tensors[key].shape != wanted[key].shape],
         }
         if any(faults.values()):
-            found = ", ".join(f"{len(keys)} {what} ('{keys[0]}')" for what, keys in faults.items() if keys)
-            raise UserError(f"{self.file}: does not fit {self.method}; of its tensors are {found}")
+            text = ", ".join(f"{len(keys)} {what} ('{keys[0]}')" for what, keys in faults.items() if keys)
+            raise UserError(f"{self.file}: does not fit {self.method}; of its tensors are {text}")
         module.load_state_dict(tensors)
 
 
@@ -72,14 +72,14 @@ def _find(folder: Path, name: str) -> Path:
     if (folder / name).exists():
         return folder / name
     exact = sorted(p for p in folder.rglob(name) if p.name == name)
-    found = exact or sorted(p for p in folder.rglob("*") if slot(p.name) == slot(name))
-    if not found and (folder.parent / name).exists():
+    paths = exact or sorted(p for p in folder.rglob("*") if slot(p.name) == slot(name))
+    if not paths and (folder.parent / name).exists():
         return folder.parent / name
-    if not found:
+    if not paths:
         raise UserError(f"--weights {folder}: {name} is missing; put the file its authors released there")
-    if len(found) > 1:
-        raise UserError(f"--weights {folder}: which is {name}, {found[0]} or {found[1]}? leave one")
-    return found[0]
+    if len(paths) > 1:
+        raise UserError(f"--weights {folder}: which is {name}, {paths[0]} or {paths[1]}? leave one")
+    return paths[0]
 
 
 def fingerprint(path: Path) -> str:
@@ -96,16 +96,16 @@ def read(files: dict, released: dict, method: str) -> dict[str, Weights]:
     UserError if one is missing, or is not a checkpoint that loads without running code.
     """
     given = {slot(name): source for name, source in files.items()}
-    found = {}
+    weights = {}
     for name in released:
         if slot(name) not in given:
             raise UserError(f"{method} needs the file {name}, which is not among {sorted(files) or 'none'}")
         source = given[slot(name)]
         file = name if isinstance(source, dict) else str(source)
-        found[name] = Weights(_tensors(source, name, method), file, method)
-        if not found[name].tensors:
+        weights[name] = Weights(_tensors(source, name, method), file, method)
+        if not weights[name].tensors:
             raise UserError(f"{file}: holds no tensors; {method} expected its {name}")
-    return found
+    return weights
 
 
 def _tensors(source, name: str, method: str) -> dict[str, torch.Tensor]:

@@ -52,5 +52,5 @@ class IEContraAST(nn.Module):
 
 def load(files: dict) -> IEContraAST:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "IE-ContraAST")
-    return weights.fill(IEContraAST(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "IE-ContraAST")
+    return weights.fill(IEContraAST(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

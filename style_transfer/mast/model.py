@@ -82,16 +82,16 @@ class MAST(nn.Module):
         """[B,3,H,W] -> {level: [B,C,h,w]}, in full precision: in less, neighbours change places."""
         if unknown := sorted(set(levels) - set(FIRST)):
             raise UserError(f"layers={','.join(levels)}: {unknown[0]} is not among {', '.join(FIRST)}")
-        found = {}
+        features = {}
         with full_precision(images):
             images = precise(images)
             for name, layer in self.encoder.named_children():
                 images = layer(images)
                 if FEATURES.get(name) in levels:
-                    found[FEATURES[name]] = images
-                if len(found) == len(levels):
+                    features[FEATURES[name]] = images
+                if len(features) == len(levels):
                     break
-        return found
+        return features
 
     def encode_content(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """[B,3,H,W] in [0,1] -> the features of the first level; those of the others depend on the style."""
@@ -118,7 +118,7 @@ class MAST(nn.Module):
 
 def load(files: dict) -> MAST:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "MAST")
-    encoder_file = found["vgg_r51.pth"]
+    released = weights.read(files, FILES, "MAST")
+    encoder_file = released["vgg_r51.pth"]
     widths = (encoder_file.width(f"conv{number}") for number in (2, 4, 6, 10, 14))
-    return weights.fill(MAST(tuple(widths)), found, FILES)
+    return weights.fill(MAST(tuple(widths)), released, FILES)

@@ -72,5 +72,5 @@ class MCCNet(nn.Module):
 
 def load(files: dict) -> MCCNet:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "MCCNet")
-    return weights.fill(MCCNet(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "MCCNet")
+    return weights.fill(MCCNet(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

@@ -61,5 +61,5 @@ class SANet(nn.Module):
 
 def load(files: dict) -> SANet:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "SANet")
-    return weights.fill(SANet(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "SANet")
+    return weights.fill(SANet(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

@@ -53,7 +53,7 @@ class StyTr2(nn.Module):
 
 def load(files: dict) -> StyTr2:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "StyTr2")
-    decoder, embedding, transformer = found.values()
+    released = weights.read(files, FILES, "StyTr2")
+    decoder, embedding, transformer = released.values()
     widths = [decoder.width("25"), decoder.width("18"), decoder.width("5"), embedding.width("proj")]
-    return weights.fill(StyTr2(widths, transformer.width("encoder_c.layers.0.linear1")), found, FILES)
+    return weights.fill(StyTr2(widths, transformer.width("encoder_c.layers.0.linear1")), released, FILES)
