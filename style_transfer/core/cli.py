@@ -52,8 +52,8 @@ def constant(method: str, name: str) -> dict:
 def parse_transfer(doc: str, argv=None) -> argparse.Namespace:
     """`method`, `weights`, and what `check_transfer` adds."""
     options = {method: constant(method, "OPTIONS") for method in METHODS}
-    listed = (f"    {m:12}{' '.join(f'{name}={v}' for name, v in options[m].items())}" for m in METHODS)
-    parser = transfer_parser(doc + "\nOptions:\n\n" + "\n".join(listed), METHODS)
+    lines = (f"    {m:12}{' '.join(f'{name}={v!s:.40}' for name, v in options[m].items())}" for m in METHODS)
+    parser = transfer_parser(doc + "\nOptions:\n\n" + "\n".join(lines), METHODS)
     parser.add_argument("--weights", required=True, help="folder of the files that its authors released")
     args = parser.parse_intermixed_args(argv)
     return check_transfer(args, options[args.method], constant(args.method, "LIMITS"))
