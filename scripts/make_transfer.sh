@@ -5,7 +5,7 @@
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"
 out=${1:-checkpoints/mini/style_transfer} images=data/mini-train
-train() { python -m "style_transfer.$1.train" --data mini --encoder "$out/vgg_normalised.pth" --out "$out/$2" --device cpu "${@:3}"; }
+train() { python -m style_transfer.train "$1" --data mini --encoder "$out/vgg_normalised.pth" --out "$out/$2" --device cpu "${@:3}"; }
 
 if [[ ! -e $out/vgg_normalised.pth ]]; then
     python -m evaluation.mini_canvas $images --per-object 150

@@ -45,7 +45,7 @@ import torch
 from torch import nn
 
 from evaluation.core.environment import clock, find_device, peak_memory
-from style_transfer.core.run import take
+from style_transfer.core.networks import take
 
 
 def seeded(method: str) -> nn.Module:

@@ -17,7 +17,7 @@ from evaluation.core.errors import UserError, closest
 
 FOLDER = Path(__file__).parent / "protocols"
 EVERYTHING = {"styles": sorted(canvas.STYLES + canvas.UNUSED_STYLES), "objects": canvas.OBJECTS}
-CHOICES = EVERYTHING | {"pairs": ("same", "cross"), "format": ("png", "jpg")}
+CHOICES = EVERYTHING | {"pairs": ("same", "cross"), "format": ("png", "webp", "jpg")}
 RANGES = {
     "contents": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
     "references": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
@@ -44,7 +44,7 @@ class TransferProtocol:
     size: int  # pixels: the central square of every image is resized to it, antialiased
     bicubic: tuple[str, ...]  # methods whose images are resized so; the others' bilinear
     truncated: tuple[str, ...]  # methods whose 8-bit values are cut off; the others' are rounded
-    format: str  # png, or jpg at Pillow's default quality, 75
+    format: str  # png, webp without loss, or jpg at Pillow's default quality, 75
 
     def __post_init__(self):
         settings = self.__dict__

@@ -66,7 +66,7 @@ from evaluation.judges.training_data import Labelled, augment, batches, generato
 from evaluation.mini import dataset as mini
 from evaluation.mini.objects import SIZE
 from evaluation.train_classifier import rate
-from style_transfer.core import losses, vgg
+from style_transfer.core import vgg
 from style_transfer.core.weights import save_file
 
 MOVES = {"flip": True, "shift": 0.1, "zoom": 0.1, "blur": 0.2}  # of augment
@@ -121,7 +121,7 @@ def scale_inputs(decoder: nn.Sequential, means: torch.Tensor) -> None:
 @command
 def main(argv=None):
     args = parse(argv)
-    encoder, kept = Path(args.out) / losses.ENCODER, Path(args.out) / ".encoder.pt"
+    encoder, kept = Path(args.out) / vgg.ENCODER, Path(args.out) / ".encoder.pt"
     if encoder.exists():
         kept.unlink(missing_ok=True)  # of a command killed in its last moment
         raise Finished(f"{encoder}: already trained; remove it to train it anew")
@@ -142,12 +142,16 @@ def train(args, path: Path, kept: Path) -> None:
     data = in_memory(Labelled(images, *rows, SIZE), 4, 2)
     encoder, decoder = vgg.Encoder(vgg.scaled(s.width)), vgg.decoder(vgg.scaled(s.width))
     shallow, deep = (with_batch_norm(layers) for layers in (encoder[:RELU4_1], encoder[RELU4_1:]))
-    painter = with_batch_norm(decoder)
+    inverse = with_batch_norm(decoder)
     heads = nn.ModuleList(nn.Linear(encoder[51].out_channels, len(names)) for names in rows)
-    parts = nn.ModuleList([shallow, deep, painter, heads])
+    parts = nn.ModuleList([shallow, deep, inverse, heads])
     optimizer = torch.optim.AdamW(parts.parameters(), s.lr, weight_decay=s.weight_decay)
-    asked = {"settings": OmegaConf.to_container(s), "seed": args.seed, "data": [args.data, args.per_object]}
-    checkpoint = Checkpoint(kept, digest(asked), parts=parts, optimizer=optimizer)
+    identity = {
+        "settings": OmegaConf.to_container(s),
+        "seed": args.seed,
+        "data": [args.data, args.per_object],
+    }
+    checkpoint = Checkpoint(kept, digest(identity), parts=parts, optimizer=optimizer)
     first = checkpoint.resume().get("step", 0)
     stream = batches(data, order(len(data), s.batch, args.seed, first), 2)
     bar = tqdm(range(first, s.steps), "encoder", s.steps, initial=first, disable=None)
@@ -157,7 +161,7 @@ def train(args, path: Path, kept: Path) -> None:
         features = shallow(pixels)
         pooled = deep(features).mean((2, 3))
         named = sum(F.cross_entropy(head(pooled), labels[:, task]) for task, head in enumerate(heads))
-        painted = F.mse_loss(painter(features), pixels)
+        painted = F.mse_loss(inverse(features), pixels)
         loss = named + s.image * painted
         if not math.isfinite(loss.item()):
             raise UserError(f"{path}: the loss of step {step} is {loss.item()}; lower lr")
@@ -173,7 +177,7 @@ def train(args, path: Path, kept: Path) -> None:
     pixels = torch.cat([next(stream)[0] for _ in range(CALIBRATION)]).float().div(255)
     report(encoder, decoder, heads, Labelled(held_out, *rows, SIZE))
     scale_inputs(decoder, normalise(encoder, pixels))
-    save_file(path.with_name(losses.DECODER), decoder, half=True)
+    save_file(path.with_name(vgg.DECODER), decoder, half=True)
     save_file(path, encoder, half=True)  # last: it says that the work is done
     checkpoint.remove()
 

@@ -22,23 +22,23 @@ def parse(argv=None) -> argparse.Namespace:
         raise SystemExit
     if name not in TRIVIAL:
         raise UserError(f"{name or 'no transfer named'}: no trivial transfer; {closest(name, TRIVIAL)}")
-    return cli.check_transfer(cli.transfer_parser(__doc__), argv, name, {}, {})
+    args = cli.transfer_parser(__doc__).parse_intermixed_args(argv)
+    args.method = name
+    return cli.check_transfer(args, {}, {})
 
 
 early(__name__, parse)
 
-from types import SimpleNamespace
-
 from torch import nn
 
-from style_transfer.core import painting
 from style_transfer.core.blocks import adain, mean_std
+from style_transfer.transfer import transfer
 
 
 class Content(nn.Module):
     """The style counts for nothing."""
 
-    multiple = 1
+    multiple = style_multiple = 1
 
     def encode_content(self, images):
         return images
@@ -48,9 +48,6 @@ class Content(nn.Module):
 
     def decode(self, content, style):
         return content
-
-    def stylise(self, content, style):
-        return self.decode(self.encode_content(content), self.encode_style(style))
 
 
 class Statistics(Content):
@@ -66,7 +63,7 @@ TRANSFERS = dict(zip(TRIVIAL, (Content, Statistics)))
 @command
 def main(argv=None):
     args = parse(argv)
-    painting.main(args, SimpleNamespace(FILES={}, load=lambda files: TRANSFERS[args.method]()))
+    transfer(args, TRANSFERS[args.method](), {})
 
 
 if __name__ == "__main__":

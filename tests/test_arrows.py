@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 METHODS = {  # package -> its methods: the folders with this file
     package: sorted(path.parent.name for path in ROOT.glob(f"{package}/*/{file}"))
-    for package, file in (("machine_unlearning", "train.py"), ("style_transfer", "transfer.py"))
+    for package, file in (("machine_unlearning", "train.py"), ("style_transfer", "model.py"))
 }
 MAY_IMPORT = {
     "evaluation": set(),

@@ -40,8 +40,8 @@ MODEL = f"--model {ROOT}/checkpoints/mini"
             f"{MODEL} --target Sketch --out run map_size=7",
             "map_size=7: latents of 8 x 8 have attention maps of side 8, 4",
         ),
-        ("style_transfer.sanet.train", "--data . --out run", "--encoder: name the file"),
-        ("style_transfer.cast.train", "--data . --out run mirror=true", "--encoder: name the file"),
+        ("style_transfer.train", "sanet --data . --out run", "--encoder: name the file"),
+        ("style_transfer.train", "cast --data . --out run --init pyproject.toml", "--init .*: no such file"),
         ("evaluation.check", "--files nowhere", "--files nowhere: no such folder"),
     ],
 )

@@ -45,7 +45,7 @@ def test_a_copy_that_works_under_its_own_name(tree):
     assert answered.returncode == 2 and answered.stderr.startswith("error: eta=-1: expected a number")
 
 
-TRANSFER = "from style_transfer.my_way import train; train.main(['--out', 'run', 'lrr=1'])"
+TRANSFER = "from style_transfer import train; train.main(['my_way', '--out', 'run', 'lrr=1'])"
 
 
 def test_a_copy_of_a_style_transfer_method(tree):
@@ -54,7 +54,7 @@ def test_a_copy_of_a_style_transfer_method(tree):
     sanet, mine = tree / "style_transfer/sanet", tree / "style_transfer/my_way"
     kept = {p.name for p in sanet.iterdir() if p.is_file()}
     assert {p.name for p in mine.iterdir()} == kept
-    assert {"model.py", "transfer.py", "train.py", "config.yaml", "eval.sh"} <= kept
+    assert {"model.py", "train.py", "config.yaml", "transfer.sh", "train.sh", "eval.sh"} <= kept
     for name in kept - {"config.yaml"}:
         assert "sanet." not in (mine / name).read_text(), name
     compile((mine / "train.py").read_text(), "train.py", "exec")

@@ -18,7 +18,7 @@ from style_transfer import protocol as transfer_protocol
 
 ROOT = Path(__file__).parent.parent
 METHODS = sorted(path.parent.name for path in ROOT.glob("machine_unlearning/*/train.py"))
-PAINTERS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/transfer.py"))
+PAINTERS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/model.py"))
 READMES = [
     ROOT / "README.md",
     *sorted(ROOT.glob("machine_unlearning/**/README.md")),

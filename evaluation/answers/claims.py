@@ -66,6 +66,7 @@ class Claim(NamedTuple):
 
     path: Path
     file: int  # an open descriptor of the claim's file, locked
+    release: contextlib.ExitStack | None = None  # lets go of it; `pop_all()` leaves that to the caller
 
     def held(self) -> bool:
         with contextlib.suppress(FileNotFoundError):
@@ -76,7 +77,8 @@ class Claim(NamedTuple):
 def claimed(folder: str | Path, blocks: Iterable[tuple], done: Callable) -> Iterator[tuple]:
     """Yields (claim, block) of the `blocks`, pairs of a key and a block, that are not `done(block)`.
 
-    Blocks of other processes come last, if these are gone: while they get on, this one waits for them.
+    Blocks of other processes come last, if these are gone: while they get on, this one waits for them. A
+    claim is let go of when the next is asked for, unless its `release` was taken, to write in the background.
     """
     waiting, patience, moved = list(blocks), PATIENCE_SECONDS, time.monotonic()
     while waiting:
@@ -88,9 +90,10 @@ def claimed(folder: str | Path, blocks: Iterable[tuple], done: Callable) -> Iter
                 later.append((key, block))
                 continue
             began = time.monotonic()
-            with _beating(claim):
+            with contextlib.ExitStack() as release:
+                release.enter_context(_beating(claim))
                 if not done(block):  # another process may have finished it just before the claim
-                    yield claim, block
+                    yield claim._replace(release=release), block
             patience = max(patience, 3 * (time.monotonic() - began))
         if len(later) < len(waiting):
             moved = time.monotonic()

@@ -6,6 +6,7 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
 PR_SET_PDEATHSIG = 1  # of Linux
@@ -50,6 +51,13 @@ def _begin(parent: int, number: int = 0) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    sys.excepthook = _say
+
+
+def _say(kind, error, trace) -> None:
+    """In a worker: that its parent is stopped while it fetches a tensor is no error to print."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def loaded(loader):

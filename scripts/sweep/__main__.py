@@ -36,7 +36,7 @@ from style_transfer import protocol as transfer_protocol
 
 PAPER = ["ca", "ediff", "esd", "fmn", "sa", "salun", "seot", "shs", "spm", "uce"]  # the benchmark's ten
 UNLEARNING = sorted(path.parent.name for path in HERE.glob("machine_unlearning/*/train.py"))
-TRANSFERRING = sorted(path.parent.name for path in HERE.glob("style_transfer/*/transfer.py"))
+TRANSFERRING = sorted(path.parent.name for path in HERE.glob("style_transfer/*/model.py"))
 
 
 def flag_parser() -> argparse.ArgumentParser:

@@ -158,11 +158,10 @@ def attacked(experiments: list[Experiment], args) -> Step:
 
 
 def painted(experiment: Experiment, args) -> Step:
-    flags = ["--weights", str(Path(args.weights) / experiment.target), "--data", args.data]
+    flags = [experiment.target, "--weights", str(Path(args.weights) / experiment.target), "--data", args.data]
     flags += ["--out", str(experiment.folder)]
     flags += ["--protocol", args.transfer_protocol] if args.transfer_protocol else []
-    module = f"style_transfer.{experiment.target}.transfer"
-    return Step("transfer", module, flags, {experiment.job_folder: ""})
+    return Step("transfer", "style_transfer.transfer", flags, {experiment.job_folder: ""})
 
 
 def groups(experiments: list[Experiment], size: int) -> list[list[Experiment]]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import attend, grid, merge, merging, mvn, positions, precise
+from style_transfer.core.networks import stylise
 
 FILES = {  # released file -> the part of the network that it fills
     "vgg_normalised.pth": "encoder",
@@ -21,8 +22,11 @@ FILES = {  # released file -> the part of the network that it fills
     "latest_net_transformer.pth": "transformer",
     "latest_net_adaattn_3.pth": "adaattn_3",
 }
-SAMPLES = 4096  # style positions that relu3_1 attends to, at most
-SEED = 6666  # of their choice
+OPTIONS = {  # attributes of the network
+    "samples": 4096,  # style positions that relu3_1 attends to, at most
+    "seed": 6666,  # of their choice
+}
+LIMITS = {"samples": (1, 1_000_000)}
 
 
 def keys(features: list[torch.Tensor]) -> torch.Tensor:
@@ -63,7 +67,7 @@ class AttentionNorm(nn.Module):
         """relu1_1 up to this layer -> the layer's normalised feature [B,C,h,w], queries [B,h*w,K]."""
         return mvn(features[-1]), positions(self.f(keys(features)))
 
-    def style(self, features: list[torch.Tensor], samples: int | None = None, seed: int = SEED) -> tuple:
+    def style(self, features: list[torch.Tensor], samples: int | None = None, seed: int = 0) -> tuple:
         """relu1_1 up to this layer -> keys [B,N,K], values [B,N,C] of all or at most `samples` positions."""
         return sampled(positions(self.g(keys(features))), positions(self.h(features[-1])), samples, seed)
 
@@ -100,10 +104,12 @@ class Decoder(nn.Module):
 
 
 class AdaAttN(nn.Module):
-    multiple = 16  # of pixels of a content's sides; those of a style are free
+    multiple, style_multiple = 16, 1  # of pixels of the sides of a content, of a style
+    stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.encoder, self.decoder = vgg.Encoder(widths), Decoder(widths)
         self.transformer = Transformer(widths)
         self.adaattn_3 = AttentionNorm(widths[2], sum(widths[:3]))
@@ -116,31 +122,27 @@ class AdaAttN(nn.Module):
         """relu1_1 ... relu5_1 -> for each layer the normalised feature and the queries."""
         return tuple(x for i, layer in enumerate(self.layers(), 3) for x in layer.content(features[:i]))
 
-    def style(self, features: list[torch.Tensor], samples: int = SAMPLES, seed: int = SEED) -> tuple:
+    def style(self, features: list[torch.Tensor]) -> tuple:
         """relu1_1 ... relu5_1 -> for each layer keys and values; `samples` is relu3_1's limit."""
         three, *others = self.layers()
         deep = (x for i, layer in enumerate(others, 4) for x in layer.style(features[:i]))
-        return *three.style(features[:3], samples, seed), *deep
+        return *three.style(features[:3], self.samples, self.seed), *deep
 
     def encode_content(self, images: torch.Tensor) -> tuple:
         """[B,3,H,W] in [0,1] -> what `content` makes of them."""
         return self.content(self.encoder(images))
 
-    def encode_style(self, images: torch.Tensor, samples: int = SAMPLES, seed: int = SEED) -> tuple:
+    def encode_style(self, images: torch.Tensor) -> tuple:
         """[B,3,H,W] in [0,1] -> what `style` makes of them."""
-        return self.style(self.encoder(images), samples, seed)
+        return self.style(self.encoder(images))
 
     def decode(self, content: tuple, style: tuple) -> torch.Tensor:
         """-> unclipped [B,3,H,W], nominally in [0,1]."""
         skip = self.adaattn_3(*content[:2], *style[:2])
         return self.decoder(self.transformer(content[2:], style[2:]), skip)
 
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, **options) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W]; options are those of `encode_style`."""
-        return self.decode(self.encode_content(content), self.encode_style(style, **options))
-
 
 def load(files: dict) -> AdaAttN:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "AdaAttN")
-    return weights.fill(AdaAttN(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "AdaAttN")
+    return weights.fill(AdaAttN(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

@@ -1,6 +1,6 @@
 """Trains AdaAttN: attention, merging and decoder; VGG-19 stays as it is (Liu et al., ICCV 2021, section 3.3)
 
-    python -m style_transfer.adaattn.train --data mini --out runs/train/adaattn
+    python -m style_transfer.train adaattn --data mini --out runs/train/adaattn
 
     L = 10 L_global + 3 L_local + 0 L_content        at relu2_1 ... relu5_1 of image(c,s)
 
@@ -12,38 +12,33 @@
 The paper has no L_content; the code computes it and gives it weight 0.
 """
 
-from evaluation.core.errors import command, early
-from style_transfer.core import cli
-
-early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
-
 import torch
 from torch import nn
 
-from style_transfer.adaattn.model import FILES, SAMPLES, AdaAttN, adapt, keys, sampled
-from style_transfer.core import losses, vgg
+from style_transfer.adaattn.model import FILES, AdaAttN, adapt, keys, sampled
+from style_transfer.core import vgg
 from style_transfer.core.blocks import mvn, positions
-from style_transfer.core.training import Training, weigh
+from style_transfer.core.networks import with_options
+from style_transfer.core.training import Training
+from style_transfer.core.training_losses import feature_loss, style_loss, weigh
 
 LAYERS = range(1, 5)  # relu2_1 ... relu5_1
 EPOCHS, CONSTANT, FALL = 5, 2, 0.3  # of the code: after two epochs every one begins with a lower rate
 
 
-def adaattn_losses(
-    network: AdaAttN, content: torch.Tensor, style: torch.Tensor, seed: int, samples: int = SAMPLES
-) -> dict[str, torch.Tensor]:
-    """Contents and styles [B,3,H,W] in [0,1] -> the losses without their weights. `seed`: of positions."""
+def adaattn_losses(network: AdaAttN, content: torch.Tensor, style: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Contents and styles [B,3,H,W] in [0,1] -> the losses without their weights."""
     with torch.no_grad():
         features = network.encoder(torch.cat([content, style]))
         of_content, of_style = ([feature.chunk(2)[i] for feature in features] for i in range(2))
-        targets = [target(of_content[: i + 1], of_style[: i + 1], samples, seed) for i in LAYERS]
-    image = network.decode(network.content(of_content), network.style(of_style, samples, seed))
-    made = network.encoder(image)
-    asked, given = losses.seen(of_style).statistics, losses.seen(made).statistics
+        targets = [
+            target(of_content[: i + 1], of_style[: i + 1], network.samples, network.seed) for i in LAYERS
+        ]
+    made = network.encoder(network.decode(network.content(of_content), network.style(of_style)))
     return {
-        "global": sum(losses.feature_loss(given[i], asked[i]) for i in LAYERS).mean(),
-        "local": losses.feature_loss(made[1:], targets).mean(),
-        "content": sum(losses.square(mvn(made[i]), mvn(of_content[i])) for i in LAYERS).mean(),
+        "global": style_loss(made[1:], of_style[1:]),
+        "local": feature_loss(made[1:], targets),
+        "content": feature_loss([mvn(x) for x in made[1:]], [mvn(x) for x in of_content[1:]]),
     }
 
 
@@ -66,26 +61,19 @@ def initialise(part: nn.Module, deviation: float) -> None:
             nn.init.zeros_(layer.bias)
 
 
-@command
-def main(argv=None):
-    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
-    s = args.settings
-    with Training(args) as run:
-        encoder = run.encoder()
-        widths = vgg.widths_of(encoder)
-        network = AdaAttN(widths)
-        initialise(network, s.deviation)
-        network.to(run.device)
-        network.encoder = encoder
-        run.mirror(network.decoder, widths)
-        optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
-        for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = rate(s.lr, step, s.steps)
-            seed = int(torch.randint(2**31, ()))  # of the step, as the global generator is
-            terms = adaattn_losses(network, content, style, seed)
-            run.step(optimizer, weigh(terms, s.weights), **terms)
-        run.save(network, FILES)
-
-
-if __name__ == "__main__":
-    main()
+def train(run: Training) -> None:
+    s = run.settings
+    encoder = run.encoder()
+    widths = vgg.widths_of(encoder)
+    network = AdaAttN(widths)
+    initialise(network, s.deviation)
+    network.to(run.device)
+    network.encoder = encoder
+    run.begin(network.decoder, widths)
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
+    for step, content, style in run.batches(network=network, optimizer=optimizer):
+        optimizer.param_groups[0]["lr"] = run.cooled(rate(s.lr, step, s.steps))
+        seed = int(torch.randint(2**31, ()))  # of the step, as the global generator is
+        terms = adaattn_losses(with_options(network, seed=seed), content, style)
+        run.step(optimizer, weigh(terms, s.weights), **terms)
+    run.save(network, FILES)

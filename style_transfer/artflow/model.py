@@ -17,8 +17,14 @@ from evaluation.core.errors import UserError
 from style_transfer.artflow.flow import Block
 from style_transfer.core import weights
 from style_transfer.core.blocks import full_precision, precise
+from style_transfer.core.networks import stylise
 
 FILES = {"glow.pth": ""}  # the network whole; the file does not say for which operator it was trained
+OPTIONS = {  # attributes of the network
+    "operator": "adain",  # or wct, as the weights were trained for
+    "strength": 1.0,  # blends latents, at 0 the content comes back
+}
+LIMITS = {"operator": ("adain", "wct")}
 SMALLEST = 1e-5  # eigenvalue that whitening and colouring keep; also added to the variances of AdaIN
 
 
@@ -50,9 +56,12 @@ def scaling(latent: torch.Tensor, operator: str, exponent: float) -> tuple[torch
 
 
 class ArtFlow(nn.Module):
+    stylise = stylise
+
     def __init__(self, blocks: int = 2, flows: int = 8, hidden: int = 512):
         super().__init__()
-        self.multiple = 2**blocks  # of pixels of both images' sides
+        vars(self).update(OPTIONS)
+        self.multiple = self.style_multiple = 2**blocks  # of pixels of the sides
         self.blocks = nn.ModuleList(Block(3 * 4**level, flows, hidden) for level in range(blocks))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -71,37 +80,32 @@ class ArtFlow(nn.Module):
         for block in self.blocks:
             images = block.initialise(images)
 
-    def encode_content(self, images: torch.Tensor, operator: str = "adain") -> tuple:
+    def encode_content(self, images: torch.Tensor) -> tuple:
         """[B,3,H,W] in [0,1] -> latents [B,48,H/4,W/4], their mean [B,48,1] and whitening [B,48,48]."""
         latents = self(images)
-        return latents, *scaling(latents, operator, -0.5)
+        return latents, *scaling(latents, self.operator, -0.5)
 
-    def encode_style(self, images: torch.Tensor, operator: str = "adain") -> tuple:
+    def encode_style(self, images: torch.Tensor) -> tuple:
         """[B,3,H,W] in [0,1] -> mean [B,48,1] and colouring [B,48,48] of the latents."""
-        return scaling(self(images), operator, 0.5)
+        return scaling(self(images), self.operator, 0.5)
 
-    def decode(self, content: tuple, style: tuple, strength: float = 1.0) -> torch.Tensor:
-        """-> unclipped [B,3,H,W], nominally in [0,1]. `strength` blends latents; 0 gives the content back."""
+    def decode(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1]."""
         (latents, mean, whitening), (style_mean, colouring) = content, style
         with full_precision(latents):
             recoloured = colouring @ whitening @ (latents.flatten(2) - mean) + style_mean
-            latents = torch.lerp(latents, recoloured.view_as(latents), strength)
+            latents = torch.lerp(latents, recoloured.view_as(latents), self.strength)
         return self.reverse(latents)
-
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, operator="adain", strength=1.0):
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W]."""
-        content, style = self.encode_content(content, operator), self.encode_style(style, operator)
-        return self.decode(content, style, strength)
 
 
 def load(files: dict) -> ArtFlow:
     """From the released file, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "ArtFlow")
-    glow = found["glow.pth"]
+    released = weights.read(files, FILES, "ArtFlow")
+    glow = released["glow.pth"]
     hidden = glow.width("blocks.0.flows.0.coupling.net.0")
     places = [re.match(r"blocks\.(\d+)\.flows\.(\d+)\.", key) for key in glow.tensors]
     blocks, flows = (1 + max(int(place[i]) for place in places if place) for i in (1, 2))
-    network = weights.fill(ArtFlow(blocks, flows, hidden), found, FILES)
+    network = weights.fill(ArtFlow(blocks, flows, hidden), released, FILES)
     if not all(flow.actnorm.initialized for block in network.blocks for flow in block.flows):
         raise UserError(f"{glow.file}: weights of ArtFlow before training; some scales are not initialized")
     return network

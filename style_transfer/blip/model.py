@@ -29,6 +29,8 @@ from style_transfer.blip.released import (
     load_words,
 )
 from style_transfer.core.blocks import full_precision
+from style_transfer.core.networks import stylise
+from style_transfer.protocol import Row
 
 FILES = {
     "model_index.json": "where the vectors go among the tokens; mean and deviation of the style image",
@@ -41,19 +43,39 @@ FILES = {
     "tokenizer": "folder: CLIP's vocabulary",
     "vocab.txt": "the vocabulary of bert-base-uncased (the release fetches it by name)",
 }
+OPTIONS = {  # attributes of the network
+    "subjects": "image",  # what a style picture shows; in the benchmark always its object
+    "targets": None,  # what a content shows, which the prompt names: as subjects; in the benchmark its object
+    "prompt": "a {subject} image",
+    "repeats": 20,  # of the prompt, which the authors call its strength
+    "seeds": 0,  # of the noise, one number
+    "steps": 100,
+    "guidance": 7.5,
+    "negative": "over-exposure, under-exposure, saturated, duplicate, out of frame, lowres, cropped, worst "
+    "quality, low quality, jpeg artifacts, morbid, mutilated, out of frame, ugly, bad anatomy, bad "
+    "proportions, deformed, blurry, duplicate",
+    "solver": "pndm",  # or dpm, with 20 to 30 steps
+}
+LIMITS = {"repeats": (1, 1000), "seeds": (0, 1e15), "steps": (1, 1000), "solver": ("pndm", "dpm")}
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
-NEGATIVE = (
-    "over-exposure, under-exposure, saturated, duplicate, out of frame, lowres, cropped, worst quality, "
-    "low quality, jpeg artifacts, morbid, mutilated, out of frame, ugly, bad anatomy, bad proportions, "
-    "deformed, blurry, duplicate"
-)
 SOLVERS = {"pndm": PNDMScheduler, "dpm": DPMSolverMultistepScheduler}
 
 
-def listed(names: str | list[str], count: int) -> list[str]:
-    """One name for all, or as many."""
-    return [names] * count if isinstance(names, str) else list(names)
+def listed(value, count: int) -> list:
+    """One value for all, or as many."""
+    return list(value) if isinstance(value, list) else [value] * count
+
+
+def shown(names, otherwise, count: int) -> list[str]:
+    """What `count` images show: the benchmark's rows say it of themselves."""
+    others = listed(otherwise, count)
+    return [name.object if isinstance(name, Row) else other for name, other in zip(names or others, others)]
+
+
+def known_by(name) -> list:
+    """What the noise knows an image by: not the folder it lies in."""
+    return list(name) if isinstance(name, Row) else [name.name]
 
 
 def noise_of(seed, shape) -> torch.Tensor:
@@ -84,11 +106,16 @@ class BlipDiffusion(nn.Module):
     """Stylises by making an image from noise. Sides are divisible by `multiple`; the UNet was trained at 512.
 
     The methods take and give float32 tensors and run every module in the precision of its weights, also where
-    autocast is on.
+    autocast is on. They take the images' names, too: rows of the data set, whose objects come before the
+    options `subjects` and `targets`, or paths. The noise is a function of the seed and the names of a pair.
     """
+
+    named, style_multiple = True, 1
+    stylise = stylise
 
     def __init__(self, qformer, text_encoder, unet, vae, controlnet, words, tokenizer, scheduler, index):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.qformer, self.text_encoder = qformer, text_encoder
         self.unet, self.vae, self.controlnet = unet, vae, controlnet
         self.words, self.tokenizer, self.scheduler = words, tokenizer, scheduler
@@ -116,29 +143,25 @@ class BlipDiffusion(nn.Module):
         ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)["input_ids"]
         return torch.tensor(ids, device=self.device)
 
-    def encode_content(self, images: torch.Tensor) -> torch.Tensor:
+    def encode_content(self, images: torch.Tensor, names=None) -> torch.Tensor:
         """Photos [B,3,H,W] in [0,1] -> their edges, white on black, float32 [B,3,H,W] in [0,1]."""
         return edge_map(images).to(self.device)
 
     @torch.no_grad()
-    def encode_style(self, images, subjects="image") -> torch.Tensor:
-        """Style images [B,3,H,W] in [0,1] and the objects on them (one, or B) -> vectors q [B,16,768]."""
-        subjects = listed(subjects, len(images))
+    def encode_style(self, images: torch.Tensor, names=None) -> torch.Tensor:
+        """Style images [B,3,H,W] in [0,1] and the objects on them -> vectors q [B,16,768]."""
+        subjects = shown(names, self.subjects, len(images))
         size, like = self.qformer.visual_encoder.size, self.qformer.query_tokens
         pictures = ((to_bytes(images, size, size) / 255 - self.mean) / self.std).to(like)
         words = self.words(subjects, padding=True, return_tensors="pt").to(self.device)
         with full_precision(pictures):
             return self.qformer(pictures, words["input_ids"], words["attention_mask"]).float()
 
-    def text(self, vectors, targets, prompt: str, repeats: int) -> torch.Tensor:
-        """Vectors q [B,16,768] and the objects to paint (one, or B) -> text [B,77,768].
-
-        The prompt is said `repeats` times, which the authors call its strength.
-        """
-        targets = listed(targets, len(vectors))
-        sentences = [f"a {target} {prompt.replace('{subject}', target).strip()}" for target in targets]
+    def text(self, vectors: torch.Tensor, targets: list[str]) -> torch.Tensor:
+        """Vectors q [B,16,768] and the objects to paint -> text [B,77,768]."""
+        sentences = [f"a {target} {self.prompt.replace('{subject}', target).strip()}" for target in targets]
         length = self.text_encoder.positions - vectors.shape[1]
-        ids = self.ids([", ".join([sentence] * repeats) for sentence in sentences], length)
+        ids = self.ids([", ".join([sentence] * self.repeats) for sentence in sentences], length)
         return self.text_encoder(ids, vectors, self.begin).float()
 
     def eps(self, x, t, text, edges) -> torch.Tensor:
@@ -151,35 +174,33 @@ class BlipDiffusion(nn.Module):
         return out.sample.float()
 
     @torch.no_grad()
-    def decode(
-        self, edges, vectors, targets="image", prompt="a {subject} image", repeats=20,
-        *, seeds=0, steps=100, guidance=7.5, negative=NEGATIVE, solver="pndm",
-    ):  # fmt: skip
-        """Edges [B,3,H,W], vectors q [B,16,768] and the objects to paint (one, or B), which the prompt names
-        -> images [B,3,H,W] in [0,1].
-
-        `seeds`, one for all or a list of B, decide the noise: numbers, strings, or lists of them (say style,
-        object, content, reference). `dpm` is a solver for 20 to 30 steps; `pndm` is the release's.
-        """
-        if solver not in SOLVERS or steps < 1:
+    def decode(self, edges: torch.Tensor, vectors: torch.Tensor, names=None) -> torch.Tensor:
+        """Edges [B,3,H,W], vectors q [B,16,768] and what the contents show, which the prompt names -> images
+        [B,3,H,W] in [0,1]."""
+        if self.solver not in SOLVERS or self.steps < 1:
             raise UserError(
-                f"solver={solver} steps={steps}: blip knows {', '.join(SOLVERS)}, of 1 step or more"
+                f"solver={self.solver} steps={self.steps}: blip knows {', '.join(SOLVERS)}, of 1 step or more"
             )
-        seeds = seeds if isinstance(seeds, list) else [seeds] * len(edges)
+        contents = [content for content, _ in names] if names else None
+        targets = shown(contents, self.targets or self.subjects, len(edges))
+        seeds = listed(self.seeds, len(edges))
+        if names:
+            seeds = [[seed, *map(known_by, pair)] for seed, pair in zip(seeds, names)]
         shape = (self.unet.config.in_channels, *(side // self.multiple for side in edges.shape[2:]))
-        scheduler = SOLVERS[solver].from_config(self.scheduler.config)
-        scheduler.set_timesteps(steps, device=self.device)
+        scheduler = SOLVERS[self.solver].from_config(self.scheduler.config)
+        scheduler.set_timesteps(self.steps, device=self.device)
         noise = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.device)
         with full_precision(noise):
-            text = self.text(vectors, targets, prompt, repeats)
-            x = self.denoised(noise * scheduler.init_noise_sigma, text, edges, scheduler, guidance, negative)
+            text = self.text(vectors, targets)
+            x = self.denoised(noise * scheduler.init_noise_sigma, text, edges, scheduler)
             images = self.vae.decode((x / self.vae.config.scaling_factor).to(self.vae.dtype)).sample
         return (images.float() / 2 + 0.5).clamp(0, 1)
 
-    def denoised(self, x, text, edges, scheduler, guidance: float, negative: str) -> torch.Tensor:
+    def denoised(self, x, text, edges, scheduler) -> torch.Tensor:
         """Noise [B,C,h,w] -> latents, by all steps of the scheduler; no guidance is 1."""
+        guidance = self.guidance
         if guidance > 1:
-            null = self.text_encoder(self.ids([negative], self.text_encoder.positions)).float()
+            null = self.text_encoder(self.ids([self.negative], self.text_encoder.positions)).float()
             text, edges = torch.cat([null.expand_as(text), text]), torch.cat([edges, edges])
         for t in scheduler.timesteps:
             e = self.eps(x.repeat(len(text) // len(x), 1, 1, 1), t, text, edges)
@@ -188,11 +209,3 @@ class BlipDiffusion(nn.Module):
                 e = null + guidance * (e - null)
             x = scheduler.step(e, t, x).prev_sample
         return x
-
-    def stylise(self, content, style, subjects="image", targets=None, **options):
-        """Images [B,3,H,W] in [0,1] -> [B,3,H,W] in [0,1]; options as in `encode_style` and `decode`.
-
-        `targets`: what is painted; None: what `subjects` says is on the style images.
-        """
-        vectors = self.encode_style(style, subjects)
-        return self.decode(self.encode_content(content), vectors, targets or subjects, **options)

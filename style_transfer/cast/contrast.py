@@ -1,4 +1,5 @@
-"""What CAST needs for its training only: judges of photos and of paintings, codes that tell paintings apart
+"""What CAST needs for its training only: discriminators of photos and of paintings, codes that tell
+paintings apart
 
     contrast(q, k) = -log( exp(q k / 0.07) / (exp(q k / 0.07) + sum_n exp(q n / 0.07)) )      n in a queue
     hinge(D, y)    = mean max(0, 1 - y D)       y = 1 for real images, -1 for outputs
@@ -16,6 +17,7 @@ from style_transfer.core import vgg
 
 TEMPERATURE = 0.07
 PROJECTED = (1024, 2048, 2048)  # widths of a projector's three layers, at full size
+GAIN = 0.02  # of the discriminators' initial weights
 LEAST = 0.8  # share of a painting's area that a view shows
 
 
@@ -112,13 +114,9 @@ def hinge(scores: torch.Tensor, wanted: float) -> torch.Tensor:
     return (1 - wanted * scores).relu().mean()
 
 
-def begin(part: nn.Module, deviation: float | None) -> nn.Module:
-    """Initial weights: normal of this deviation, or He's if None; biases 0."""
+def begin(part: nn.Module, draw) -> None:
+    """Initial weights, which `draw` puts into a tensor; biases 0."""
     for layer in part.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            if deviation is None:
-                nn.init.kaiming_normal_(layer.weight)
-            else:
-                nn.init.normal_(layer.weight, std=deviation)
+            draw(layer.weight)
             nn.init.zeros_(layer.bias)
-    return part

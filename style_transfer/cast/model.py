@@ -15,11 +15,13 @@ from torch import nn
 
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import adain, mean_std
+from style_transfer.core.networks import stylise
 
 FILES = {  # released file -> the part of the network that it fills
     "latest_net_AE.pth": "encoder",
     "latest_net_Dec_B.pth": "decoder",
 }
+OPTIONS = {"strength": 1.0}  # attribute of the network: blends with the content's own features
 
 
 def encoder(widths=vgg.WIDTHS[:4]) -> nn.Sequential:
@@ -32,10 +34,12 @@ def encoder(widths=vgg.WIDTHS[:4]) -> nn.Sequential:
 
 
 class CAST(nn.Module):
-    multiple = 8  # of pixels of a content's sides: others come back larger; those of a style are free
+    multiple, style_multiple = 8, 1  # of pixels of a content's sides, others come back larger; of a style's
+    stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS[:4]):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.encoder = encoder(widths)
         self.decoder = nn.Sequential(OrderedDict(decoder=vgg.decoder(widths)))
 
@@ -47,19 +51,15 @@ class CAST(nn.Module):
         """[B,3,H,W] in [0,1] -> mean and std of relu4_1, [B,C,1,1] each."""
         return mean_std(self.encoder(images * 2 - 1))
 
-    def decode(self, content: tuple, style: tuple, strength: float = 1.0) -> torch.Tensor:
-        """-> unclipped [B,3,H,W], nominally in [0,1]. `strength` blends with the content's own features."""
-        fused = strength * adain(*content, *style) + (1 - strength) * content[0]
+    def decode(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1]."""
+        fused = self.strength * adain(*content, *style) + (1 - self.strength) * content[0]
         return (self.decoder(fused) + 1) / 2
-
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, **options) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W]."""
-        return self.decode(self.encode_content(content), self.encode_style(style), **options)
 
 
 def load(files: dict) -> CAST:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "CAST")
-    encoder_file = found["latest_net_AE.pth"]
+    released = weights.read(files, FILES, "CAST")
+    encoder_file = released["latest_net_AE.pth"]
     widths = [encoder_file.width(layer) for layer in ("enc_1.2", "enc_2.5", "enc_3.5", "enc_4.11")]
-    return weights.fill(CAST(widths), found, FILES)
+    return weights.fill(CAST(widths), released, FILES)

@@ -1,7 +1,7 @@
 """Trains CAST: encoder and two decoders, against two discriminators, and the codes that tell styles apart
 (Zhang et al., SIGGRAPH 2022, section 3)
 
-    python -m style_transfer.cast.train --data mini --out runs/train/cast
+    python -m style_transfer.train cast --data mini --out runs/train/cast
 
     L = w_adv L_adversarial + w_con L_contrastive + w_cyc L_cycle
 
@@ -13,46 +13,36 @@ A(x,y) = dec_A(AdaIN(E(x), E(y))) makes photos, B paintings; only B is saved. Th
 minutes, begins with VGG-19 as E and decoders that invert it.
 """
 
-from evaluation.core.errors import UserError, command, early
-from style_transfer.core import cli
-
-
-def parse(argv=None):
-    """VGG-19 is asked for only where the networks begin as it does."""
-    args = cli.parse_train(__doc__, __file__, argv)
-    if args.settings.mirror:
-        cli.check_encoder(args)
-    return args
-
-
-early(__name__, parse)
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from evaluation.core.errors import UserError
 from style_transfer.cast import contrast
 from style_transfer.cast.contrast import hinge
 from style_transfer.cast.model import CAST, FILES
 from style_transfer.core import vgg
 from style_transfer.core.blocks import adain, mean_std
-from style_transfer.core.training import Training, weigh
+from style_transfer.core.training import Training
+from style_transfer.core.training_losses import weigh
 
 
-def cast_losses(networks: nn.ModuleDict, judges: nn.ModuleDict, codes, negatives, c, s):
+def cast_losses(generators: nn.ModuleDict, discriminators: nn.ModuleDict, codes, negatives, c, s):
     """Photos and paintings [B,3,H,W] in [-1,1] -> A(s,c) and B(c,s), the losses without their weights.
 
-    `networks`: photos, paintings, two CAST with one encoder; `judges`: a discriminator for each.
+    `generators`: of photos, of paintings, two CAST with one encoder; `discriminators`: one for each.
     """
-    encoder = networks["paintings"].encoder
-    to_photo, to_painting = networks["photos"].decoder, networks["paintings"].decoder
+    encoder = generators["paintings"].encoder
+    to_photo, to_painting = generators["photos"].decoder, generators["paintings"].decoder
     of_c, of_s = encoder(torch.cat([c, s])).chunk(2)
     like_c, like_s = mean_std(of_c), mean_std(of_s)
     photo, painting = to_photo(adain(of_s, *like_c)), to_painting(adain(of_c, *like_s))
     of_photo, of_painting = encoder(torch.cat([photo, painting])).chunk(2)
     made, wanted = codes(torch.cat([painting, s])).chunk(2, 1)
     back = to_photo(adain(of_painting, *like_c)), to_painting(adain(of_photo, *like_s))
-    scores = hinge(judges["photos"](photo), 1) + hinge(judges["paintings"](painting), 1)
+    scores = hinge(discriminators["photos"](photo), 1) + hinge(discriminators["paintings"](painting), 1)
     return (photo, painting), {
         "adversarial": scores / 2,
         "contrastive": contrast.contrast(made, wanted.detach(), negatives),
@@ -60,10 +50,10 @@ def cast_losses(networks: nn.ModuleDict, judges: nn.ModuleDict, codes, negatives
     }
 
 
-def judged(judges: nn.ModuleDict, photo, painting, c, s) -> torch.Tensor:
+def told_apart(discriminators: nn.ModuleDict, photo, painting, c, s) -> torch.Tensor:
     """Loss of the discriminators; outputs are without gradient."""
-    pairs = (judges["photos"], c, photo), (judges["paintings"], s, painting)
-    return sum(hinge(judge(real), 1) + hinge(judge(made.detach()), -1) for judge, real, made in pairs) / 4
+    pairs = (discriminators["photos"], c, photo), (discriminators["paintings"], s, painting)
+    return sum(hinge(score(real), 1) + hinge(score(made.detach()), -1) for score, real, made in pairs) / 4
 
 
 def step_of(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
@@ -73,19 +63,19 @@ def step_of(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 
 
 @torch.no_grad()
-def begin_as_vgg(networks: nn.ModuleDict, run: Training) -> None:
+def begin_as_vgg(generators: nn.ModuleDict, run: Training) -> None:
     """The encoder as VGG-19 and the decoders as its mirror image, both for images in [-1,1]."""
-    encoder, layers = run.encoder(), vgg.convolutions(networks["paintings"].encoder)
+    encoder, layers = run.encoder(), vgg.convolutions(generators["paintings"].encoder)
     if vgg.widths_of(encoder) != vgg.scaled(run.settings.width):
         raise UserError(
-            f"width={run.settings.width}: --encoder {run.args.encoder} has another; or mirror=false"
+            f"width={run.settings.width}: --encoder {run.args.encoder} has another; or --init none"
         )
     for layer, model in zip(layers, vgg.convolutions(encoder)):
         layer.load_state_dict(model.state_dict())
     layers[0].weight /= 2
     layers[0].bias += layers[0].weight.sum((1, 2, 3))
-    for network in networks.values():
-        run.mirror(network.decoder, vgg.widths_of(encoder))
+    for network in generators.values():
+        run.begin(network.decoder, vgg.widths_of(encoder))
         last = vgg.convolutions(network.decoder)[-1]
         last.weight *= 2
         last.bias.mul_(2).sub_(1)
@@ -93,45 +83,45 @@ def begin_as_vgg(networks: nn.ModuleDict, run: Training) -> None:
 
 def build(s, device) -> dict[str, nn.Module]:
     """All that is trained, and the queue."""
-    widths = vgg.scaled(s.width)[:4]
-    networks = nn.ModuleDict({"photos": CAST(widths), "paintings": CAST(widths)})
-    networks["photos"].encoder = networks["paintings"].encoder
-    judges = nn.ModuleDict({name: contrast.discriminator(s.width) for name in networks})
-    parts = {"networks": networks, "judges": judges, "codes": contrast.StyleCodes(s.width)}
-    for part in parts.values():
-        contrast.begin(part, s.deviation)
-    if s.deviation is None:
-        for network in networks.values():
+    widths, he = vgg.scaled(s.width)[:4], nn.init.kaiming_normal_
+    generators = nn.ModuleDict({"photos": CAST(widths), "paintings": CAST(widths)})
+    generators["photos"].encoder = generators["paintings"].encoder
+    discriminators = nn.ModuleDict({name: contrast.discriminator(s.width) for name in generators})
+    codes, narrow = contrast.StyleCodes(s.width), s.deviation is None
+    for part in (generators, codes):
+        contrast.begin(part, he if narrow else partial(nn.init.normal_, std=s.deviation))
+    contrast.begin(discriminators, he if narrow else partial(nn.init.xavier_normal_, gain=contrast.GAIN))
+    if narrow:
+        for network in generators.values():
             vgg.initialised(network.decoder.decoder)
-    parts["queue"] = contrast.Queue(s.queue, s.width)
-    return {name: part.to(device) for name, part in parts.items()}
+    parts = {"generators": generators, "discriminators": discriminators, "codes": codes}
+    return {
+        name: part.to(device) for name, part in (parts | {"queue": contrast.Queue(s.queue, s.width)}).items()
+    }
 
 
-@command
-def main(argv=None):
-    args = parse(argv)
-    s = args.settings
-    with Training(args) as run:
-        parts = build(s, run.device)
-        networks, judges, codes, queue = parts.values()
-        if s.mirror:
-            begin_as_vgg(networks, run)
-        adam = [torch.optim.Adam(p.parameters(), s.lr, betas=(0.5, 0.999)) for p in (networks, judges, codes)]
-        for _, content, style in run.batches(**parts, **dict(zip(("painter", "critics", "coder"), adam))):
-            for optimizer in adam:
-                optimizer.param_groups[0]["lr"] = run.cooled(s.lr)
-            content, style = content * 2 - 1, style * 2 - 1
-            outputs, terms = cast_losses(networks, judges, codes, queue.codes, content, style)
-            against = judged(judges, *outputs, content, style)
-            one, other = codes(torch.cat([contrast.views(style), contrast.views(style)])).chunk(2, 1)
-            coding = s.coding * contrast.contrast(one, other.detach(), queue.codes)
+def train(run: Training) -> None:
+    s = run.settings
+    parts = build(s, run.device)
+    generators, discriminators, codes, queue = parts.values()
+    if run.args.init:
+        begin_as_vgg(generators, run)
+    optimizers = {
+        f"{name}_optimizer": torch.optim.Adam(parts[name].parameters(), s.lr, betas=(0.5, 0.999))
+        for name in ("generators", "discriminators", "codes")
+    }
+    of_generators, of_discriminators, of_codes = optimizers.values()
+    for _, content, style in run.batches(**parts, **optimizers):
+        for optimizer in optimizers.values():
+            optimizer.param_groups[0]["lr"] = run.cooled(s.lr)
+        content, style = content * 2 - 1, style * 2 - 1
+        outputs, terms = cast_losses(generators, discriminators, codes, queue.codes, content, style)
+        against = told_apart(discriminators, *outputs, content, style)
+        query, positive = codes(torch.cat([contrast.views(style), contrast.views(style)])).chunk(2, 1)
+        coding = s.coding * contrast.contrast(query, positive.detach(), queue.codes)
 
-            run.step(adam[0], weigh(terms, s.weights), **terms, judges=against, codes=coding)
-            step_of(adam[1], against)
-            step_of(adam[2], coding)
-            queue.push(other)
-        run.save(networks["paintings"], FILES)
-
-
-if __name__ == "__main__":
-    main()
+        run.step(of_generators, weigh(terms, s.weights), **terms, discriminators=against, codes=coding)
+        step_of(of_discriminators, against)
+        step_of(of_codes, coding)
+        queue.push(positive)
+    run.save(generators["paintings"], FILES)

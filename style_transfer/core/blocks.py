@@ -4,6 +4,8 @@ Statistics and attention run in float32 at least, also where autocast runs the l
 variances cancel, and logits that no 1/sqrt(d) tames are large.
 """
 
+import contextlib
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -14,9 +16,19 @@ def precise(x: torch.Tensor) -> torch.Tensor:
     return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
+@contextlib.contextmanager
 def full_precision(x: torch.Tensor):
-    """Context in which autocast leaves what is done on the device of `x` alone."""
-    return torch.autocast(x.device.type, enabled=False)
+    """What is done within, on the device of `x`, is in the precision of its tensors: neither autocast
+    lowers it, nor does a GPU round the factors of products and convolutions to TF32's 10 bits, as it does
+    by default."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        with torch.autocast(x.device.type, enabled=False):
+            yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 def mean_std(x: torch.Tensor, eps: float = 1e-5) -> tuple[torch.Tensor, torch.Tensor]:

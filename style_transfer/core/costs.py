@@ -10,6 +10,7 @@
 Several processes on one CPU slow each other down; their seconds are summed as they were.
 """
 
+import contextlib
 import time
 from pathlib import Path
 
@@ -17,7 +18,6 @@ import torch
 
 from evaluation.core.environment import device_name, peak_memory, synchronize
 from evaluation.core.files import append_json, read_json_lines
-from style_transfer.core.run import Stylist
 
 FILE = "costs.jsonl"
 NUMBERS = ("outputs", "seconds", "seconds_network", "peak_memory", "stored_bytes")  # of a line
@@ -30,22 +30,16 @@ class Meter:
         self.device = torch.device(device)
         self.outputs, self.seconds_network, self.start = 0, 0.0, time.perf_counter()
 
-    def timed(self, stylist: Stylist) -> Stylist:
-        """The same, its seconds counted as the network's."""
-        functions = ("encode_content", "encode_style", "decode")
-        return stylist._replace(**{name: self._timed(getattr(stylist, name)) for name in functions})
-
-    def _timed(self, function):
-        def run(*args):
+    @contextlib.contextmanager
+    def network(self):
+        """The seconds within are the network's."""
+        synchronize(self.device)
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
             synchronize(self.device)
-            start = time.perf_counter()
-            try:
-                return function(*args)
-            finally:
-                synchronize(self.device)
-                self.seconds_network += time.perf_counter() - start
-
-        return run
+            self.seconds_network += time.perf_counter() - start
 
     def write(self, folder: Path, stored: int) -> None:
         """Adds the line of this process, if it made anything."""

@@ -9,9 +9,27 @@ import numpy as np
 import torch
 from PIL import Image
 
+from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
+from evaluation.data.images import to_tensor
+from evaluation.data.pictures import read_picture, rgb
 
+SAVED = {  # of kinds of files: half the seconds of Pillow's defaults, a tenth more bytes, the same pixels
+    ".png": {"compress_level": 1},
+    ".webp": {"lossless": True, "quality": 0, "method": 0},
+}
 LEAST = 32  # pixels: VGG's five stages need two positions at the last, to mirror a border
+
+
+def to_image(picture) -> torch.Tensor:
+    """A file, a PIL image or a tensor [3,H,W] in [0,1] -> float32 [3,H,W] in [0,1]; raises UserError."""
+    if not torch.is_tensor(picture):
+        return to_tensor(rgb(picture) if isinstance(picture, Image.Image) else read_picture(picture))
+    if picture.ndim != 3 or len(picture) != 3:
+        raise UserError(
+            f"an image of shape {list(picture.shape)}: expected [3,H,W], red, green and blue in [0,1]"
+        )
+    return picture.float()
 
 
 def smaller(image: Image.Image, longest: int) -> Image.Image:
@@ -31,16 +49,16 @@ def pad(image: torch.Tensor, multiple: int) -> torch.Tensor:
     return image
 
 
-def to_bytes(image: torch.Tensor, truncate: bool = False) -> np.ndarray:
-    """[3,H,W], clipped to [0,1] -> uint8 [H,W,3], rounded, or cut off if `truncate`."""
-    levels = image.clamp(0, 1) * 255 + (0 if truncate else 0.5)
-    return levels.permute(1, 2, 0).to(torch.uint8).cpu().numpy()
+def to_bytes(images: torch.Tensor, truncate: bool = False) -> np.ndarray:
+    """[...,3,H,W], clipped to [0,1] -> uint8 [...,H,W,3], rounded, or cut off if `truncate`."""
+    levels = images.float().clamp(0, 1) * 255 + (0 if truncate else 0.5)
+    return levels.to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 
 def save(pixels: np.ndarray, path: str | Path) -> None:
     """uint8 [H,W,3] -> a file of the kind its name says, written whole or not at all."""
     with atomic(path) as temporary:
-        Image.fromarray(pixels).save(temporary)
+        Image.fromarray(pixels).save(temporary, **SAVED.get(Path(path).suffix, {}))
 
 
 def crops(images: torch.Tensor, size: int, flip: bool, chance: torch.Generator) -> torch.Tensor:

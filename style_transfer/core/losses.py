@@ -38,9 +38,6 @@ def vgg_features(maps: list[torch.Tensor]) -> VGGFeatures:
     return VGGFeatures(statistics, tuple(structure))
 
 
-seen = vgg_features  # as the trainings call it
-
-
 def style_loss(x: VGGFeatures, y: VGGFeatures) -> torch.Tensor:
     """-> [B]."""
     return sum(square(a, b) for one, other in zip(x.statistics, y.statistics) for a, b in zip(one, other))

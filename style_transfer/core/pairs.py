@@ -1,8 +1,10 @@
 """Which content is painted after which style: the benchmark's pairs, or every pair of two folders
 
 Both kinds say in which blocks of at most `batch` pairs the work is done (`blocks`), how an image is read
-(`read`), where a pair's output lies (`path`) and what the manifest must say (`asked`). Blocks depend on the
-batch alone, so an interrupted run goes on with the very batches an uninterrupted one would have.
+(`read`), where a pair's output lies (`path`) and what the manifest must say (`identity`). Blocks depend on
+the batch alone, so an interrupted run goes on with the very batches an uninterrupted one would have. They
+come in chunks of contents, so that no content is encoded twice and no style more often than there are
+chunks.
 """
 
 from collections import Counter
@@ -19,6 +21,8 @@ from style_transfer.core.cli import pictures
 from style_transfer.core.images import smaller
 from style_transfer.protocol import Row, TransferProtocol, chosen
 
+CHUNK = 8  # contents whose features are kept in memory
+
 
 class Block(NamedTuple):
     """Every content with every style; images are named by a Row of the data set or by their Path."""
@@ -32,13 +36,18 @@ class Block(NamedTuple):
 
 
 def tiles(contents: list, styles: list, batch: int) -> list[Block]:
-    """All pairs in blocks of at most `batch`, in an order in which a style comes up once."""
-    height = min(len(contents), batch)
+    """All pairs in blocks of at most `batch`, the contents of a chunk with all styles before the next
+    chunk's."""
+    height = min(len(contents), batch, CHUNK)
     width = max(1, batch // height)
+    rows = [tuple(contents[i : i + height]) for i in range(0, len(contents), height)]
+    columns = [tuple(styles[j : j + width]) for j in range(0, len(styles), width)]
+    chunk = max(1, CHUNK // height)
     return [
-        Block(tuple(contents[i : i + height]), tuple(styles[j : j + width]))
-        for j in range(0, len(styles), width)
-        for i in range(0, len(contents), height)
+        Block(row, column)
+        for i in range(0, len(rows), chunk)
+        for column in columns
+        for row in rows[i : i + chunk]
     ]
 
 
@@ -46,14 +55,14 @@ class Benchmark:
     """The pairs of a protocol, of the styles and objects named (default: all)."""
 
     def __init__(self, protocol: TransferProtocol, data: str, method: str, styles=None, objects=None):
-        self.protocol, self.data = protocol, data
+        self.protocol, self.data, self.size = protocol, data, protocol.size
         self.styles = chosen(styles, protocol.styles, "--styles")
         self.objects = chosen(objects, protocol.objects, "--objects")
         first = [(canvas.PHOTO, self.objects[0])]  # a data set without this is none; others may be missing
         self.images = CanvasImages(data, first, protocol.contents[:1], protocol.size)
         self.filter = Image.Resampling.BICUBIC if method in protocol.bicubic else Image.Resampling.BILINEAR
         self.truncate = method in protocol.truncated
-        self.asked = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "data": data}
+        self.identity = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "data": data}
 
     def blocks(self, batch: int):
         """Yields (key, Block): all styles of an object before the next object, whose contents are kept."""
@@ -78,14 +87,14 @@ class Benchmark:
 class Folders:
     """Every content picture with every style picture, at their own sizes up to `longest` pixels a side."""
 
-    truncate = False
+    truncate, size = False, 512  # pixels that the default batch reckons with
 
     def __init__(self, content: str, style: str, longest: int):
         self.contents = pictures(content, "--content")
         self.styles = pictures(style, "--style")
         self.longest = longest
         self.named = _names(self.contents) | _names(self.styles)
-        self.asked = {"protocol": None, "content": content, "style": style, "max_side": longest}
+        self.identity = {"protocol": None, "content": content, "style": style, "max_side": longest}
 
     def blocks(self, batch: int):
         """Yields (number, Block)."""

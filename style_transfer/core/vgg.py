@@ -5,10 +5,15 @@ the normalisation, so images go in as RGB in [0,1]; its pooling rounds odd sizes
 relu4_1 and ends without an activation: its images are unclipped.
 """
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
-from style_transfer.core.weights import Weights
+from style_transfer.core.weights import Weights, fill, read
+
+ENCODER = "vgg_normalised.pth"
+DECODER = "decoder.pth"  # which gives back the image of which ENCODER made relu4_1; the miniature has one
 
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
 DEPTHS = (2, 2, 4, 4, 4)  # convolutions of the five stages
@@ -112,3 +117,9 @@ def widths(weights: Weights) -> tuple[int, ...]:
 def widths_of(encoder: Encoder) -> tuple[int, ...]:
     """Channels of the five stages of an encoder."""
     return tuple(encoder[layer].out_channels for layer in (2, 9, 16, 29, 42))
+
+
+def load_encoder(path: str | Path) -> Encoder:
+    """The normalised VGG-19 of any widths, from its released file; raises UserError."""
+    released = read({ENCODER: str(path)}, [ENCODER], "the VGG encoder")
+    return fill(Encoder(widths(released[ENCODER])), released, {ENCODER: ""})

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError
-from evaluation.core.tensors import check_finite, flat, read_tensors, save_tensors
+from evaluation.core.files import digest, file_digest
+from evaluation.core.tensors import check_finite, flat, read_content, save_tensors
 
 
 @dataclass
@@ -36,21 +37,56 @@ class Weights:
     def into(self, module: nn.Module) -> None:
         """Fills `module`, whose keys and shapes must be exactly the file's; raises UserError."""
         wanted = module.state_dict()
-        shared = sorted(wanted.keys() & self.tensors.keys())
+        tensors = with_module(self.tensors, wanted)
+        shared = sorted(wanted.keys() & tensors.keys())
         faults = {
-            "missing": sorted(wanted.keys() - self.tensors.keys()),
-            "unknown": sorted(self.tensors.keys() - wanted.keys()),
-            "of another shape": [key for key in shared if self.tensors[key].shape != wanted[key].shape],
+            "missing": sorted(wanted.keys() - tensors.keys()),
+            "unknown": sorted(tensors.keys() - wanted.keys()),
+            "of another shape": [key for key in shared if tensors[key].shape != wanted[key].shape],
         }
         if any(faults.values()):
-            found = ", ".join(f"{len(keys)} {what} ('{keys[0]}')" for what, keys in faults.items() if keys)
-            raise UserError(f"{self.file}: does not fit {self.method}; of its tensors are {found}")
-        module.load_state_dict(self.tensors)
+            text = ", ".join(f"{len(keys)} {what} ('{keys[0]}')" for what, keys in faults.items() if keys)
+            raise UserError(f"{self.file}: does not fit {self.method}; of its tensors are {text}")
+        module.load_state_dict(tensors)
+
+
+def with_module(tensors: dict, wanted: dict) -> dict:
+    """The tensors, under `module.` again if the network has a part of that name: `flat` takes it for parallel
+    training's."""
+    renamed = {f"module.{key}": tensor for key, tensor in tensors.items()}
+    return renamed if renamed.keys() == wanted.keys() else tensors
 
 
 def slot(name: str) -> str:
     """A file name without folders and training step, so that other steps than the released are found too."""
     return re.sub(r"_iter_\d+\.", "_iter.", re.sub(r"^(latest|\d+)_net_", "net_", Path(name).name))
+
+
+def find(folder: str | Path, released: dict) -> dict[str, Path]:
+    """Where each of the `released` files lies: in the folder or below, also of another training step; or
+    beside the folder, where methods share an encoder. Raises UserError."""
+    return {name: _find(Path(folder), name) for name in released}
+
+
+def _find(folder: Path, name: str) -> Path:
+    if (folder / name).exists():
+        return folder / name
+    exact = sorted(p for p in folder.rglob(name) if p.name == name)
+    paths = exact or sorted(p for p in folder.rglob("*") if slot(p.name) == slot(name))
+    if not paths and (folder.parent / name).exists():
+        return folder.parent / name
+    if not paths:
+        raise UserError(f"--weights {folder}: {name} is missing; put the file its authors released there")
+    if len(paths) > 1:
+        raise UserError(f"--weights {folder}: which is {name}, {paths[0]} or {paths[1]}? leave one")
+    return paths[0]
+
+
+def fingerprint(path: Path) -> str:
+    """16 digits that stand for the content of a file, or of all files below a folder."""
+    if path.is_file():
+        return file_digest(path)
+    return digest({str(p.relative_to(path)): file_digest(p) for p in path.rglob("*") if p.is_file()})
 
 
 def read(files: dict, released: dict, method: str) -> dict[str, Weights]:
@@ -60,27 +96,34 @@ def read(files: dict, released: dict, method: str) -> dict[str, Weights]:
     UserError if one is missing, or is not a checkpoint that loads without running code.
     """
     given = {slot(name): source for name, source in files.items()}
-    found = {}
+    weights = {}
     for name in released:
         if slot(name) not in given:
             raise UserError(f"{method} needs the file {name}, which is not among {sorted(files) or 'none'}")
         source = given[slot(name)]
         file = name if isinstance(source, dict) else str(source)
-        found[name] = Weights(_tensors(source, name, method), file, method)
-        if not found[name].tensors:
+        weights[name] = Weights(_tensors(source, name, method), file, method)
+        if not weights[name].tensors:
             raise UserError(f"{file}: holds no tensors; {method} expected its {name}")
-    return found
+    return weights
 
 
 def _tensors(source, name: str, method: str) -> dict[str, torch.Tensor]:
     """Of a file or a state dict."""
-    if isinstance(source, dict):
-        check_finite(flat(source), name)
-        return flat(source)
     try:
-        return read_tensors(source)
+        content = source if isinstance(source, dict) else read_content(source)
+        tensors = flat(_only_state_dict(content))
+        check_finite(tensors, name if isinstance(source, dict) else source)
     except UserError as error:
         raise UserError(f"{error}; {method} expected its {name}") from error
+    return tensors
+
+
+def _only_state_dict(content):
+    """The state dict in a checkpoint such as {"epoch": 3, "generator": {...}}, if it is the only one."""
+    values = list(content.values()) if isinstance(content, dict) else []
+    inside = [v for v in values if isinstance(v, dict) and v and all(map(torch.is_tensor, v.values()))]
+    return inside[0] if len(inside) == 1 and not any(map(torch.is_tensor, values)) else content
 
 
 def fill(network: nn.Module, weights: dict[str, Weights], released: dict[str, str]) -> nn.Module:

@@ -1,4 +1,5 @@
-"""What IE-ContraAST needs for its training only: a judge of paintings, and what tells outputs from each other
+"""What IE-ContraAST needs for its training only: a discriminator of paintings, and what tells outputs from
+each other
 
     contrast(z)    = sum_i -log( exp(z_i z_i+ / 0.2) / sum_{j not left out} exp(z_i z_j / 0.2) )
     adversary(x,y) = sum over three scales of mean (D(x) - y)^2      y = 1 for paintings, 0 for outputs

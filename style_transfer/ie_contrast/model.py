@@ -14,19 +14,23 @@ from torch import nn
 
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import TwoScales
+from style_transfer.core.networks import stylise
 
 FILES = {  # released file -> the part of the network that it fills
     "vgg_normalised.pth": "encoder",
     "decoder_iter_160000.pth": "decoder",
     "transformer_iter_160000.pth": "transform",
 }
+OPTIONS = {"steps": 1}  # attribute of the network: the output of each is the content of the next
 
 
 class IEContraAST(nn.Module):
-    multiple = 8  # of pixels of a content's sides: others come back larger; those of a style are free
+    multiple, style_multiple = 8, 1  # of pixels of a content's sides, others come back larger; of a style's
+    stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.encoder, self.decoder = vgg.Encoder(widths), vgg.decoder(widths)
         self.transform = TwoScales(widths[3])
 
@@ -40,17 +44,13 @@ class IEContraAST(nn.Module):
 
     def decode(self, content: tuple, style: tuple) -> torch.Tensor:
         """-> unclipped [B,3,H,W], nominally in [0,1]."""
-        return self.decoder(self.transform(content, style))
-
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, steps: int = 1) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W]. A step's result is the next's content."""
-        style = self.encode_style(style)
-        for _ in range(steps):
-            content = self.decode(self.encode_content(content), style)
-        return content
+        image = self.decoder(self.transform(content, style))
+        for _ in range(self.steps - 1):
+            image = self.decoder(self.transform(self.encode_content(image), style))
+        return image
 
 
 def load(files: dict) -> IEContraAST:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "IE-ContraAST")
-    return weights.fill(IEContraAST(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "IE-ContraAST")
+    return weights.fill(IEContraAST(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

@@ -16,6 +16,7 @@ from torch import nn
 from evaluation.core.errors import UserError
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import full_precision, precise
+from style_transfer.core.networks import stylise
 from style_transfer.mast.align import align
 
 FILES = {  # released file -> the part of the network that it fills
@@ -24,7 +25,13 @@ FILES = {  # released file -> the part of the network that it fills
     "dec_r31.pth": "decoders.r31",
     "dec_r21.pth": "decoders.r21",
 }
-LEVELS = ("r41", "r31", "r21")
+OPTIONS = {  # attributes of the network
+    "layers": ["r41", "r31", "r21"],  # levels, one after the other
+    "strength": 0.6,  # share of the aligned features
+    "neighbours": 5,
+    "dim_thresh": 128,  # levels of more than its square of points are pooled for the alignment
+}
+LIMITS = {"layers": ("r41", "r31", "r21"), "neighbours": (1, 10_000), "dim_thresh": (1, 100_000)}
 FEATURES = {"relu2": "r11", "relu4": "r21", "relu6": "r31", "relu10": "r41", "relu14": "r51"}
 POOLED, ENLARGED = (3, 5, 9, 13), (19, 23, 25)  # convolutions followed by a change of size
 FIRST = {"r41": 19, "r31": 23, "r21": 25}  # convolution of a level's decoder
@@ -62,10 +69,12 @@ def decoder(widths, level: str) -> nn.Sequential:
 
 
 class MAST(nn.Module):
-    multiple = 8  # of pixels of a content's sides; those of a style are free
+    multiple, style_multiple = 8, 1  # of pixels of the sides of a content, of a style
+    stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.encoder = encoder(widths)
         self.decoders = nn.ModuleDict({level: decoder(widths, level) for level in FIRST})
 
@@ -73,55 +82,43 @@ class MAST(nn.Module):
         """[B,3,H,W] -> {level: [B,C,h,w]}, in full precision: in less, neighbours change places."""
         if unknown := sorted(set(levels) - set(FIRST)):
             raise UserError(f"layers={','.join(levels)}: {unknown[0]} is not among {', '.join(FIRST)}")
-        found = {}
+        features = {}
         with full_precision(images):
             images = precise(images)
             for name, layer in self.encoder.named_children():
                 images = layer(images)
                 if FEATURES.get(name) in levels:
-                    found[FEATURES[name]] = images
-                if len(found) == len(levels):
+                    features[FEATURES[name]] = images
+                if len(features) == len(levels):
                     break
-        return found
+        return features
 
-    def encode_content(self, images: torch.Tensor, layers=LEVELS) -> dict[str, torch.Tensor]:
+    def encode_content(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """[B,3,H,W] in [0,1] -> the features of the first level; those of the others depend on the style."""
-        return self.features(images, layers[:1])
+        return self.features(images, self.layers[:1])
 
-    def encode_style(self, images: torch.Tensor, layers=LEVELS) -> dict[str, torch.Tensor]:
+    def encode_style(self, images: torch.Tensor) -> dict[str, torch.Tensor]:
         """[B,3,H,W] in [0,1] -> the features of all levels."""
-        return self.features(images, layers)
+        return self.features(images, self.layers)
 
-    def blend(self, content: torch.Tensor, style: torch.Tensor, strength, neighbours, dim_thresh):
+    def blend(self, content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
         """Features [B,C,H,W] and [B,C,h,w] -> the content's, moved towards the style by `strength`."""
         with full_precision(content):
             pairs = zip(content, style, strict=True)
-            aligned = torch.stack([align(c, s, neighbours, dim_thresh) for c, s in pairs])
-            return torch.lerp(content, aligned, strength)
+            aligned = torch.stack([align(c, s, self.neighbours, self.dim_thresh) for c, s in pairs])
+            return torch.lerp(content, aligned, self.strength)
 
-    def decode(
-        self, content: dict, style: dict, layers=LEVELS, strength=0.6, neighbours=5, dim_thresh=128
-    ) -> torch.Tensor:
-        """-> unclipped [B,3,H,W], nominally in [0,1]."""
-        for level, following in pairwise([*layers, None]):
-            blended = self.blend(content[level], style[level], strength, neighbours, dim_thresh)
-            image = self.decoders[level](blended)
+    def decode(self, content: dict, style: dict) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1], sides rounded down to multiples of 8."""
+        for level, following in pairwise([*self.layers, None]):
+            image = self.decoders[level](self.blend(content[level], style[level]))
             content = self.features(image, [following]) if following else {}
         return image
-
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, layers=LEVELS, **options) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W], sides rounded down to multiples of 8.
-
-        `layers`: the levels, in order. `strength`: share of the aligned features; the authors use 0.6.
-        `neighbours`: k. `dim_thresh`: levels of more than its square of points are pooled for the alignment.
-        """
-        content, style = self.encode_content(content, layers), self.encode_style(style, layers)
-        return self.decode(content, style, layers, **options)
 
 
 def load(files: dict) -> MAST:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "MAST")
-    encoder_file = found["vgg_r51.pth"]
+    released = weights.read(files, FILES, "MAST")
+    encoder_file = released["vgg_r51.pth"]
     widths = (encoder_file.width(f"conv{number}") for number in (2, 4, 6, 10, 14))
-    return weights.fill(MAST(tuple(widths)), found, FILES)
+    return weights.fill(MAST(tuple(widths)), released, FILES)

@@ -1,6 +1,6 @@
 """Trains MAST's decoders to give images back; nothing else is learned (Huo et al., ICCV 2021)
 
-    python -m style_transfer.mast.train --data mini --out runs/train/mast
+    python -m style_transfer.train mast --data mini --out runs/train/mast
 
     L = sum_l L_pixel + w_f L_feature + w_tv L_tv        l = relu4_1, relu3_1, relu2_1;  r = decoder_l(F_l(x))
 
@@ -13,15 +13,12 @@ form of the decay and the weight of L_tv. Images x are photos and paintings, hal
 meet features of both. They share no weights, so one optimizer trains all.
 """
 
-from evaluation.core.errors import command, early
-from style_transfer.core import cli
-
-early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
-
 import torch
+import torch.nn.functional as F
 
-from style_transfer.core import losses, vgg
-from style_transfer.core.training import Training, decayed, weigh
+from style_transfer.core import vgg
+from style_transfer.core.training import Training, decayed
+from style_transfer.core.training_losses import weigh
 from style_transfer.mast.model import FILES, FIRST, MAST
 
 
@@ -32,8 +29,8 @@ def mast_losses(network: MAST, images: torch.Tensor) -> dict[str, torch.Tensor]:
     made = {level: decoder(features[level]) for level, decoder in network.decoders.items()}
     again = {level: network.features(image, [level])[level] for level, image in made.items()}
     return {
-        "pixel": sum(losses.square(image, images) for image in made.values()).mean(),
-        "feature": sum(losses.square(again[level], features[level]) for level in made).mean(),
+        "pixel": sum(F.mse_loss(image, images) for image in made.values()),
+        "feature": sum(F.mse_loss(again[level], features[level]) for level in made),
         "tv": sum(variation(image) for image in made.values()).mean(),
     }
 
@@ -53,25 +50,18 @@ def rename(encoder: vgg.Encoder) -> dict[str, torch.Tensor]:
     }
 
 
-@command
-def main(argv=None):
-    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
-    s = args.settings
-    with Training(args) as run:
-        encoder = run.encoder()
-        widths = vgg.widths_of(encoder)
-        network = MAST(widths).to(run.device)
-        network.encoder.load_state_dict(rename(encoder))
-        network.encoder.requires_grad_(False)
-        run.mirror(network.decoders["r41"], widths)
-        optimizer = torch.optim.Adam(network.decoders.parameters(), s.lr)
-        for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
-            terms = mast_losses(network, torch.cat([content, style]))
-            weights = {**s.weights, "tv": decayed(s.weights.tv, s.tv_decay, step)}
-            run.step(optimizer, weigh(terms, weights), **terms)
-        run.save(network, FILES)
-
-
-if __name__ == "__main__":
-    main()
+def train(run: Training) -> None:
+    s = run.settings
+    encoder = run.encoder()
+    widths = vgg.widths_of(encoder)
+    network = MAST(widths).to(run.device)
+    network.encoder.load_state_dict(rename(encoder))
+    network.encoder.requires_grad_(False)
+    run.begin(network.decoders["r41"], widths)
+    optimizer = torch.optim.Adam(network.decoders.parameters(), s.lr)
+    for step, content, style in run.batches(network=network, optimizer=optimizer):
+        optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
+        terms = mast_losses(network, torch.cat([content, style]))
+        weights = {**s.weights, "tv": decayed(s.weights.tv, s.tv_decay, step)}
+        run.step(optimizer, weigh(terms, weights), **terms)
+    run.save(network, FILES)

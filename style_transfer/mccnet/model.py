@@ -11,12 +11,14 @@ from torch import nn
 
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import full_precision, mvn
+from style_transfer.core.networks import stylise
 
 FILES = {  # released file -> the part of the network that it fills
     "vgg_normalised.pth": "encoder",
     "decoder_iter_160000.pth": "decoder",
     "mcc_module_iter_160000.pth": "module",
 }
+OPTIONS = {"strength": 1.0}  # attribute of the network: blends with the content as its own style
 
 
 class Correlation(nn.Module):
@@ -39,10 +41,12 @@ class Correlation(nn.Module):
 
 
 class MCCNet(nn.Module):
-    multiple = 8  # of pixels of a content's sides; those of a style are free
+    multiple, style_multiple = 8, 1  # of pixels of the sides of a content, of a style
+    stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.encoder, self.decoder = vgg.Encoder(widths), vgg.decoder(widths)
         self.module = nn.ModuleDict({"MCCN": Correlation(widths[3])})
 
@@ -55,22 +59,18 @@ class MCCNet(nn.Module):
         """[B,3,H,W] in [0,1] -> the channel factors [B,C,1,1]."""
         return (self.module["MCCN"].weigh(self.encoder(images, 4)[3]),)
 
-    def fuse(self, content: tuple, style: tuple, strength: float = 1.0) -> torch.Tensor:
+    def fuse(self, content: tuple, style: tuple) -> torch.Tensor:
         """-> [B,C,h,w]. The output is linear in the factors, so blending these is blending the outputs."""
         features, projected, own = content
-        factors = torch.lerp(own, style[0], strength)
+        factors = torch.lerp(own, style[0], self.strength)
         return features + self.module["MCCN"].out_conv(projected * factors)
 
-    def decode(self, content: tuple, style: tuple, strength: float = 1.0) -> torch.Tensor:
-        """-> unclipped [B,3,H,W], nominally in [0,1]. `strength` blends with the content as its own style."""
-        return self.decoder(self.fuse(content, style, strength))
-
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, **options) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W], sides rounded up to multiples of 8."""
-        return self.decode(self.encode_content(content), self.encode_style(style), **options)
+    def decode(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1], sides rounded up to multiples of 8."""
+        return self.decoder(self.fuse(content, style))
 
 
 def load(files: dict) -> MCCNet:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "MCCNet")
-    return weights.fill(MCCNet(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "MCCNet")
+    return weights.fill(MCCNet(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

@@ -1,6 +1,6 @@
 """Trains MCCNet: correlation module and decoder; VGG-19 stays as it is (Deng et al., AAAI 2021, section 3.3)
 
-    python -m style_transfer.mccnet.train --data mini --out runs/train/mccnet
+    python -m style_transfer.train mccnet --data mini --out runs/train/mccnet
 
     L = w_c L_content + w_s L_style + w_1 L_identity1 + w_2 L_identity2 + w_n L_noise + w_tv L_tv
 
@@ -14,26 +14,15 @@
 The noise is Gaussian; its deviation is drawn for every step. The weights are the code's.
 """
 
-from evaluation.core.errors import UserError, command, early
-from style_transfer.core import cli
-
-
-def parse(argv=None):
-    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
-    noise = list(args.settings.noise)
-    if len(noise) != 2 or noise[0] > noise[1]:
-        raise UserError(f"noise={noise}: expected two numbers, the smaller one first")
-    return args
-
-
-early(__name__, parse)
-
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from style_transfer.core import losses, vgg
+from evaluation.core.errors import UserError
+from style_transfer.core import vgg
 from style_transfer.core.blocks import mvn
-from style_transfer.core.training import Training, decayed, weigh
+from style_transfer.core.training import Training, decayed
+from style_transfer.core.training_losses import four_losses, weigh
 from style_transfer.mccnet.model import FILES, MCCNet
 
 
@@ -42,43 +31,33 @@ def mccnet_losses(network: MCCNet, content: torch.Tensor, style: torch.Tensor, n
     both, n, mcc = torch.cat([content, style]), len(content), network.module["MCCN"]
     with torch.no_grad():
         features = network.encoder(both)
-    of_content, of_style = ([feature[part] for feature in features] for part in (slice(n), slice(n, None)))
     factors = mcc.weigh(features[3])
-    asked, wanted = (features[3], mcc.f(mvn(features[3])), factors), (factors[n:],)
-    image = network.decode(tuple(x[:n] for x in asked), wanted)
-    same = network.decode(asked, (factors,))
-    noisy = network.decode(network.encode_content(content + noise), wanted)
-    made = losses.seen(network.encoder(image))
-    return {
-        "content": losses.content_loss(made, losses.seen(of_content)).mean(),
-        "style": losses.style_loss(made, losses.seen(of_style)).mean(),
-        "identity1": 2 * losses.square(same, both).mean(),  # two means are summed
-        "identity2": 2 * losses.feature_loss(network.encoder(same), features).mean(),
-        "noise": losses.square(noisy, image).mean(),
+    contents, styles = (features[3], mcc.f(mvn(features[3])), factors), (factors,)
+    c, s = slice(n), slice(n, None)  # the places of contents and of styles
+    image = network.decode(tuple(x[c] for x in contents), (factors[s],))
+    same = network.decode(contents, styles)
+    noisy = network.decode(network.encode_content(content + noise), (factors[s],))
+    return four_losses(network.encoder, both, features, c, s, network.encoder(image), same) | {
+        "noise": F.mse_loss(noisy, image),
         "tv": image.diff(dim=2).abs().sum() + image.diff(dim=3).abs().sum(),
     }
 
 
-@command
-def main(argv=None):
-    args = parse(argv)
-    s = args.settings
-    with Training(args) as run:
-        encoder = run.encoder()
-        widths = vgg.widths_of(encoder)
-        network = MCCNet(widths).to(run.device)
-        network.encoder = encoder
-        run.mirror(network.decoder, widths)
-        nn.init.ones_(network.module["MCCN"].g.bias)  # which is divided by
-        optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
-        for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
-            deviation = torch.empty(()).uniform_(*s.noise).item()
-            noise = deviation * torch.randn(content.shape).to(content)
-            terms = mccnet_losses(network, content, style, noise)
-            run.step(optimizer, weigh(terms, s.weights), **terms)
-        run.save(network, FILES)
-
-
-if __name__ == "__main__":
-    main()
+def train(run: Training) -> None:
+    s = run.settings
+    if len(s.noise) != 2 or s.noise[0] > s.noise[1]:
+        raise UserError(f"noise={list(s.noise)}: expected two numbers, the smaller one first")
+    encoder = run.encoder()
+    widths = vgg.widths_of(encoder)
+    network = MCCNet(widths).to(run.device)
+    network.encoder = encoder
+    run.begin(network.decoder, widths)
+    nn.init.ones_(network.module["MCCN"].g.bias)  # which is divided by
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
+    for step, content, style in run.batches(network=network, optimizer=optimizer):
+        optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))
+        deviation = torch.empty(()).uniform_(*s.noise).item()
+        noise = deviation * torch.randn(content.shape).to(content)
+        terms = mccnet_losses(network, content, style, noise)
+        run.step(optimizer, weigh(terms, s.weights), **terms)
+    run.save(network, FILES)

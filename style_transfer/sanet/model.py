@@ -12,19 +12,26 @@ from torch import nn
 
 from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import TwoScales
+from style_transfer.core.networks import stylise
 
 FILES = {  # released file -> the part of the network that it fills
     "vgg_normalised.pth": "encoder",
     "decoder_iter_500000.pth": "decoder",
     "transformer_iter_500000.pth": "transform",
 }
+OPTIONS = {  # attributes of the network
+    "strength": 1.0,  # blends with the content as its own style
+    "steps": 1,  # the output of each is the content of the next
+}
 
 
 class SANet(nn.Module):
-    multiple = 16  # of pixels of a content's sides; those of a style are free
+    multiple, style_multiple = 16, 1  # of pixels of the sides of a content, of a style
+    stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS):
         super().__init__()
+        vars(self).update(OPTIONS)
         self.encoder, self.decoder = vgg.Encoder(widths), vgg.decoder(widths)
         self.transform = TwoScales(widths[3])
 
@@ -36,26 +43,23 @@ class SANet(nn.Module):
         """[B,3,H,W] in [0,1] -> keys and values at relu4_1, keys and values at relu5_1."""
         return self.transform.style(*self.encoder(images)[3:])
 
-    def decode(self, content: tuple, style: tuple, strength: float = 1.0) -> torch.Tensor:
-        """-> unclipped [B,3,H,W], nominally in [0,1]. `strength` blends with the content as its own style."""
+    def fuse(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> [B,C,h,w], at the size of relu4_1 of the content."""
         fused = self.transform(content, style)
-        if strength < 1:
+        if self.strength < 1:
             own = self.transform(content, self.transform.style(content[0], content[2]))
-            fused = torch.lerp(own, fused, strength)
-        return self.decoder(fused)
+            fused = torch.lerp(own, fused, self.strength)
+        return fused
 
-    def stylise(self, content: torch.Tensor, style: torch.Tensor, steps: int = 1, **options) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W], sides rounded up to multiples of 8.
-
-        The result of each of the `steps` is the content of the next. `strength`: see `decode`.
-        """
-        style = self.encode_style(style)
-        for _ in range(steps):
-            content = self.decode(self.encode_content(content), style, **options)
-        return content
+    def decode(self, content: tuple, style: tuple) -> torch.Tensor:
+        """-> unclipped [B,3,H,W], nominally in [0,1], sides rounded up to multiples of 8."""
+        image = self.decoder(self.fuse(content, style))
+        for _ in range(self.steps - 1):
+            image = self.decoder(self.fuse(self.encode_content(image), style))
+        return image
 
 
 def load(files: dict) -> SANet:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "SANet")
-    return weights.fill(SANet(vgg.widths(found["vgg_normalised.pth"])), found, FILES)
+    released = weights.read(files, FILES, "SANet")
+    return weights.fill(SANet(vgg.widths(released["vgg_normalised.pth"])), released, FILES)

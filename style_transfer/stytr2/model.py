@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from style_transfer.core import vgg, weights
+from style_transfer.core.networks import stylise
 from style_transfer.stytr2.transformer import Transformer
 
 FILES = {  # released file -> the part of the network that it fills
@@ -24,7 +25,11 @@ PATCH = 8  # pixels on a side: the decoder enlarges as much
 
 
 class StyTr2(nn.Module):
-    multiple = PATCH  # of pixels of all sides: what is over is cut off; those of a style are otherwise free
+    multiple, style_multiple = (
+        PATCH,
+        1,
+    )  # of pixels of the sides of a content, of a style: what is over is cut off
+    stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS[:4], hidden: int = 2048):
         """`widths`: channels of the decoder, from the image inwards; the last one is the transformer's."""
@@ -45,14 +50,10 @@ class StyTr2(nn.Module):
         """-> unclipped [B,3,H,W], nominally in [0,1]."""
         return self.decoder(self.transformer(*content, *style))
 
-    def stylise(self, content: torch.Tensor, style: torch.Tensor) -> torch.Tensor:
-        """[B,3,H,W] and [B,3,h,w] in [0,1] -> unclipped [B,3,H,W]."""
-        return self.decode(self.encode_content(content), self.encode_style(style))
-
 
 def load(files: dict) -> StyTr2:
     """From the released files, {name in FILES: path or state dict}; raises UserError."""
-    found = weights.read(files, FILES, "StyTr2")
-    decoder, embedding, transformer = found.values()
+    released = weights.read(files, FILES, "StyTr2")
+    decoder, embedding, transformer = released.values()
     widths = [decoder.width("25"), decoder.width("18"), decoder.width("5"), embedding.width("proj")]
-    return weights.fill(StyTr2(widths, transformer.width("encoder_c.layers.0.linear1")), found, FILES)
+    return weights.fill(StyTr2(widths, transformer.width("encoder_c.layers.0.linear1")), released, FILES)

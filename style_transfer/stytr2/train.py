@@ -1,6 +1,6 @@
 """Trains StyTr2: patches, transformer and decoder; VGG-19 only looks (Deng et al., CVPR 2022, section 3.3)
 
-    python -m style_transfer.stytr2.train --data mini --out runs/train/stytr2
+    python -m style_transfer.train stytr2 --data mini --out runs/train/stytr2
 
     L = w_c L_content + w_s L_style + w_1 L_identity1 + w_2 L_identity2
 
@@ -12,16 +12,12 @@
 In image(s,s) the style is the content, so its positions are its own. The learning rate rises from a quarter.
 """
 
-from evaluation.core.errors import command, early
-from style_transfer.core import cli
-
-early(__name__, cli.parse_train_with_encoder, __doc__, __file__)
-
 import torch
 from torch import nn
 
-from style_transfer.core import losses, vgg
-from style_transfer.core.training import Training, decayed, weigh
+from style_transfer.core import vgg
+from style_transfer.core.training import Training, decayed
+from style_transfer.core.training_losses import four_losses, weigh
 from style_transfer.stytr2.model import FILES, StyTr2
 
 
@@ -30,17 +26,11 @@ def stytr2_losses(network: StyTr2, encoder: nn.Module, content: torch.Tensor, st
     both, n = torch.cat([content, style]), len(content)
     with torch.no_grad():
         features = encoder(both)
-    of_content, of_style = ([feature[part] for feature in features] for part in (slice(n), slice(n, None)))
-    asked, given = network.encode_content(both), network.encode_style(both)
-    image = network.decode(tuple(x[:n] for x in asked), tuple(x[n:] for x in given))
-    same = network.decode(asked, given)
-    made = losses.seen(encoder(image))
-    return {
-        "content": losses.content_loss(made, losses.seen(of_content)).mean(),
-        "style": losses.style_loss(made, losses.seen(of_style)).mean(),
-        "identity1": 2 * losses.square(same, both).mean(),  # two means are summed
-        "identity2": 2 * losses.feature_loss(encoder(same), features).mean(),
-    }
+    contents, styles = network.encode_content(both), network.encode_style(both)
+    c, s = slice(n), slice(n, None)  # the places of contents and of styles
+    image = network.decode(tuple(x[c] for x in contents), tuple(x[s] for x in styles))
+    same = network.decode(contents, styles)
+    return four_losses(encoder, both, features, c, s, encoder(image), same)
 
 
 def warmed(lr: float, warmup: int, decay: float, step: int) -> float:
@@ -48,22 +38,15 @@ def warmed(lr: float, warmup: int, decay: float, step: int) -> float:
     return lr * (1 + 3 * step / warmup) / 4 if step < warmup else decayed(lr, decay, step - warmup)
 
 
-@command
-def main(argv=None):
-    args = cli.parse_train_with_encoder(__doc__, __file__, argv)
-    s = args.settings
-    with Training(args) as run:
-        encoder = run.encoder()
-        widths = vgg.widths_of(encoder)
-        network = StyTr2(widths[:4], 4 * widths[3]).to(run.device).train()  # with dropout
-        run.mirror(network.decoder, widths)
-        optimizer = torch.optim.Adam(network.parameters(), s.lr)
-        for step, content, style in run.batches(network=network, optimizer=optimizer):
-            optimizer.param_groups[0]["lr"] = run.cooled(warmed(s.lr, s.warmup, s.decay, step))
-            terms = stytr2_losses(network, encoder, content, style)
-            run.step(optimizer, weigh(terms, s.weights), **terms)
-        run.save(network, FILES)
-
-
-if __name__ == "__main__":
-    main()
+def train(run: Training) -> None:
+    s = run.settings
+    encoder = run.encoder()
+    widths = vgg.widths_of(encoder)
+    network = StyTr2(widths[:4], 4 * widths[3]).to(run.device).train()  # with dropout
+    run.begin(network.decoder, widths)
+    optimizer = torch.optim.Adam(network.parameters(), s.lr)
+    for step, content, style in run.batches(network=network, optimizer=optimizer):
+        optimizer.param_groups[0]["lr"] = run.cooled(warmed(s.lr, s.warmup, s.decay, step))
+        terms = stytr2_losses(network, encoder, content, style)
+        run.step(optimizer, weigh(terms, s.weights), **terms)
+    run.save(network, FILES)

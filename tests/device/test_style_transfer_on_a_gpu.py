@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from diffusion_model_finetuning.scratch import train_tokenizer
-from style_transfer.blip.model import NEGATIVE
+from style_transfer.blip.model import OPTIONS as BLIP
 from tests.device.worker import distance, same_pictures
 from tests.style_transfer import blip_release, narrow
 from tests.style_transfer.test_training import FEW, METHODS, OPTIONS, weights
@@ -32,7 +32,7 @@ def test_training(method, gpu, cpu, encoder, tmp_path):
 
     def train(worker, name, *more, stop=None):
         """-> the trained weights, flat."""
-        worker.run(f"style_transfer.{method}.train", *words, "--out", tmp_path / name, *more, stop=stop)
+        worker.run("style_transfer.train", method, *words, "--out", tmp_path / name, *more, stop=stop)
         files = {} if stop else weights(method, tmp_path / name)
         tensors = {f"{file}/{key}": tensor for file, state in files.items() for key, tensor in state.items()}
         aimless = AIMLESS.get(method, "-")
@@ -51,24 +51,24 @@ def test_pictures(method, gpu, cpu, tmp_path):
     weights = SHIPPED / FOLDERS.get(method, method)
     if method == "blip":
         weights = tmp_path / "release"
-        tokenizer = train_tokenizer(["a Cats image, a Sea image", NEGATIVE], 24)
+        tokenizer = train_tokenizer(["a Cats image, a Sea image", BLIP["negative"]], 24)
         blip_release.build(weights, blip_release.TINY, tokenizer)
     for worker in (gpu, cpu):
         words = ["--weights", weights, "--data", "mini", "--limit", 6, "--out", tmp_path / worker.device]
-        worker.run(f"style_transfer.{method}.transfer", *words, *QUICK.get(method, []))
+        worker.run("style_transfer.transfer", method, *words, *QUICK.get(method, []))
     assert same_pictures(tmp_path / "cuda", tmp_path / "cpu", gpu.levels)
 
 
 def test_judging_and_autocast(gpu, tmp_path):
     words = ["--weights", SHIPPED / "sanet", "--data", "mini", "--out", tmp_path, "--dtype", "bfloat16"]
-    gpu.run("style_transfer.sanet.transfer", *words, "--channels-last")
+    gpu.run("style_transfer.transfer", "sanet", *words, "--channels-last")
     gpu.run("style_transfer.evaluate", tmp_path)
     assert (tmp_path / "losses.json").exists()
 
 
 def test_a_device_by_its_number(gpu, encoder, tmp_path):
     words = ["--encoder", encoder, "--workers", 0, *FEW, "--out", tmp_path]
-    gpu.call("style_transfer.sanet.train", *words, "--device", "cuda:0")
+    gpu.call("style_transfer.train", "sanet", *words, "--device", "cuda:0")
     assert json.loads((tmp_path / "record.json").read_text())["tf32"] is False
 
 

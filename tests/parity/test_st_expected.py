@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from style_transfer.mast.model import LEVELS
+from style_transfer.core.networks import with_options
 from tests.seeded_weights import seeded_array, seeded_input, seeded_state_dict
 
 METHODS = ("sanet", "mast", "mccnet", "adaattn", "artflow")
@@ -112,18 +112,18 @@ def test_outputs(case):
 def stages_of(method, network, content, style, options):
     """What the network holds on its way to an output, under the fixture's names."""
     if method == "mast":
-        layers = options.pop("layers", LEVELS)
-        c, s = network.encode_content(content, layers), network.encode_style(style, layers)
+        network = with_options(network, **options)
+        layers = network.layers
+        c, s = network.encode_content(content), network.encode_style(style)
         # a chain that ends early gives its level's picture
         parts = [layers[: end + 1] for end in range(len(layers))]
-        pictures = {f"image_{part[-1]}": network.decode(c, s, part, **options) for part in parts}
-        whole = {"neighbours": 5, "dim_thresh": 128} | options | {"strength": 1}
-        aligned = network.blend(c[layers[0]], s[layers[0]], **whole)
+        pictures = {f"image_{part[-1]}": with_options(network, layers=part).decode(c, s) for part in parts}
+        aligned = with_options(network, strength=1).blend(c[layers[0]], s[layers[0]])
         return {f"csf_{layers[0]}": aligned} | pictures
     if method == "artflow":
         return {"z_content": network(content), "reconstruction": network.reverse(network(content))}
     c = network.encode_content(content)
-    s = network.encode_style(style, **(options if method == "adaattn" else {}))
+    s = with_options(network, **(options if method == "adaattn" else {})).encode_style(style)
     if method == "sanet":
         return {"content_relu5_1": network.encoder(content)[4], "fused": network.transform(c, s)}
     if method == "mccnet":

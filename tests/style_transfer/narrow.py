@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from style_transfer.core import losses, vgg
+from style_transfer.core import vgg
 
 WIDTHS = vgg.scaled(1 / 16)
 
@@ -26,9 +26,9 @@ def lively(network):
 def write_encoder(folder: Path) -> Path:
     """A narrow VGG-19, and a decoder beside it, under the names of the released ones."""
     torch.manual_seed(0)
-    torch.save(lively(vgg.Encoder(WIDTHS)).state_dict(), folder / losses.ENCODER)
-    torch.save(vgg.decoder(WIDTHS).state_dict(), folder / losses.DECODER)
-    return folder / losses.ENCODER
+    torch.save(lively(vgg.Encoder(WIDTHS)).state_dict(), folder / vgg.ENCODER)
+    torch.save(vgg.decoder(WIDTHS).state_dict(), folder / vgg.DECODER)
+    return folder / vgg.ENCODER
 
 
 def released(network, files):

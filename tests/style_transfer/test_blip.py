@@ -20,24 +20,24 @@ from diffusion_model_finetuning.core.clip_vocabulary import clip_tokenizer
 from diffusion_model_finetuning.scratch import train_tokenizer
 from evaluation.canvas import PHOTO
 from evaluation.core import environment
-from evaluation.core.config import read_settings
 from evaluation.core.errors import UserError
-from style_transfer.blip import model, transfer
+from style_transfer import transfer
+from style_transfer.blip import model
 from style_transfer.blip.edges import canny
 from style_transfer.blip.qformer import QFormer
 from style_transfer.blip.released import load_qformer
+from style_transfer.core.networks import with_options
 from style_transfer.protocol import Row
 from tests.seeded_weights import seeded_input
 from tests.style_transfer import blip_release
 
 RELEASE = 7_688_436_558  # bytes of all files, float32
-CONFIG = Path(model.__file__).with_name("config.yaml")
 QUICK = {"steps": 3, "guidance": 3.0}
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    tokenizer = train_tokenizer(["a Bears image, a tall Towers image", model.NEGATIVE], 24)
+    tokenizer = train_tokenizer(["a Bears image, a tall Towers image", model.OPTIONS["negative"]], 24)
     return blip_release.build(tmp_path_factory.mktemp("blip"), blip_release.TINY, tokenizer)
 
 
@@ -58,7 +58,7 @@ def photos(name, count=3):
 def test_interface(network):
     assert network.multiple == 2 and not network.training
     assert not any(weight.requires_grad for weight in network.parameters())
-    out = network.stylise(photos("content"), images("style", height=9, width=7), "Bears", **QUICK)
+    out = network.stylise(photos("content"), images("style", height=9, width=7), subjects="Bears", **QUICK)
     assert out.shape == (3, 3, 16, 24) and out.dtype == torch.float32
     odd = network.multiple * 9, network.multiple * 11
     assert network.stylise(images("content", 1, *odd), images("style", 1), **QUICK).shape[2:] == odd
@@ -69,27 +69,29 @@ def test_batch_equals_single(network):
     """Also if the batch pads some subjects' words, and each image has its own noise."""
     subjects, seeds = ["Bears", "tall Towers", "Bears"], [[0, "Bears", 19], [0, "Towers", 20], 7]
     content, style = photos("content"), images("style")
-    batch = network.stylise(content, style, subjects, seeds=seeds, **QUICK)
+    batch = network.stylise(content, style, subjects=subjects, seeds=seeds, **QUICK)
     for i in range(3):
-        single = network.stylise(content[i : i + 1], style[i : i + 1], subjects[i], seeds=[seeds[i]], **QUICK)
+        single = network.stylise(
+            content[i : i + 1], style[i : i + 1], subjects=subjects[i], seeds=[seeds[i]], **QUICK
+        )
         torch.testing.assert_close(batch[i : i + 1], single, rtol=0, atol=1e-4)
 
 
 def test_everything_given_has_influence(network):
     content, style = photos("content", 1), images("style", 1)
-    base = network.stylise(content, style, "Bears", **QUICK)
-    assert torch.equal(base, network.stylise(content, style, "Bears", **QUICK))
+    base = network.stylise(content, style, subjects="Bears", **QUICK)
+    assert torch.equal(base, network.stylise(content, style, subjects="Bears", **QUICK))
     changes = {
-        "content": network.stylise(photos("other", 1), style, "Bears", **QUICK),
-        "style": network.stylise(content, images("other", 1), "Bears", **QUICK),
-        "subject": network.stylise(content, style, "Towers", "Bears", **QUICK),
-        "target": network.stylise(content, style, "Bears", "Towers", **QUICK),
-        "prompt": network.stylise(content, style, "Bears", prompt="in snow", **QUICK),
-        "seed": network.stylise(content, style, "Bears", seeds=1, **QUICK),
-        "steps": network.stylise(content, style, "Bears", steps=4, guidance=3.0),
-        "guidance": network.stylise(content, style, "Bears", steps=3, guidance=1.0),
-        "negative": network.stylise(content, style, "Bears", negative="", **QUICK),
-        "solver": network.stylise(content, style, "Bears", solver="dpm", **QUICK),
+        "content": network.stylise(photos("other", 1), style, subjects="Bears", **QUICK),
+        "style": network.stylise(content, images("other", 1), subjects="Bears", **QUICK),
+        "subject": network.stylise(content, style, subjects="Towers", targets="Bears", **QUICK),
+        "target": network.stylise(content, style, subjects="Bears", targets="Towers", **QUICK),
+        "prompt": network.stylise(content, style, subjects="Bears", prompt="in snow", **QUICK),
+        "seed": network.stylise(content, style, subjects="Bears", seeds=1, **QUICK),
+        "steps": network.stylise(content, style, subjects="Bears", steps=4, guidance=3.0),
+        "guidance": network.stylise(content, style, subjects="Bears", steps=3, guidance=1.0),
+        "negative": network.stylise(content, style, subjects="Bears", negative="", **QUICK),
+        "solver": network.stylise(content, style, subjects="Bears", solver="dpm", **QUICK),
     }
     assert not [name for name, image in changes.items() if (image - base).abs().max() < 1e-4]
 
@@ -99,7 +101,7 @@ def test_loop_is_the_library_s(network, guidance):
     """From the same text, edges and noise, diffusers' own ControlNet pipeline makes the same image."""
     edges, vectors = (
         network.encode_content(photos("content", 1)),
-        network.encode_style(images("style", 1), "Bears"),
+        with_options(network, subjects="Bears").encode_style(images("style", 1)),
     )
     pipeline = StableDiffusionControlNetPipeline(
         network.vae, None, None, network.unet, network.controlnet,
@@ -108,14 +110,15 @@ def test_loop_is_the_library_s(network, guidance):
     pipeline.set_progress_bar_config(disable=True)
     expected = pipeline(
         image=edges,
-        prompt_embeds=network.text(vectors, "Towers", "a {subject} image", 20),
-        negative_prompt_embeds=network.text_encoder(network.ids([model.NEGATIVE], 24)),
+        prompt_embeds=network.text(vectors, ["Towers"]),
+        negative_prompt_embeds=network.text_encoder(network.ids([model.OPTIONS["negative"]], 24)),
         latents=model.noise_of("a", (1, 4, 8, 12)),
         num_inference_steps=4,
         guidance_scale=guidance,
         output_type="pt",
     ).images
-    got = network.decode(edges, vectors, "Towers", seeds="a", steps=4, guidance=guidance)
+    options = {"targets": "Towers", "seeds": "a", "steps": 4, "guidance": guidance}
+    got = with_options(network, **options).decode(edges, vectors)
     torch.testing.assert_close(got, expected, rtol=0, atol=1e-4)
 
 
@@ -135,9 +138,8 @@ def test_style_image_and_prompt(network, monkeypatch):
     monkeypatch.setattr(network.qformer, "forward", forward)
     monkeypatch.setattr(network, "ids", ids)
     style = (images("style", 2, 30, 20) * 255).round()
-    network.text(
-        network.encode_style(style / 255, ["Bears", "tall Towers"]), ["Cats", "Sea"], "a {subject} image", 20
-    )
+    asked = with_options(network, subjects=["Bears", "tall Towers"])
+    network.text(asked.encode_style(style / 255), ["Cats", "Sea"])
     pictures = [Image.fromarray(s.permute(1, 2, 0).byte().numpy()) for s in style]
     processor = BlipImageProcessor(size={"height": 16, "width": 16}, do_center_crop=False)
     expected = processor.preprocess(pictures, return_tensors="pt")["pixel_values"]
@@ -149,29 +151,19 @@ def test_style_image_and_prompt(network, monkeypatch):
 
 def test_a_pair_of_two_objects(network):
     """`--cross-object`: the style image is asked for its own object, the prompt names the content's."""
-    content, style, options = (
-        photos("content", 2),
-        images("style", 1),
-        read_settings(CONFIG)["options"] | QUICK,
-    )
+    content, style, quick = photos("content", 2), images("style", 1), with_options(network, **QUICK)
     rows, reference = [Row(PHOTO, "Bears", 19), Row(PHOTO, "Towers", 20)], Row("Sketch", "Towers", 1)
-    stylist = transfer.stylist(network, options)
-    vectors = stylist.encode_style(style, [reference]).expand(2, -1, -1)
-    pairs = [(row, reference) for row in rows]
-    made = stylist.decode(stylist.encode_content(content, rows), vectors, pairs)
+    vectors = quick.encode_style(style, [reference]).expand(2, -1, -1)
+    edges = quick.encode_content(content, rows)
+    made = quick.decode(edges, vectors, [(row, reference) for row in rows])
     for row, photo, image in zip(rows, content, made):
-        seed = [[0, list(row), list(reference)]]
-        expected = network.stylise(photo[None], style, "Towers", row.object, seeds=seed, **QUICK)
+        options = {"subjects": "Towers", "targets": row.object, "seeds": [[0, list(row), list(reference)]]}
+        expected = quick.stylise(photo[None], style, **options)
         torch.testing.assert_close(image[None], expected, rtol=0, atol=1e-4)
-    options["subjects"], options["targets"] = "Bears", "Towers"
-    folders = transfer.stylist(network, options)
+    folders = with_options(quick, subjects="Bears", targets="Towers")
     vectors = folders.encode_style(style, [Path("art.png")])
-    made = folders.decode(
-        stylist.encode_content(content[:1], rows), vectors, [(Path("a.png"), Path("art.png"))]
-    )
-    expected = network.stylise(
-        content[:1], style, "Bears", "Towers", seeds=[[0, ["a.png"], ["art.png"]]], **QUICK
-    )
+    made = folders.decode(edges[:1], vectors, [(Path("a.png"), Path("b/art.png"))])
+    expected = folders.stylise(content[:1], style, seeds=[[0, ["a.png"], ["art.png"]]])
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-4)
 
 
@@ -187,26 +179,28 @@ def test_precision(network, files):
     }
     assert all(dtypes == {torch.bfloat16} for dtypes in parts.values())
     content, style = photos("content", 1), images("style", 1)
-    assert half.encode_style(style, "Bears").dtype == torch.float32
-    out = half.stylise(content, style, "Bears", **QUICK)
-    change = (out - network.stylise(content, style, "Bears", **QUICK)).abs()
+    assert half.encode_style(style).dtype == torch.float32
+    out = half.stylise(content, style, subjects="Bears", **QUICK)
+    change = (out - network.stylise(content, style, subjects="Bears", **QUICK)).abs()
     assert out.dtype == torch.float32 and change.max() > 0 and change.mean() < 0.05
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(half.stylise(content, style, "Bears", **QUICK), out)
+        assert torch.equal(half.stylise(content, style, subjects="Bears", **QUICK), out)
 
 
 @pytest.mark.parametrize("name, dtype", [("float32", torch.float32), ("bfloat16", torch.bfloat16)])
 def test_the_command_lowers_the_weights(name, dtype, files, tmp_path, monkeypatch):
     seen, decode = [], model.BlipDiffusion.decode
 
-    def spy(network, *args, **options):
+    def spy(network, *args):
         seen.append((network.unet.dtype, network.controlnet.dtype, network.vae.dtype))
-        return decode(network, *args, **options)
+        return decode(network, *args)
 
     monkeypatch.setattr(model.BlipDiffusion, "decode", functools.wraps(decode)(spy))
     flags = ["--data", "mini", "--styles", "Sketch", "--objects", "Cats", "--batch", "1", "--limit", "1"]
     folder = str(files["qformer"].parent)
-    transfer.main(["--weights", folder, "--out", str(tmp_path / "out"), *flags, "--dtype", name, "steps=1"])
+    transfer.main(
+        ["blip", "--weights", folder, "--out", str(tmp_path / "out"), *flags, "--dtype", name, "steps=1"]
+    )
     assert seen == [(dtype, dtype, torch.float32)]
 
 
@@ -296,7 +290,7 @@ def test_older_files_give_the_same(network, files, tmp_path):
             {prefix + "position_ids": torch.arange(24)[None], **state}, old[part] / "pytorch_model.bin"
         )
     style = images("style", 1)
-    assert torch.equal(model.load(old).encode_style(style, "Bears"), network.encode_style(style, "Bears"))
+    assert torch.equal(model.load(old).encode_style(style), network.encode_style(style))
 
 
 def damage(case, folder):
@@ -380,7 +374,9 @@ def test_one_step_of_blip_at_full_size(tmp_path):
     """`bash scripts/smoke_sd15.sh blip`: the release's sizes, half precision on disk, float32 in memory."""
     network = model.load(blip_release.build(tmp_path, blip_release.REAL, clip_tokenizer()))
     start, size = time.process_time(), 512
-    out = network.stylise(images("content", 1, size, size), images("style", 1, size, size), "Bears", steps=1)
+    out = network.stylise(
+        images("content", 1, size, size), images("style", 1, size, size), subjects="Bears", steps=1
+    )
     seconds = time.process_time() - start
     parameters = sum(weight.numel() for weight in network.parameters())
     peak = environment.peak_memory("cpu")

@@ -144,13 +144,13 @@ def test_weights_are_finite(odd, name, tmp_path, refused):
     folder = tmp_path / "sanet"
     shutil.copytree("checkpoints/mini/style_transfer/sanet", folder)
     shutil.copy("checkpoints/mini/style_transfer/vgg_normalised.pth", tmp_path)
-    file = folder / "decoder_iter_500000.pth"
+    file = folder / "decoder_iter_3000.pth"
     state = torch.load(file, weights_only=True)
     key = next(iter(state))
     state[key].view(-1)[0] = odd
     torch.save(state, file)
-    transfer = importlib.import_module("style_transfer.sanet.transfer")
-    said = refused(transfer.main, "--weights", folder, *OUTPUTS, "--out", tmp_path / "out")
+    transfer = importlib.import_module("style_transfer.transfer")
+    said = refused(transfer.main, "sanet", "--weights", folder, *OUTPUTS, "--out", tmp_path / "out")
     assert f"{file}: its tensor {key} holds {name}" in said and "SANet" in said
     with pytest.raises(Exception, match="holds"):
         part = torch.nn.Linear(1, 1)
@@ -192,8 +192,8 @@ def test_folders_that_cannot_be_written(out, tmp_path, monkeypatch, refused):
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
     for module in ("transfer", "train"):
-        main = importlib.import_module(f"style_transfer.sanet.{module}").main
-        words = ["--data", "mini", "--out", out]
+        main = importlib.import_module(f"style_transfer.{module}").main
+        words = ["sanet", "--data", "mini", "--out", out]
         if module == "transfer":
             root = Path(__file__).parents[2] / "checkpoints/mini/style_transfer"
             words += ["--weights", root / "sanet"]

@@ -11,6 +11,7 @@ from style_transfer.adaattn import model as adaattn
 from style_transfer.artflow import model as artflow
 from style_transfer.artflow.flow import InvertibleConvolution
 from style_transfer.core.blocks import mean_std, mvn
+from style_transfer.core.networks import with_options
 from style_transfer.mast import align
 from style_transfer.mast import model as mast
 from style_transfer.mccnet import model as mccnet
@@ -168,7 +169,7 @@ def test_mccnet_strength_blends_fused_features():
     content = network.encode_content(images(1, 3, 32, 48))
     own, style = content[2:], network.encode_style(images(1, 3, 40, 40, seed=1))
     blend = 0.3 * network.fuse(content, style) + 0.7 * network.fuse(content, own)
-    torch.testing.assert_close(network.fuse(content, style, 0.3), blend)
+    torch.testing.assert_close(with_options(network, strength=0.3).fuse(content, style), blend)
 
 
 def test_mccnet_energy_is_the_mean_square_over_the_bias():
@@ -205,11 +206,11 @@ def test_adaattn_chooses_what_a_seeded_global_generator_would():
     assert torch.equal(torch.get_rng_state(), state)
     network = adaattn.load(released("adaattn", build("adaattn")))
     style = images(2, 3, 40, 40)
-    every, some = network.encode_style(style), network.encode_style(style, samples=7)
+    every, some = network.encode_style(style), with_options(network, samples=7).encode_style(style)
     assert every[0].shape[1] == 100 and some[0].shape[1] == some[1].shape[1] == 7
     chosen = adaattn.choose(100, 7, 6666)
     assert torch.equal(some[1], every[1][:, chosen]) and torch.equal(some[2], every[2])
-    assert not torch.equal(network.encode_style(style, samples=7, seed=1)[0], some[0])
+    assert not torch.equal(with_options(network, samples=7, seed=1).encode_style(style)[0], some[0])
 
 
 def test_mast_map_solves_its_least_squares():
@@ -311,12 +312,13 @@ def test_artflow_takes_statistics_of_an_image_once(operator, monkeypatch):
     """What whitens a content, or colours after a style, is made when that is encoded, not for every pair."""
     network = artflow.load(released("artflow", build("artflow")))
     contents, styles = images(2, 3, 32, 32), images(2, 3, 32, 32, seed=1)
-    encoded = network.encode_content(contents, operator), network.encode_style(styles, operator)
+    network = with_options(network, operator=operator, strength=0.7)
+    encoded = network.encode_content(contents), network.encode_style(styles)
     monkeypatch.setattr(artflow, "statistics", None)
     monkeypatch.setattr(artflow, "power", None)
-    made = network.decode(*encoded, strength=0.7)
+    made = network.decode(*encoded)
     monkeypatch.undo()
-    expected = network.stylise(contents, styles, operator=operator, strength=0.7)
+    expected = network.stylise(contents, styles)
     torch.testing.assert_close(made, expected, rtol=0, atol=1e-6)
 
 

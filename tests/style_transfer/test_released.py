@@ -65,6 +65,29 @@ def test_forms(files):
     assert half.net.weight.dtype == torch.float32
 
 
+class Wrapped(nn.Module):
+    """Of an added method, with a part whose name parallel training has taken."""
+
+    def __init__(self):
+        super().__init__()
+        self.module = nn.Linear(2, 3)
+
+
+@pytest.mark.parametrize("around", [None, "generator", "net"])
+def test_files_of_added_methods(around, tmp_path):
+    """The whole network in one file, perhaps inside a dict of the author's own."""
+    made, other = Wrapped(), Wrapped()
+    state = made.state_dict()
+    optimizer = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]}
+    torch.save({around: state, "epoch": 3, "optimizer": optimizer} if around else state, tmp_path / "a.pth")
+    found = weights.read({"a.pth": tmp_path / "a.pth"}, ["a.pth"], "Method")
+    weights.fill(other, found, {"a.pth": ""})
+    assert all(torch.equal(state[key], tensor) for key, tensor in other.state_dict().items())
+    two = {"generator": state, "ema": state, "optimizer": optimizer}  # which is meant?
+    with pytest.raises(UserError, match="does not fit Method"):
+        weights.fill(Wrapped(), weights.read({"a.pth": two}, ["a.pth"], "Method"), {"a.pth": ""})
+
+
 def test_the_callers_tensors_stay_theirs(files):
     states = {name: torch.load(path, weights_only=True) for name, path in files.items()}
     before = states["latest_net_head.pth"]["bias"].clone()

@@ -11,14 +11,13 @@ from hypothesis import strategies as st
 
 from evaluation.core import config
 from evaluation.core.errors import UserError
-from style_transfer import train_encoder
+from style_transfer import train, train_encoder
 from style_transfer.core import cli
-from style_transfer.core.run import keywords
+from style_transfer.core.networks import with_options
 from tests.commands import answer
 
 ROOT = Path(__file__).parents[2]
-CONFIGS = sorted(ROOT.glob("style_transfer/*/config.yaml"))
-TRAINED = [path for path in CONFIGS if path.with_name("train.py").exists()]
+TRAINED = sorted(ROOT.glob("style_transfer/*/config.yaml"))
 TEXTS = {"subjects", "targets", "prompt", "negative"}  # of which every one is right
 FEW = settings(derandomize=True, max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 WORDS = ["", "foo", "[]", "{a: 1}", "null", "true", "1e400", "../x", "-0.0", "[", "a: b: c", "${foo}", "${"]
@@ -30,15 +29,15 @@ ODD = st.one_of(
 @pytest.mark.parametrize("words", ["steps=0", "strength=nan", "foo=1", "--limit=0", "--styles=Foo"])
 def test_wrong_options_too(words, tmp_path):
     flags = ["--weights", ".", "--data", "mini", "--out", "painted", words]
-    assert answer(tmp_path, "style_transfer.sanet.transfer", *flags).count("error: ") == 1
+    assert answer(tmp_path, "style_transfer.transfer", "sanet", *flags).count("error: ") == 1
     assert not (tmp_path / "painted").exists()
 
 
-@pytest.mark.parametrize("path", [*CONFIGS, train_encoder.SETTINGS], ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", [*TRAINED, train_encoder.SETTINGS], ids=lambda path: path.parent.name)
 def test_every_number_and_word_has_limits(path):
     content = yaml.safe_load(path.read_text())
     known = config.LIMITS | cli.LIMITS | content.get("limits", {}) | {"weights": cli.LIMIT_OF_WEIGHTS}
-    sections = [content.get(name, {}) for name in ("canvas", "mini", "options")]
+    sections = [content.get(name, {}) for name in ("canvas", "mini")]
     if path == train_encoder.SETTINGS:
         sections = [{key: value for key, value in content.items() if key != "limits"}]
     names = {name for section in sections for name, value in section.items() if not isinstance(value, bool)}
@@ -46,14 +45,25 @@ def test_every_number_and_word_has_limits(path):
     assert content.get("limits", {}).keys() <= names  # none is left over
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
-def test_options_are_the_keywords_of_the_network(path):
-    model = importlib.import_module(f"style_transfer.{path.parent.name}.model")
-    (network,) = (k for k in vars(model).values() if inspect.isclass(k) and hasattr(k, "stylise"))
-    functions = [network.encode_content, network.encode_style, network.decode, network.stylise]
-    known = {name: value for function in functions for name, value in keywords(function).items()}
-    known = {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
-    assert yaml.safe_load(path.read_text()).get("options", {}) == known
+@pytest.mark.parametrize("method", cli.METHODS)
+def test_options_are_data_and_attributes_of_the_network(method):
+    """With limits, read without an import; a new network has them with these values."""
+    model = importlib.import_module(f"style_transfer.{method}.model")
+    options, limits = (cli.constant(method, name) for name in ("OPTIONS", "LIMITS"))
+    assert options == getattr(model, "OPTIONS", {}) and limits == getattr(model, "LIMITS", {})
+    assert options.keys() - TEXTS <= config.LIMITS.keys() | cli.LIMITS.keys() | limits.keys()
+    assert limits.keys() <= options.keys()
+    kinds = [kind for _, kind in inspect.getmembers(model, inspect.isclass) if hasattr(kind, "stylise")]
+    if method == "blip":  # is not made of widths alone
+        assert "vars(self).update(OPTIONS)" in inspect.getsource(kinds[0].__init__)
+        return
+    network = kinds[0]()
+    assert options == {name: getattr(network, name) for name in options}
+    for name, value in options.items():
+        assert getattr(with_options(network, **{name: "other"}), name) == "other"
+        assert getattr(network, name) == value
+    with pytest.raises(UserError, match=r"foo=1: .* has no such option"):
+        with_options(network, foo=1)
 
 
 def refused_or_right(parse, limits, name, value):
@@ -71,21 +81,20 @@ def refused_or_right(parse, limits, name, value):
         assert value in limit if any(isinstance(x, str) for x in limit) else limit[0] <= value <= limit[1]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("method", cli.METHODS)
 @FEW
 @given(data=st.data())
-def test_odd_options(path, data, tmp_path):
-    content = yaml.safe_load(path.read_text())
-    if not content.get("options"):
+def test_odd_options(method, data, tmp_path):
+    options = cli.constant(method, "OPTIONS")
+    if not options:
         pytest.skip("has none")
-    name = data.draw(st.sampled_from(sorted(content["options"])))
+    name = data.draw(st.sampled_from(sorted(options)))
     flags = ["--weights", str(tmp_path), "--data", "mini", "--out", str(tmp_path / "out")]
 
     def parse(text):
-        args = cli.parse_transfer("", path.with_name("transfer.py"), [*flags, text])
-        return args.options[name]
+        return cli.parse_transfer("", [method, *flags, text]).options[name]
 
-    limits = config.LIMITS | cli.LIMITS | content.get("limits", {})
+    limits = config.LIMITS | cli.LIMITS | cli.constant(method, "LIMITS")
     refused_or_right(parse, limits, name, data.draw(ODD))
 
 
@@ -98,7 +107,7 @@ def test_odd_settings(path, data, tmp_path):
     name = data.draw(st.sampled_from(sorted(content["canvas"].keys() | weights)))
 
     def parse(text):
-        args = cli.parse_train("", path.with_name("train.py"), ["--out", str(tmp_path), text])
+        args = cli.parse_train("", [path.parent.name, "--out", str(tmp_path), text])
         keys, value = name.split("."), args.settings
         for key in keys:
             value = value[key]
@@ -122,8 +131,7 @@ def test_odd_settings(path, data, tmp_path):
         ("ie_contrast", "batch=1", "batch=1: expected a number from 2"),
     ],
 )
-def test_settings_that_do_not_fit_each_other(method, text, said, tmp_path):
-    train = importlib.import_module(f"style_transfer.{method}.train")
-    with pytest.raises(UserError) as error:
-        train.parse(["--out", str(tmp_path), text])
-    assert said in str(error.value)
+def test_settings_that_do_not_fit_each_other(method, text, said, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        train.main([method, "--out", str(tmp_path / "out"), "--device", "cpu", text])
+    assert stop.value.code == 2 and said in capsys.readouterr().err

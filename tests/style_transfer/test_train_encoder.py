@@ -5,7 +5,7 @@ import torch
 
 from evaluation.core import checkpoint
 from style_transfer import train_encoder
-from style_transfer.core import losses, vgg
+from style_transfer.core import vgg
 from tests.style_transfer import narrow
 
 WIDTHS = (4, 4, 8, 8, 8)
@@ -57,8 +57,8 @@ def flags(monkeypatch):
 
 def test_the_command_writes_files_that_the_trainings_load(tmp_path, capsys, flags):
     train_encoder.main([*flags, str(tmp_path)])
-    assert losses.load_encoder(tmp_path / losses.ENCODER)[2].out_channels == 4
-    vgg.decoder(vgg.scaled(1 / 16)).load_state_dict(torch.load(tmp_path / losses.DECODER, weights_only=True))
+    assert vgg.load_encoder(tmp_path / vgg.ENCODER)[2].out_channels == 4
+    vgg.decoder(vgg.scaled(1 / 16)).load_state_dict(torch.load(tmp_path / vgg.DECODER, weights_only=True))
     said = capsys.readouterr().out
     assert "held-out images: style" in said
     assert "of the pixels' variance" in said
@@ -69,7 +69,7 @@ def test_the_command_writes_files_that_the_trainings_load(tmp_path, capsys, flag
 def test_the_image_teaches_the_encoder_too(tmp_path, flags):
     for weight in (0, 10):
         train_encoder.main([*flags, str(tmp_path / str(weight)), f"image={weight}"])
-    zero, ten = (torch.load(tmp_path / name / losses.ENCODER, weights_only=True) for name in ("0", "10"))
+    zero, ten = (torch.load(tmp_path / name / vgg.ENCODER, weights_only=True) for name in ("0", "10"))
     assert not torch.equal(zero["2.weight"], ten["2.weight"])
 
 
@@ -94,9 +94,9 @@ def test_a_stopped_command_goes_on_as_if_it_had_not(tmp_path, flags, monkeypatch
     monkeypatch.setattr(checkpoint.Checkpoint, "save", stop)
     with pytest.raises(SystemExit, match="130"):
         train_encoder.main([*flags, str(tmp_path / "stopped")])
-    assert not (tmp_path / "stopped" / losses.ENCODER).exists()
+    assert not (tmp_path / "stopped" / vgg.ENCODER).exists()
     monkeypatch.setattr(checkpoint.Checkpoint, "save", through)
     train_encoder.main([*flags, str(tmp_path / "stopped")])
-    for file in (losses.ENCODER, losses.DECODER):
+    for file in (vgg.ENCODER, vgg.DECODER):
         assert (tmp_path / "stopped" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     assert not list((tmp_path / "stopped").glob(".*"))

@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+from evaluation import canvas
 from evaluation.core import checkpoint
-from style_transfer.core import cli, losses, training, vgg
-from style_transfer.core.cli import parse_train as parse
+from evaluation.core.errors import UserError
+from evaluation.judges.classifier import preprocess
+from evaluation.mini import dataset as mini
+from style_transfer import train as command
+from style_transfer.core import cli, training, vgg
+from style_transfer.core import weights as released
 from style_transfer.core.images import crops
 from style_transfer.core.training import Training
+from style_transfer.core.training_data import streams
 from tests.style_transfer import narrow
 from tests.style_transfer.narrow import WIDTHS
 
@@ -34,11 +41,10 @@ def train(encoder):
     small = replace(full, styles=("Sketch", "Rust"), objects=("Cats", "Sea"))
 
     def run(method, out, *settings):
-        module = importlib.import_module(f"style_transfer.{method}.train")
         flags = ["--encoder", str(encoder), "--out", str(out), "--workers", "0", "--device", "cpu"]
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(cli.protocols, "load", lambda name: small)
-            module.main([*flags, *FEW, *OPTIONS.get(method, []), *settings])
+            command.main([method, *flags, *FEW, *OPTIONS.get(method, []), *settings])
 
     return run
 
@@ -56,9 +62,18 @@ def trained(train, tmp_path_factory):
     return run
 
 
+def parse(method, *words):
+    return cli.parse_train("", [method, *words])
+
+
+def files(method, out):
+    """Of the training, under the released names."""
+    names = importlib.import_module(f"style_transfer.{method}.model").FILES
+    return released.find(out, {name: "" for name in names if name != vgg.ENCODER})
+
+
 def weights(method, out):
-    files = importlib.import_module(f"style_transfer.{method}.model").FILES
-    return {name: torch.load(out / name, weights_only=True) for name in files if (out / name).exists()}
+    return {name: torch.load(path, weights_only=True) for name, path in files(method, out).items()}
 
 
 def same(a, b):
@@ -69,14 +84,14 @@ def same(a, b):
 def test_files_can_be_loaded_and_paint(method, trained, encoder):
     out = trained(method)
     model = importlib.import_module(f"style_transfer.{method}.model")
-    found = {name: out / name for name in model.FILES}
-    network = model.load({n: p if p.exists() else encoder for n, p in found.items()})
+    found = files(method, out)
+    network = model.load({vgg.ENCODER: encoder} | found)
     made = network.stylise(*(torch.rand(1, 3, 32, 32) for _ in range(2)))
     assert made.shape == (1, 3, 32, 32)
     assert made.isfinite().all()
     record = json.loads((out / "record.json").read_text())
     assert record["method"] == method
-    assert record["stored_bytes"] == sum(path.stat().st_size for path in found.values() if path.exists())
+    assert record["stored_bytes"] == sum(path.stat().st_size for path in found.values())
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -160,19 +175,107 @@ def test_a_loss_that_is_not_finite_stops_the_training(logged, train, tmp_path, c
     assert state["step"] == 1 and not (tmp_path / "record.json").exists()
 
 
+def test_a_loss_that_was_not_finite_between_two_looks_stops_the_training(
+    train, tmp_path, capsys, monkeypatch
+):
+    """Also if it, or a number beside it, is again at the next look; the first such step is named."""
+    through = Training.step
+
+    def step(self, optimizer, loss, **numbers):
+        odd = float("nan") if self.number in (1, 2) else 0.0
+        through(self, optimizer, loss, **numbers, discriminator=odd)
+
+    monkeypatch.setattr(Training, "step", step)
+    with pytest.raises(SystemExit) as stop:
+        train("sanet", tmp_path, "steps=4")
+    assert stop.value.code == 2
+    assert "discriminator of step 1 is nan; lower lr" in capsys.readouterr().err
+    assert not (tmp_path / "record.json").exists()
+
+
+def test_files_are_named_after_the_steps_of_their_training(trained):
+    assert {path.name for path in trained("sanet").glob("*.pth")} == {
+        "decoder_iter_3.pth",
+        "transformer_iter_3.pth",
+    }
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Photos, and paintings of two styles in folders of their own, each style of one colour."""
+    colours = {"photos/deep/er": 200, "art/grey": 100, "art/black": 0}
+    for folder, level in colours.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (60 + number, 50), (level, level, level)).save(
+                tmp_path / folder / f"{number}.png"
+            )
+    return tmp_path / "photos", tmp_path / "art"
+
+
+def test_any_two_folders_of_pictures(folders, encoder, tmp_path):
+    photos, art = folders
+    words = ["sanet", "--contents", str(photos), "--styles", str(art), "--encoder", str(encoder)]
+    words += ["--out", str(tmp_path / "out"), "--variant", "mini", "--workers", "0", "--device", "cpu", *FEW]
+    args = cli.parse_train("", words)
+    contents, styles = (next(stream).float().mean((1, 2, 3)) for stream in streams(args, 0))
+    assert (contents == 200).all() and len(contents) == 2
+    levels = {
+        float(level)
+        for _, batch in zip(range(8), streams(args, 0)[1])
+        for level in batch.float().mean((1, 2, 3))
+    }
+    assert levels == {0, 100} and len(styles) == 2
+    out = cli.parse_train("", [*words, "--hold-out", "black"])
+    assert all((batch == 100).all() for _, batch in zip(range(8), streams(out, 0)[1]))
+    command.main([*words, "--hold-out", "black"])
+    record = json.loads((tmp_path / "out/record.json").read_text())
+    assert record["data"] == {"contents": str(photos), "styles": str(art)} and record["held_out"] == ["black"]
+
+
+def test_a_style_of_the_data_set_is_held_out(tmp_path):
+    args = cli.parse_train(
+        "", ["sanet", "--out", str(tmp_path), "--workers", "0", "--hold-out", "Rust", "batch=2"]
+    )
+    args.world = replace(args.world, styles=("Rust", "Sketch"), objects=("Cats",))
+    kept = {
+        tuple(image.flatten().tolist()) for _, batch in zip(range(20), streams(args, 0)[1]) for image in batch
+    }
+    sketches = [mini.image("Sketch", "Cats", number) for number in canvas.TRAIN]
+    assert kept == {tuple(preprocess(image, 64).flatten().tolist()) for image in sketches}
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["--contents", "."], "--contents and --styles go together, without --data"),
+        (["--contents", ".", "--styles", ".", "--data", "mini"], "go together, without --data"),
+        (["--contents", "nowhere", "--styles", "."], "--contents nowhere: no such folder"),
+        (["--contents", ".", "--styles", ".", "--hold-out", "a"], "--hold-out a: no such folder in --styles"),
+        (["--hold-out", "Skech"], "--hold-out Skech: not in the protocol; did you mean Sketch"),
+    ],
+)
+def test_data_that_do_not_fit(words, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        cli.parse_train("", ["sanet", "--out", str(tmp_path), *words])
+
+
+def test_a_decoder_that_artflow_has_not(encoder, tmp_path):
+    with pytest.raises(UserError, match=r"--init .*: artflow has no decoder that could begin so"):
+        cli.parse_train("", ["artflow", "--out", str(tmp_path), "--init", str(encoder)])
+
+
 def test_real_data_needs_an_encoder(tmp_path, capsys):
-    module = importlib.import_module("style_transfer.sanet.train")
     with pytest.raises(SystemExit):
-        module.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")])
+        command.main(["sanet", "--data", str(tmp_path), "--out", str(tmp_path / "out")])
     assert "--encoder" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_both_variants_say_everything(method, tmp_path):
     """The miniature's settings are the published ones but for those that it names."""
-    file = ROOT / "style_transfer" / method / "train.py"
-    flags = ["--out", str(tmp_path)]
-    mini, canvas = (parse("", file, [*flags, *more]).settings for more in ([], ["--variant", "canvas"]))
+    flags = ["--out", str(tmp_path), "--encoder", "checkpoints/mini/style_transfer/vgg_normalised.pth"]
+    mini, canvas = (parse(method, *flags, *more).settings for more in ([], ["--variant", "canvas"]))
     assert mini.keys() == canvas.keys()
     assert canvas.crop <= canvas.load
     assert not canvas.half
@@ -183,26 +286,26 @@ def test_decoders_begin_as_the_mirror_image(method, train, encoder, tmp_path, mo
     if method == "artflow":
         pytest.skip("has no decoder")
     monkeypatch.setattr(Training, "step", lambda *args, **numbers: None)
-    first = next(iter(torch.load(encoder.with_name(losses.DECODER), weights_only=True).values()))
+    first = next(iter(torch.load(encoder.with_name(vgg.DECODER), weights_only=True).values()))
     for expected in (True, False):
         out = tmp_path / str(expected)
-        train(method, out, f"mirror={str(expected).lower()}")
+        train(method, out, *([] if expected else ["--init", "none"]))
         decoder = "dec_r41.pth" if method == "mast" else next(f for f in weights(method, out) if "ec" in f)
         made = next(iter(weights(method, out)[decoder].values())).float()
         assert torch.allclose(made, first, atol=1e-3) == expected
 
 
 def test_a_mirror_image_that_is_missing_or_of_another_width_is_named(train, encoder, tmp_path, capsys):
-    alone = tmp_path / losses.ENCODER
+    alone = tmp_path / vgg.ENCODER
     alone.write_bytes(encoder.read_bytes())
     for content, said in ((None, "no such file"), (vgg.decoder((2, 2, 2, 2)), "does not fit")):
         if content:
-            torch.save(content.state_dict(), alone.with_name(losses.DECODER))
+            torch.save(content.state_dict(), alone.with_name(vgg.DECODER))
         with pytest.raises(SystemExit) as stop:
             train("sanet", tmp_path / "out", "--encoder", str(alone))
         assert stop.value.code == 2
         error = capsys.readouterr().err
-        assert said in error and losses.DECODER in error
+        assert said in error and vgg.DECODER in error
 
 
 def test_a_copied_decoder_paints_the_same_and_leaves_more_features_aside():
@@ -223,16 +326,13 @@ def test_an_encoder_of_another_width_than_cast_is_named(train, tmp_path, capsys)
 
 @pytest.mark.parametrize("method", METHODS)
 def test_methods_cool_down(method, train, tmp_path):
-    settings = parse("", ROOT / "style_transfer" / method / "train.py", ["--out", str(tmp_path)]).settings
-    if "cooldown" not in settings:
-        pytest.skip("has no such setting")
     for share in ("0.0", "1.0"):
         train(method, tmp_path / share, f"cooldown={share}")
     assert not same(weights(method, tmp_path / "0.0"), weights(method, tmp_path / "1.0"))
 
 
 def test_cooling_down(tmp_path):
-    args = parse("", ROOT / "style_transfer/sanet/train.py", ["--out", str(tmp_path), "steps=10"])
+    args = parse("sanet", "--out", str(tmp_path), "steps=10")
     run = Training(args)
     for cooldown, wanted in ((0.4, [1] * 7 + [0.75, 0.5, 0.25]), (0.0, [1] * 10)):
         args.settings.cooldown, rates = cooldown, []

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from style_transfer.adaattn import model, train
+from style_transfer.core.networks import with_options
 from tests.style_transfer import narrow
 
 WIDTHS = (4, 4, 8, 8, 8)
@@ -55,7 +56,7 @@ def attended(content, style, sample, layer, chosen=slice(None)):
 @torch.no_grad()
 def test_losses_against_a_second_derivation(network):
     content, style = images()
-    got = train.adaattn_losses(network, content, style, seed=0)
+    got = train.adaattn_losses(with_options(network, seed=0), content, style)
     c, s, made = (network.encoder(x) for x in (content, style, network.stylise(content, style)))
     expected = {"global": 0.0, "local": 0.0, "content": 0.0}
     for layer in range(1, 5):
@@ -79,12 +80,14 @@ def test_a_step_attends_to_the_positions_of_its_seed(network):
     chosen = torch.randperm(16 * 16, generator=torch.Generator().manual_seed(5))[:100].numpy()
     expected = attended(c, s, 1, 1, chosen)
     np.testing.assert_allclose(made[1].flatten(1).numpy(), expected, rtol=1e-2, atol=1e-3)
-    one, other = (train.adaattn_losses(network, content, style, seed, samples=50) for seed in (5, 6))
+    one, other = (
+        train.adaattn_losses(with_options(network, seed=seed, samples=50), content, style) for seed in (5, 6)
+    )
     assert one["local"] != other["local"]
 
 
 def test_targets_and_the_encoder_are_not_learned(network):
-    terms = train.adaattn_losses(network, *images(), seed=0)
+    terms = train.adaattn_losses(network, *images())
     sum(terms.values()).backward()
     learned = {name.partition(".")[0] for name, p in network.named_parameters() if p.grad is not None}
     assert learned == {"decoder", "transformer", "adaattn_3"}

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from style_transfer.artflow.model import ArtFlow
 from style_transfer.artflow.train import artflow_losses
 from style_transfer.core import vgg
+from style_transfer.core.networks import with_options
 from style_transfer.core.training import Training
 from tests.style_transfer import narrow
 
@@ -37,7 +38,7 @@ def network(images):
 @pytest.mark.parametrize("operator", ["adain", "wct"])
 def test_losses_are_those_of_the_outputs(network, encoder, images, operator):
     content, style = images
-    got = artflow_losses(network, encoder, content, style, operator)
+    got = artflow_losses(with_options(network, operator=operator), encoder, content, style)
     made = encoder(network.stylise(content, style, operator=operator))
     expected = {
         "content": F.mse_loss(made[3], encoder(content)[3]),
@@ -55,7 +56,7 @@ def test_gradients_are_finite_and_as_differences_say(network, encoder, images, o
     network, encoder, images = network.double(), encoder.double(), [image.double() for image in images]
 
     def loss():
-        return sum(artflow_losses(network, encoder, *images, operator).values())
+        return sum(artflow_losses(with_options(network, operator=operator), encoder, *images).values())
 
     loss().backward()
     trained = list(network.parameters())
@@ -75,7 +76,11 @@ def test_a_step_clips_the_norm_of_all_gradients():
     a, b = (torch.nn.Parameter(torch.zeros(1)) for _ in range(2))
     optimizer = torch.optim.SGD([{"params": [a]}, {"params": [b]}], 1.0)
     run = Training.__new__(Training)
-    run.number, run.settings = 1, SimpleNamespace(steps=3)  # neither first nor last: is not logged
+    run.number, run.settings, run.since = (
+        1,
+        SimpleNamespace(steps=3),
+        [],
+    )  # neither first nor last: is not logged
     run.step(optimizer, 3 * a.sum() + 4 * b.sum(), clip=1.0)
     torch.testing.assert_close(torch.cat([a, b]).detach(), -torch.tensor([0.6, 0.8]))
     run.step(optimizer, 3 * a.sum() + 4 * b.sum(), clip=10.0)

@@ -7,7 +7,7 @@ from torch import nn
 
 from style_transfer.cast import contrast
 from style_transfer.cast.model import CAST
-from style_transfer.cast.train import begin_as_vgg, build, cast_losses, judged
+from style_transfer.cast.train import begin_as_vgg, build, cast_losses, told_apart
 from style_transfer.core import vgg
 from style_transfer.core.blocks import adain, mean_std
 from tests.style_transfer import narrow
@@ -32,8 +32,8 @@ def images():
 
 
 def run(parts, images):
-    networks, judges, codes, queue = parts.values()
-    return cast_losses(networks, judges, codes, queue.codes, *images)
+    generators, discriminators, codes, queue = parts.values()
+    return cast_losses(generators, discriminators, codes, queue.codes, *images)
 
 
 def paint(network: CAST, content, style):
@@ -42,25 +42,25 @@ def paint(network: CAST, content, style):
 
 
 def test_both_directions_share_one_encoder(parts):
-    networks = parts["networks"]
-    assert networks["photos"].encoder is networks["paintings"].encoder
-    assert networks["photos"].decoder is not networks["paintings"].decoder
-    assert len(list(networks.parameters())) == 20 + 2 * 18
+    generators = parts["generators"]
+    assert generators["photos"].encoder is generators["paintings"].encoder
+    assert generators["photos"].decoder is not generators["paintings"].decoder
+    assert len(list(generators.parameters())) == 20 + 2 * 18
 
 
 def test_losses_are_those_of_whole_outputs(parts, images):
-    (c, s), (networks, judges) = images, (parts["networks"], parts["judges"])
+    (c, s), (generators, discriminators) = images, (parts["generators"], parts["discriminators"])
     (photo, painting), got = run(parts, images)
     close = {"rtol": 1e-3, "atol": 1e-4}
-    torch.testing.assert_close(photo, paint(networks["photos"], s, c), **close)
-    torch.testing.assert_close(painting, paint(networks["paintings"], c, s), **close)
-    pairs = (photo, judges["photos"]), (painting, judges["paintings"])
+    torch.testing.assert_close(photo, paint(generators["photos"], s, c), **close)
+    torch.testing.assert_close(painting, paint(generators["paintings"], c, s), **close)
+    pairs = (photo, discriminators["photos"]), (painting, discriminators["paintings"])
     expected = {
-        "adversarial": sum(-(judge(x) - 1).clamp(max=0).mean() for x, judge in pairs) / 2,
+        "adversarial": sum(-(score(x) - 1).clamp(max=0).mean() for x, score in pairs) / 2,
         "cycle": 0.5
         * (
-            (paint(networks["photos"], painting, c) - c).abs().mean()
-            + (paint(networks["paintings"], photo, s) - s).abs().mean()
+            (paint(generators["photos"], painting, c) - c).abs().mean()
+            + (paint(generators["paintings"], photo, s) - s).abs().mean()
         ),
     }
     torch.testing.assert_close({name: got[name] for name in expected}, expected, **close)
@@ -130,20 +130,38 @@ def test_halving_blurs_by_hand():
 
 
 def test_sides_of_the_game_have_their_own_gradients(parts, images):
-    networks, judges, codes, _ = parts.values()
+    generators, discriminators, codes, _ = parts.values()
     outputs, terms = run(parts, images)
-    judged(judges, *outputs, *images).backward()
-    assert all(p.grad is None for part in (networks, codes) for p in part.parameters())
-    assert all(p.grad is not None for p in judges.parameters())
+    told_apart(discriminators, *outputs, *images).backward()
+    assert all(p.grad is None for part in (generators, codes) for p in part.parameters())
+    assert all(p.grad is not None for p in discriminators.parameters())
     sum(terms.values()).backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in networks.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in generators.parameters())
 
 
 def test_discriminators_want_real_images_high(parts, images):
     high = {"photos": lambda x: 2 * x.mean((1, 2, 3)), "paintings": lambda x: 2 * x.mean((1, 2, 3))}
     ones = torch.ones(2, 3, 32, 32)
-    assert judged(high, -ones, -ones, ones, ones) == 0
-    assert judged(high, ones, ones, -ones, -ones) == pytest.approx(3)  # (3 + 3) / 2 in each direction, / 2
+    assert told_apart(high, -ones, -ones, ones, ones) == 0
+    # (3 + 3) / 2 in each direction, / 2
+    assert told_apart(high, ones, ones, -ones, -ones) == pytest.approx(3)
+
+
+def test_discriminators_begin_as_narrow_as_published():
+    """Xavier's weights times 0.02; all else normal, of deviation 0.02."""
+
+    class Published:
+        width, deviation, queue = 0.25, 0.02, 6
+
+    torch.manual_seed(0)
+    parts = build(Published, "cpu")
+    for layer in (x for x in parts["discriminators"].modules() if isinstance(x, nn.Conv2d)):
+        fans = 16 * (layer.in_channels + layer.out_channels)
+        assert layer.weight.std().item() == pytest.approx(0.02 * (2 / fans) ** 0.5, rel=0.2)
+        assert not layer.bias.any()
+    for name in ("generators", "codes"):
+        for layer in (x for x in parts[name].modules() if isinstance(x, nn.Conv2d) and x.in_channels > 3):
+            assert layer.weight.std().item() == pytest.approx(0.02, rel=0.05)
 
 
 def test_networks_that_begin_as_vgg_and_its_mirror_image(parts, images):
@@ -152,13 +170,13 @@ def test_networks_that_begin_as_vgg_and_its_mirror_image(parts, images):
     class Run:
         settings, encoder = Settings, staticmethod(lambda: encoder)
 
-        def mirror(self, decoder, widths):
+        def begin(self, decoder, widths):
             decoder.decoder.load_state_dict(mirror.state_dict())
 
-    begin_as_vgg(parts["networks"], Run())
+    begin_as_vgg(parts["generators"], Run())
     seen = [(image + 1) / 2 for image in images]
     with torch.no_grad():
         of_content, of_style = (encoder(image, 4)[3] for image in seen)
         wanted = mirror(adain(of_content, *mean_std(of_style)))
-        for network in parts["networks"].values():
+        for network in parts["generators"].values():
             torch.testing.assert_close(network.stylise(*seen), wanted, rtol=1e-4, atol=1e-4)

@@ -62,25 +62,25 @@ def test_contrast_is_least_where_partners_agree():
 
 
 def test_discriminator_looks_at_three_sizes():
-    critic = Discriminator((4, 8))
+    discriminator = Discriminator((4, 8))
     images = torch.rand(2, 3, 32, 32)
-    maps = critic(images)
+    maps = discriminator(images)
     assert [tuple(m.shape) for m in maps] == [(2, 1, 8, 8), (2, 1, 4, 4), (2, 1, 2, 2)]
     half = torch.zeros(2, 3, 16, 16)
     for y in range(16):
         for x in range(16):
             window = images[..., max(0, 2 * y - 1) : 2 * y + 2, max(0, 2 * x - 1) : 2 * x + 2]
             half[..., y, x] = window.mean((2, 3))  # without what lies beyond the border
-    torch.testing.assert_close(critic.scales[1](half), maps[1])
+    torch.testing.assert_close(discriminator.scales[1](half), maps[1])
     by_hand = sum(float(((m.detach() - 1) ** 2).sum()) / m.numel() for m in maps)
     assert adversary(maps, 1).item() == pytest.approx(by_hand, rel=1e-5)
 
 
 def test_sides_of_the_game_have_their_own_gradients(network, images):
-    critic, heads = Discriminator((4, 8)), projectors(WIDTHS)
+    discriminator, heads = Discriminator((4, 8)), projectors(WIDTHS)
     image, terms = ie_contrast_losses(network, heads, *images)
-    adversary(critic(image.detach()), 0).backward()
+    adversary(discriminator(image.detach()), 0).backward()
     assert all(p.grad is None for p in [*network.parameters(), *heads.parameters()])
-    (sum(terms.values()) + adversary(critic(image), 1)).backward()
+    (sum(terms.values()) + adversary(discriminator(image), 1)).backward()
     trained = [p for p in network.parameters() if p.requires_grad]
     assert all(p.grad is not None and p.grad.isfinite().all() for p in [*trained, *heads.parameters()])

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from evaluation.data.images import to_tensor
 from evaluation.data.pictures import square
 from evaluation.mini import dataset as mini
 from style_transfer import protocol as protocols
+from style_transfer import transfer
+from style_transfer.core import images
 from tests.style_transfer import toy
 
 ROOT = Path(__file__).parents[2]
@@ -93,7 +96,7 @@ def test_own_protocols(own):
         assert same == (field.name == "name"), field.name
     for change, sentence in (
         ({"pairs": "some"}, r"own\.yaml: pairs=some: no such choice; did you mean same"),
-        ({"format": "gif"}, r"own\.yaml: format=gif: no such choice; choose from png, jpg"),
+        ({"format": "gif"}, r"own\.yaml: format=gif: no such choice; choose from png, webp, jpg"),
         ({"pairs": "cross"}, r"own\.yaml: pairs of different objects need two objects at least"),
         ({"size": "big"}, r"own\.yaml: size is 'big'; expected int"),
         ({"size": 0}, "size=0: expected a number from 8 to 4096"),
@@ -293,9 +296,78 @@ def test_folders_at_any_size(run, pictures, batch):
         assert pixels(made[f"s0/c{c}.png"]).shape[:2] == source.size[::-1]
     network = toy.LOADED[-1]
     assert sum(network.contents) == 4 and sum(network.styles) == 3
+    assert network.sides == {(40, 40), (33, 90)}  # mirroring would change what is painted after
     for c, s in ((0, 0), (2, 1), (1, 2)):  # as each pair alone
         alone = run("--content", content / f"c{c}.png", "--style", style / f"s{s}.png", out=f"{c}{s}")[1]
         assert np.abs(pixels(alone[f"s{s}/c{c}.png"]) - pixels(made[f"s{s}/c{c}.png"])).max() <= 1
+
+
+@pytest.mark.parametrize("batch, of_styles", [(4, 40), (1, 40), (30, 40)])
+def test_contents_are_encoded_once_and_styles_once_for_eight_of_them(run, tmp_path, batch, of_styles):
+    random = np.random.default_rng(2)
+    for folder, count in (("content", 26), ("style", 10)):
+        (tmp_path / folder).mkdir()
+        for number in range(count):
+            values = random.integers(60, 200, (32, 32, 3), np.uint8)
+            Image.fromarray(values).save(tmp_path / folder / f"{number:02}.png")
+    flags = ("--content", tmp_path / "content", "--style", tmp_path / "style", "--batch", batch)
+    assert len(run(*flags)[1]) == 260
+    network = toy.LOADED[-1]
+    assert sum(network.contents) == 26 and sum(network.styles) == of_styles
+    assert max(network.decoded) <= batch
+
+
+def test_outputs_are_written_in_the_background_under_their_claim(run, tmp_path, monkeypatch):
+    """While one block's are, the next is at work; only then is the claim let go of."""
+    seen, save, decode = [], images.save, toy.Toy.decode
+
+    def slow(pixels, path):
+        time.sleep(0.2)
+        seen.append(("written", sorted(p.name for p in (tmp_path / "out").glob(".claim*"))))
+        save(pixels, path)
+
+    def noted(network, content, style):
+        seen.append(("decoded", None))
+        return decode(network, content, style)
+
+    monkeypatch.setattr(images, "save", slow)
+    monkeypatch.setattr(toy.Toy, "decode", noted)
+    flags = ("--data", "mini", "--styles", "Sketch", "--objects", "Cats", "--batch", 2)
+    assert len(run(*flags)[1]) == 6
+    assert [what for what, _ in seen[:4]] == ["decoded", "decoded", "written", "written"]
+    assert ".claim-Sketch_Cats_0" in seen[2][1] and ".claim-Sketch_Cats_2" in seen[-1][1]
+    assert not list((tmp_path / "out").glob(".claim*"))
+
+
+def test_an_output_that_cannot_be_written_is_no_success(run, monkeypatch):
+    def full(pixels, path):
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(images, "save", full)
+    code, made, said = run("--data", "mini", "--styles", "Sketch", "--objects", "Cats")
+    assert code == 2 and not made and "the disk is full" in said
+
+
+def test_one_image_from_python():
+    """Paths, PIL images and tensors; the output is what the network makes of the two as they are."""
+    photo, art = (
+        mini.image(canvas.PHOTO, "Cats", 19).resize((61, 50)),
+        mini.image("Rust", "Sea", 3).resize((45, 70)),
+    )
+    network = transfer.load("sanet", "checkpoints/mini/style_transfer/sanet", "cpu")
+    made = transfer.stylise(network, photo, to_tensor(art))
+    assert made.size == photo.size
+    padded = images.pad(to_tensor(photo), 16)[None]
+    wanted = network.stylise(padded, to_tensor(art)[None])[0, :, :50, :61].clamp(0, 1) * 255
+    assert np.abs(np.asarray(made).astype(float) - wanted.permute(1, 2, 0).numpy()).max() <= 0.51
+    weaker = transfer.load("sanet", "checkpoints/mini/style_transfer/sanet", "cpu", strength=0.5)
+    assert transfer.stylise(weaker, photo, art).tobytes() != made.tobytes()
+    with pytest.raises(UserError, match="sannet: no such method; did you mean sanet"):
+        transfer.load("sannet", ".")
+    with pytest.raises(UserError, match="strength=2: expected a number from 0 to 1"):
+        transfer.load("sanet", ".", strength=2)
+    with pytest.raises(UserError, match=r"an image of shape \[1, 3, 8, 8\]: expected \[3,H,W\]"):
+        transfer.stylise(network, padded[..., :8, :8], art)
 
 
 def test_one_pair_and_a_limit_of_size(run, pictures):

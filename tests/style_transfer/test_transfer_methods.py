@@ -10,12 +10,13 @@ import torch
 from PIL import Image
 
 from diffusion_model_finetuning.scratch import train_tokenizer
+from style_transfer import transfer
 from tests.style_transfer import blip_release, narrow
 from tests.style_transfer.test_networks import build
 from tests.style_transfer.test_transfer import FEW, outputs, pixels
 
 ROOT = Path(__file__).parents[2]
-METHODS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/transfer.py"))
+METHODS = sorted(path.parent.name for path in ROOT.glob("style_transfer/*/model.py"))
 QUICK = {"blip": ["steps=1", "guidance=1"]}
 WIDTHS = (4, 5, 6, 8, 8)
 
@@ -47,28 +48,27 @@ def visible(network):
 
 @pytest.fixture(scope="module", params=METHODS)
 def method(request, tmp_path_factory):
-    """-> name, its transfer.py, folder of its files."""
+    """-> name, folder of its files."""
     name, folder = request.param, tmp_path_factory.mktemp(request.param)
-    transfer = importlib.import_module(f"style_transfer.{name}.transfer")
     model = importlib.import_module(f"style_transfer.{name}.model")
     if name == "blip":
-        tokenizer = train_tokenizer(["a Cats image, a Sea image", model.NEGATIVE], 24)
+        tokenizer = train_tokenizer(["a Cats image, a Sea image", model.OPTIONS["negative"]], 24)
         blip_release.build(folder, blip_release.TINY, tokenizer)
     else:
         for file, state in narrow.released(network(name, model), model.FILES).items():
             torch.save(state, folder / file)
-    return name, transfer, folder
+    return name, folder
 
 
 @pytest.fixture
 def run(method, tmp_path, capsys):
-    name, transfer, folder = method
+    name, folder = method
 
     def run(*flags, out="out"):
         flags = ["--weights", folder, "--out", tmp_path / out, *flags, *QUICK.get(name, [])]
         code = 0
         try:
-            transfer.main(list(map(str, flags)))
+            transfer.main([name, *map(str, flags)])
         except SystemExit as stop:
             code = stop.code
         said = capsys.readouterr()
@@ -105,7 +105,7 @@ def test_pictures_of_odd_sizes(run, tmp_path):
 
 
 def test_another_methods_files(run, method, tmp_path):
-    _, _, folder = method
+    _, folder = method
     for path in folder.iterdir():
         if path.is_file():
             (tmp_path / path.name).write_bytes(b"no weights")

@@ -22,7 +22,7 @@ def children(process):
 
 def stopped(module, words, ready, number, whole_group, tmp_path):
     """Sends the signal when the command is `ready(process)` -> what it says."""
-    command = [sys.executable, "-m", f"style_transfer.sanet.{module}", *map(str, words)]
+    command = [sys.executable, "-m", f"style_transfer.{module}", "sanet", *map(str, words)]
     command += ["--device", "cpu", "--out", str(tmp_path / "out")]
     env = os.environ | {"OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(

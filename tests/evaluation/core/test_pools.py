@@ -53,3 +53,16 @@ def test_work_is_done_and_errors_arrive(pool):
         assert list(workers.map(abs, [-1, -2])) == [1, 2]
     with pytest.raises(ZeroDivisionError), pool(2) as workers:
         workers.submit(divmod, 1, 0).result()
+
+
+def test_a_worker_whose_parent_hangs_up_says_nothing():
+    """A thread that serves tensors, interrupted in the middle of a word; other errors are printed."""
+    code = """
+import os, signal, sys
+from evaluation.core import pools
+pools._begin(os.getppid())
+sys.excepthook(*(lambda e: (type(e), e, None))(ConnectionResetError(104, "reset")))
+sys.excepthook(*(lambda e: (type(e), e, None))(ValueError("odd")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stderr == "ValueError: odd\n"
