@@ -5,9 +5,8 @@ import contextlib
 from concurrent.futures import Executor
 from pathlib import Path
 
-from evaluation.answers.claims import MANIFEST, Claim, agree
+from evaluation.answers.claims import Claim, agree
 from evaluation.core.environment import made_with
-from evaluation.core.errors import UserError
 from style_transfer.core import images, weights
 from style_transfer.core.pairs import Benchmark, Folders
 
@@ -24,18 +23,13 @@ def agreed_batch(args, pairs, files: dict[str, Path], device: str) -> int:
     prints = {name: weights.fingerprint(path) for name, path in files.items()}
     how = {"options": args.options, "dtype": args.dtype, "channels_last": args.channels_last}
     usual = max(4, 36 * 64 // pairs.size) * (4 if device.startswith("cuda") else 1)
-    manifest = agree(
+    return agree(
         args.out,
         {"method": args.method, "weights": prints, **how, **pairs.identity},
         "outputs",
         batch=args.batch or usual,
         made_with=made_with(device),
-    )
-    if manifest["batch"] < 1:
-        raise UserError(
-            f"{args.out}/{MANIFEST}: damaged (its 'batch' is {manifest['batch']}); choose another --out"
-        )
-    return manifest["batch"]
+    )["batch"]
 
 
 class Missing:

@@ -25,7 +25,7 @@ def test_judged_without_what_the_classifiers_see(tmp_path, capsys):
     asked = ["--data", "mini", "--protocol", "transfer-mini-held-out", "--out", str(out), *few]
     trivial.main(["content", *asked])
     evaluate.main([str(out), *few])
-    about, said = json.loads((out / "losses.json").read_text()), capsys.readouterr().out
+    about, said = json.loads((out / "losses-partial.json").read_text()), capsys.readouterr().out
     assert (about["outputs"], sorted(about["styles"])) == (24, UNUSED_STYLES)
     assert about["summary"]["vgg_style_truth"]["mean"] > 0 == about["summary"]["vgg_content_photo"]["mean"]
     assert about["accuracy"] == {} and "seen as asked" not in said
