@@ -107,7 +107,7 @@ def open_work(folder: Path, args) -> tuple[Path, dict, list[judges.Judge], int]:
     on_gpu = device != "cpu" and not published
     dtype = args.dtype or ("float16" if on_gpu else "float32")
     opened = opening.open_judges(protocol, files, network, published, device, getattr(torch, dtype))
-    known = {name: path and opening.fingerprint(path) for name, path in files.items()}
+    known = {name: path and weights.fingerprint(path) for name, path in files.items()}
     identity = {"variant": args.variant, "protocol": {"name": protocol.name, "hash": protocol.hash}}
     identity |= {"data": data, "judges": known, "dtype": dtype, "columns": COLUMNS}
     work, agreed = cells.open_folder(

@@ -10,17 +10,13 @@ m and d are the means and deviations of the channels, n a map with those taken o
 block b. Squares are means over all elements; sums are not divided. Identical images are at 0.
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from style_transfer.core import vgg, weights
 from style_transfer.core.blocks import mean_std, precise
 
-ENCODER = "vgg_normalised.pth"
-DECODER = "decoder.pth"  # which gives back the image of which ENCODER made relu4_1; the miniature has one
 BLOCKS = 6  # of a vision transformer are compared
 
 
@@ -86,9 +82,3 @@ def tokens(vit, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]
     )
     whole = [torch.cat(m[::-1], dim=1) if isinstance(m, tuple) else m for m in maps]
     return vit.forward_head(last, pre_logits=True), whole
-
-
-def load_encoder(path: str | Path) -> vgg.Encoder:
-    """The normalised VGG-19 of any widths, from its released file; raises UserError."""
-    found = weights.read({ENCODER: str(path)}, [ENCODER], "the VGG encoder")
-    return weights.fill(vgg.Encoder(vgg.widths(found[ENCODER])), found, {ENCODER: ""})

@@ -4,11 +4,10 @@ from pathlib import Path
 
 from evaluation import canvas
 from evaluation.core.errors import UserError
-from evaluation.core.files import digest, file_digest
 from evaluation.judges import judging as classifiers
 from evaluation.judges.classifier import load_classifier
 from evaluation.mini.objects import SIZE as MINI_SIZE
-from style_transfer.core import embeddings, judges, losses, perceptual
+from style_transfer.core import embeddings, judges, perceptual, vgg
 from style_transfer.protocol import TransferProtocol
 
 DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier, object classifier
@@ -48,7 +47,7 @@ def open_classifiers(protocol: TransferProtocol, files: dict, device: str, dtype
 def open_judges(protocol, files: dict, stytr2, published: bool, device: str, dtype) -> list[judges.Judge]:
     """All that there are files of; `stytr2`: the network that the published ones paint with."""
     size, miniature, opened = protocol.size, is_miniature(protocol), []
-    encoder = losses.load_encoder(files["vgg"]).to(device, dtype) if files["vgg"] else None
+    encoder = vgg.load_encoder(files["vgg"]).to(device, dtype) if files["vgg"] else None
     networks = open_classifiers(protocol, files, device, dtype)
     if published:
         opened += [judges.published_vgg(encoder, stytr2, size)] if encoder else []
@@ -67,10 +66,3 @@ def open_judges(protocol, files: dict, stytr2, published: bool, device: str, dty
     if "inception" in files:
         opened.append(judges.inception(perceptual.extractor(files["inception"], device), size))
     return opened
-
-
-def fingerprint(path: Path) -> str:
-    """Of a file, or of the weights and configuration in a folder."""
-    if path.is_file():
-        return file_digest(path)
-    return digest([file_digest(p) for p in sorted(path.iterdir()) if p.suffix in (".json", ".safetensors")])

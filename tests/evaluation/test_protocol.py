@@ -116,7 +116,7 @@ def test_own_file(load):
         ({"themes": []}, "themes is empty; name one at least"),
         ({"themes": ["Rust", "Rust"]}, "themes: Rust is listed twice"),
         ({"seeds": [1.5]}, r"seeds is \[1\.5\]; expected tuple\[int"),
-        ({"seeds": [[1]]}, r"seeds=\[1\]: expected a number"),
+        ({"seeds": [[1]]}, r"seeds is \[\[1\]\]; expected tuple\[int"),
         ({"seeds": []}, "seeds is empty"),
         ({"themes": "Rust"}, "themes is 'Rust'; expected tuple"),
         ({"themes": ["Rust", "Skecth"]}, "themes=Skecth: no such choice; did you mean Sketch"),

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from style_transfer.core import losses, statistics
+from style_transfer.core import losses, statistics, vgg
 from style_transfer.core.judges import restyled
 from style_transfer.stytr2 import model as stytr2
 from tests.seeded_weights import seeded_array, seeded_input
@@ -33,7 +33,7 @@ def networks():
         for name, tensors in files.items():
             torch.save(tensors, folder / name)
         network = stytr2.load({name: folder / name for name in stytr2.FILES})
-        return losses.load_encoder(folder / losses.ENCODER), network
+        return vgg.load_encoder(folder / vgg.ENCODER), network
 
     return make
 
@@ -94,7 +94,7 @@ def test_every_file_matters(case, networks, tmp_path):
     output, truth = (image(name, description["sensitivity_inputs"][name]) for name in ("result", "label"))
     assert released(*built, output, truth) == close(expected.pop("base_content_style"))
     for part, wanted in expected.items():
-        name, keys = (part, None) if part in files else (losses.ENCODER, [])
+        name, keys = (part, None) if part in files else (vgg.ENCODER, [])
         if part not in files:
             first = int(re.fullmatch(r"vgg layers (\d+)\+ \(unused\)", part)[1])
             keys = [key for key in files[name] if int(key.partition(".")[0]) >= first]

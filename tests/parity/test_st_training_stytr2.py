@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from style_transfer.core import vgg, weights
-from style_transfer.core.losses import ENCODER
+from style_transfer.core.vgg import ENCODER
 from style_transfer.stytr2 import model
 from style_transfer.stytr2.train import stytr2_losses
 from tests.parity.test_st_cases import build_files, build_images

@@ -161,7 +161,7 @@ def test_accuracy_leaves_out_styles_that_no_judge_knows():
 def judges(encoder, tmp_path_factory):
     """A folder with a VGG and StyTr2, of few channels."""
     folder = tmp_path_factory.mktemp("judges")
-    torch.save(encoder.state_dict(), folder / losses.ENCODER)
+    torch.save(encoder.state_dict(), folder / vgg.ENCODER)
     torch.manual_seed(1)
     network = narrow.lively(StyTr2((8, 8, 16, 32), 32))
     for name, tensors in narrow.released(network, FILES).items():
@@ -185,7 +185,7 @@ def run(judges, small, capsys):
 
     def run(folder, *flags, variant="canvas", few=()):
         code, name = 0, "losses" + "-published" * (variant != "canvas")
-        given = ["--vgg", judges / losses.ENCODER, "--variant", variant, "--data", "mini", *few]
+        given = ["--vgg", judges / vgg.ENCODER, "--variant", variant, "--data", "mini", *few]
         given += [] if (folder / "manifest.json").exists() or "--protocol" in flags else ["--protocol", small]
         for path in folder.glob("losses*-partial*"):
             path.unlink()

@@ -17,7 +17,7 @@ from evaluation.judges.judging import MINI
 from evaluation.metrics.frechet import frechet
 from evaluation.mini import dataset as mini
 from style_transfer import evaluate
-from style_transfer.core import judges, losses, opening, perceptual, vgg
+from style_transfer.core import judges, opening, perceptual, vgg
 from tests.style_transfer import narrow
 
 FEW = ["--data", "mini", "--styles", "Rust", "--objects", "Cats", "Sea"]
@@ -128,8 +128,8 @@ def judged(tmp_path):
 @pytest.fixture
 def encoder(tmp_path):
     torch.manual_seed(0)
-    torch.save(narrow.lively(vgg.Encoder((4, 6, 8, 8, 8))).state_dict(), tmp_path / losses.ENCODER)
-    return tmp_path / losses.ENCODER
+    torch.save(narrow.lively(vgg.Encoder((4, 6, 8, 8, 8))).state_dict(), tmp_path / vgg.ENCODER)
+    return tmp_path / vgg.ENCODER
 
 
 def test_art_fid_of_the_miniature(judged, encoder, tmp_path):
