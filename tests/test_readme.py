@@ -166,6 +166,7 @@ def test_links_of_readmes():
         ["results/mini-sequential", "--sequential"],
         ["results/mini-adversarial", "--adversarial"],
         ["results/mini-probes", "results/mini-adversarial", "--probe", "all"],
+        ["results/mini-probes", "--probe", "distance"],
     ],
 )
 def test_tables_are_those_of_the_shipped_results(words, capsys, monkeypatch):
