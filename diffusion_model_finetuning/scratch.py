@@ -46,8 +46,12 @@ def train_tokenizer(texts: list[str], length: int, merges=None) -> CLIPTokenizer
 
 def kept_tokenizer(folder: str | Path, texts: list[str], length: int) -> CLIPTokenizer:
     """The tokenizer trained on `texts`, its merges kept in `folder`/.training: words keep their numbers when
-    a training is resumed."""
-    kept = Path(folder) / ".training" / f"merges-{digest(texts)}.json"
+    a training is resumed. Before it has begun, a tokenizer in `folder`, that of a model to compare with, is
+    taken as it is."""
+    kept, given = Path(folder) / ".training" / f"merges-{digest(texts)}.json", Path(folder) / "tokenizer"
+    if given.exists() and not kept.exists():
+        with refused(f"{given}: cannot be loaded", Exception):
+            return CLIPTokenizer.from_pretrained(given, local_files_only=True, model_max_length=length)
     if not kept.exists():
         write_json(kept, {"merges": learn_merges(texts)})
     return train_tokenizer(texts, length, read_json(kept, merges=list)["merges"])
@@ -78,17 +82,10 @@ def sd_scheduler() -> DDIMScheduler:
 
 
 def new_sd(folder: str | Path, scratch: DictConfig, wordings, device: str) -> StableDiffusion:
-    """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae.
-
-    A tokenizer there, that of a model to compare with, is taken as it is.
-    """
+    """Random UNet and text encoder, of the sizes in `scratch`, around the autoencoder in `folder`/vae."""
     with refused(f"{folder}/vae: cannot be loaded", Exception):
         vae = AutoencoderKL.from_pretrained(Path(folder) / "vae", local_files_only=True)
-    if (words := Path(folder) / "tokenizer").exists():
-        with refused(f"{words}: cannot be loaded", Exception):
-            tokenizer = CLIPTokenizer.from_pretrained(words, local_files_only=True)
-    else:
-        tokenizer = kept_tokenizer(folder, vocabulary_texts(wordings), scratch.length)
+    tokenizer = kept_tokenizer(folder, vocabulary_texts(wordings), scratch.length)
     with refused("settings: scratch makes no Stable Diffusion", Exception):  # the libraries fail in many ways
         text = CLIPTextConfig(
             vocab_size=len(tokenizer),

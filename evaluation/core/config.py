@@ -90,7 +90,10 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
     for text in overrides:
         key, _, value = text.partition("=")
         before, after = OmegaConf.select(config, key), OmegaConf.select(merged, key)
-        if type(before) is str and type(after) is bool:  # YAML's own reading of words such as no
+        own = type(after) is bool or (
+            after is None and not value.strip()
+        )  # YAML's reading of no, and of nothing
+        if type(before) is str and own:
             OmegaConf.update(merged, key, value)
         elif type(before) is str and isinstance(after, ListConfig):
             pass  # names in place of a word for them, such as mini
@@ -150,7 +153,7 @@ def check_ranges(settings: Mapping, ranges: dict[str, tuple]) -> None:
         for value in _listed(settings[key]):
             highest = LARGEST if type(value) is int and high == math.inf else high
             if type(value) not in (int, float) or not (low <= value <= highest and math.isfinite(value)):
-                limited = math.isfinite(high) or value > LARGEST
+                limited = math.isfinite(high) or (type(value) is int and value > LARGEST)
                 expected = f"from {low} to {highest}" if limited else f"of {low} or more"
                 raise UserError(f"{key}={value}: expected a number {expected}")
 
