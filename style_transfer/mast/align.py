@@ -52,8 +52,7 @@ def align(content: torch.Tensor, style: torch.Tensor, neighbours: int, threshold
     x, y = x.double(), y.double()
     degree = torch.bincount(i, minlength=x.shape[1]) / len(i)
     a = (x * degree) @ x.T + RIDGE * torch.eye(len(x), dtype=x.dtype, device=x.device)
-    ones, size = x.new_full(i.shape, 1 / len(i)), (x.shape[1], y.shape[1])
-    u = torch.sparse_coo_tensor(torch.stack([i, j]), ones, size, is_coalesced=True, check_invariants=False)
-    b = x @ (u @ y.T)
+    first = torch.searchsorted(i, torch.arange(x.shape[1], device=i.device))  # pairs are in the order of i
+    b = x @ F.embedding_bag(j, y.T.contiguous(), first, mode="sum") / len(i)  # X U Y^T
     p = torch.linalg.solve(a, b)
     return (p.T @ content.double().flatten(1)).view_as(content).to(content.dtype)
