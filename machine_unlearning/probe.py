@@ -161,10 +161,14 @@ def read_token(path: Path, sd) -> torch.Tensor:
     return entry.to(sd.device)
 
 
+def at_once(args) -> int:
+    """Prompts, by --batch or the size of their images."""
+    return args.batch or max(1, min(32, 16 * 512**2 // args.plan.world.size**2))
+
+
 def new_reference(sd, model: str, args, targets) -> Reference:
     """With what the distance of models that forgot the targets is measured."""
-    batch = args.batch or max(1, min(32, 16 * 512**2 // args.plan.world.size**2))
-    return Reference(sd, model, args.plan, targets, args.data, args.retrained[targets], batch)
+    return Reference(sd, model, args.plan, targets, args.data, args.retrained[targets], at_once(args))
 
 
 def begun(folder: Path, plan, model: dict, targets, args, device) -> int:
@@ -172,8 +176,7 @@ def begun(folder: Path, plan, model: dict, targets, args, device) -> int:
     content = {"kind": args.name, **plan.__dict__, "hash": plan.hash}
     about = model | {"probe": content, "targets": ",".join(map(str, targets))}
     about |= {"data": args.data} if args.data else {}  # which of its images, the protocol says
-    batch = args.batch or max(1, min(32, 16 * 512**2 // plan.world.size**2))
-    return agree(folder, about, "a probe", block=batch, made_with=made_with(device))["block"]
+    return agree(folder, about, "a probe", block=at_once(args), made_with=made_with(device))["block"]
 
 
 def probe_model(sd, run, record, folder: Path, targets, about: dict, args, judges) -> None:

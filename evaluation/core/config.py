@@ -90,10 +90,8 @@ def override(config: DictConfig, overrides: list[str]) -> DictConfig:
     for text in overrides:
         key, _, value = text.partition("=")
         before, after = OmegaConf.select(config, key), OmegaConf.select(merged, key)
-        own = type(after) is bool or (
-            after is None and not value.strip()
-        )  # YAML's reading of no, and of nothing
-        if type(before) is str and own:
+        misread = type(after) is bool or (after is None and not value.strip())  # `no`, and nothing, in YAML
+        if type(before) is str and misread:
             OmegaConf.update(merged, key, value)
         elif type(before) is str and isinstance(after, ListConfig):
             pass  # names in place of a word for them, such as mini

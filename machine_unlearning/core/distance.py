@@ -49,7 +49,8 @@ def predict(sd: StableDiffusion, act: Intervention, asked: list[Point], x, ids, 
 
 
 class Reference:
-    """Noisy images, and what the base model `sd` and the `retrained` run predict in them, both [N,C,h,w]."""
+    """Noisy images `x` [N,C,h,w], what the `retrained` run predicts in them, and how far from that the base
+    model `sd` is, of every image."""
 
     def __init__(self, sd, model: str, probe: Distance, targets, data: str, retrained, batch: int):
         size, world, self.batch = probe.world.size, probe.world, batch
@@ -63,10 +64,10 @@ class Reference:
         t = torch.tensor([point.t for point in self.points])
         self.x = sd.add_noise(x0, *(to_device(drawn, sd.device) for drawn in (noise, t)))
         self.ids = sd.tokens([world.prompt(*point.row[:2]) for point in self.points])
-        self.base = self._predicted(sd, NOTHING)
+        base = self._predicted(sd, NOTHING)
         with weights.swapped(sd, retrained, model):
             self.retrained = self._predicted(sd, NOTHING)
-        self.of_base = self._differences(self.base)
+        self.of_base = self._differences(base)
 
     def _predicted(self, sd, act) -> torch.Tensor:
         return predict(sd, act, self.points, self.x, self.ids, self.batch)

@@ -12,6 +12,9 @@ names=(completion ladder inversion noise relearning distance)
 [[ $# -gt 0 ]] || set -- $(cd machine_unlearning && ls -d */train.py | xargs -n 1 dirname)
 for method in "$@"; do need_method machine_unlearning train.py "$method"; done
 for name in ${PROBES:-}; do [[ " ${names[*]} " == *" $name "* ]] || refuse "PROBES: no probe $name; choose from ${names[*]}"; done
+if [[ " ${PROBES:-} " == *" distance "* ]] && ! ls "${targets[@]/#/$RUNS/retrained/}" > /dev/null 2>&1; then
+    refuse "PROBES: distance is that to a retrained model; first: bash scripts/retrain.sh ${targets[*]}"
+fi
 for method in "$@"; do bash scripts/unlearn.sh "$method" "${targets[@]}"; done
 runs=() near=()  # near a retrained model, from which there is a distance
 for target in "${targets[@]}"; do

@@ -16,19 +16,17 @@ q is the smallest false discovery rate at which it counts (Benjamini and Hochber
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import false_discovery_control, rankdata
+from scipy.stats import false_discovery_control
 
+from evaluation.metrics import reliability
 from evaluation.metrics.bootstrap import LEVEL, REPLICATES, draws, interval
 
 FEWEST = 3  # methods that can be ranked
 
 
-def spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
-    """Of what lies along an axis; ties share their ranks. 0 where all are equal, which says nothing."""
-    x, y = (rankdata(values, axis=axis) for values in (x, y))
-    x, y = (values - values.mean(axis, keepdims=True) for values in (x, y))
-    scale = np.sqrt((x * x).sum(axis) * (y * y).sum(axis))
-    return (x * y).sum(axis) / np.where(scale > 0, scale, 1)
+def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Of what lies along the last axis; 0 where all are equal, which says nothing."""
+    return np.nan_to_num(reliability.spearman(x, y))
 
 
 def replicates(cells: np.ndarray) -> np.ndarray:
@@ -57,7 +55,7 @@ def over_methods(metric: np.ndarray, truth: np.ndarray) -> dict:
 
 def over_outputs(metric: np.ndarray, truth: np.ndarray) -> dict:
     """[methods, styles, objects, pairs] each."""
-    cells = spearman(metric, truth, axis=0).mean(2)
+    cells = spearman(*(np.moveaxis(values, 0, -1) for values in (metric, truth))).mean(2)
     return {"value": float(cells.mean()), **bounds(cells)}
 
 
