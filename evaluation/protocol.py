@@ -152,12 +152,16 @@ def load(
     name: str | Path, folder: Path = FOLDER, kind=Protocol, everything=EVERYTHING, flag: str = "--protocol"
 ):
     """The protocol of that name or YAML file; raises UserError, which names the flag. `everything`: what
-    `all` stands for."""
+    `all` stands for. Under `like`, a file may name a shipped protocol that it has everything else from."""
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else folder / f"{name}.yaml"
+    shipped = sorted(file.stem for file in folder.glob("*.yaml"))
     if not path.exists():
-        shipped = sorted(p.stem for p in folder.glob("*.yaml"))
         raise UserError(f"{flag} {name}: no such protocol; {closest(str(name), shipped)}")
     content = {"name": path.stem, **read_settings(path)}
+    if (like := content.pop("like", None)) is not None:
+        if like not in shipped:
+            raise UserError(f"{path}: like: no such protocol as {like}; {closest(str(like), shipped)}")
+        content = read_settings(folder / f"{like}.yaml") | content
     named = {key: names for key, names in everything.items() if content.get(key) == "all"}
     return from_dict(content | named, str(path), kind)
 

@@ -40,6 +40,8 @@ def test_hashes_stay():
         "canvas-lite": "ece39ffd062f9032",
         "canvas-published": "c725d74b2b703dd0",
         "mini": "91cb1e5aac377698",
+        "mini-8": "91cb1e5aac377698",
+        "mini-tuning": "bececd578eaddf2f",
     }
 
 
@@ -92,6 +94,19 @@ def load(tmp_path):
 def test_own_file(load):
     assert load().hash == protocol.load("mini").hash and load().name == "own"
     assert load(guidance=5).hash == load(guidance=5.0).hash  # one protocol, however it is written
+
+
+def test_like_another(tmp_path):
+    (tmp_path / "few.yaml").write_text("like: mini\nseeds: [3]\n")
+    few = protocol.load(tmp_path / "few.yaml")
+    assert few == replace(protocol.load("mini"), name="few", seeds=(3,))
+    for like, message in (("minni", "no such protocol as minni; did you mean mini"), ("[mini]", "no such")):
+        (tmp_path / "few.yaml").write_text(f"like: {like}\n")
+        with pytest.raises(UserError, match=rf"few\.yaml: like: {message}"):
+            protocol.load(tmp_path / "few.yaml")
+    (tmp_path / "few.yaml").write_text("like: mini-8\n")  # which has no settings of its own to lend
+    with pytest.raises(UserError, match="unknown setting 'like'"):
+        protocol.load(tmp_path / "few.yaml")
 
 
 @pytest.mark.parametrize(

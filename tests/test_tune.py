@@ -1,0 +1,175 @@
+"""scripts/tune.py: what is tried, what is run, what counts as better, what is refused before a training."""
+
+import importlib
+import math
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from omegaconf import OmegaConf
+
+from evaluation.core.record import read_record
+from evaluation.judges import judging
+from machine_unlearning.core import cli
+from scripts import tune
+from tests.machine_unlearning.test_evaluate_runs import protocol_file
+
+GRID = {"lr": [1, 2, 3], "alpha": [0.1, 0.2]}
+
+
+def test_trials_are_the_methods_own_settings_then_others_that_stay_when_more_are_asked_for():
+    few, many = (tune.draw(GRID, {"lr": 2, "alpha": 0.1, "steps": 5}, count) for count in (3, 99))
+    assert few == many[:3] and few[0] == {}
+    others = [tuple(trial.values()) for trial in many[1:]]
+    assert len(set(others)) == len(others) == 5 and (2, 0.1) not in others
+
+
+@pytest.mark.parametrize("method", tune.METHODS)
+def test_every_method_has_a_grid_that_it_accepts(method, tmp_path, tiny_sd):
+    args = tune.parse([method, "--model", str(tiny_sd), "--out", str(tmp_path), "--trials", "99"])
+    for kind, targets in (("style", args.styles), ("object", args.objects)):
+        trials = tune.planned(method, kind, targets, args)[0]
+        assert len(trials) >= 6 and len({str(run.overrides) for run in trials}) == len(trials)
+
+
+@pytest.fixture
+def calls(monkeypatch, tmp_path, tiny_sd):
+    """The modules that were run, in this process; and a function that tunes on images of 16 pixels."""
+    monkeypatch.setattr(judging, "MINI_SIZE", 16)
+    small, modules = protocol_file(tmp_path), []
+
+    def call(module, words):
+        modules.append(module)
+        try:
+            importlib.import_module(module).main(words)
+        except SystemExit as stop:
+            return stop.code or 0
+        return 0
+
+    def run(*words):
+        few = ["--styles", "Rust", "Sketch", "--objects", "Cats", "Sea", "--protocol", small]
+        tune.main([*words, "--model", str(tiny_sd), "--out", str(tmp_path / "tune"), *few])
+        return pd.read_csv(tmp_path / "tune/uce.csv", keep_default_na=False)
+
+    monkeypatch.setattr(tune, "call", call)
+    return modules, run
+
+
+def test_trials_forget_the_first_targets_and_the_best_of_them_all(calls, capsys):
+    modules, run = calls
+    table = run("uce", "--trials", "3", "--finalists", "1")
+    assert modules.count("machine_unlearning.evaluate") == 2
+    for kind, first, second in (("style", "Rust", "Sketch"), ("object", "Cats", "Sea")):
+        rows = table[table.kind == kind]
+        tried = rows[rows.target == first]
+        assert list(tried.trial) == [0, 1, 2] and tried.settings.iloc[0] == ""
+        best = tried.trial[tried.objective.idxmax()]
+        assert set(rows[rows.target == second].trial) == {0, best}
+        np.testing.assert_allclose(rows.objective, rows[["UA", "IRA", "CRA"]].mean(axis=1), atol=1e-4)
+    assert "| uce" in capsys.readouterr().out
+    modules.clear()
+    assert len(run("uce", "--trials", "4", "--finalists", "1")) >= len(table) + 2
+    assert modules.count("machine_unlearning.uce.train") == len(modules) - modules.count(
+        "machine_unlearning.evaluate"
+    )
+    assert 2 <= modules.count("machine_unlearning.uce.train") <= 4  # what was there stays
+
+
+def test_a_run_has_the_settings_of_its_trial(calls, tmp_path):
+    _, run = calls
+    table = run("uce", "--trials", "2")
+    for trial, target, settings in table[["trial", "target", "settings"]].itertuples(index=False):
+        kept = read_record(tmp_path / "tune" / f"uce-{trial}" / target)["settings"]
+        for word in settings.split():
+            key, value = word.split("=")
+            assert kept[key] == pytest.approx(float(value))
+
+
+def test_a_trial_may_fail_but_not_the_methods_own_settings(calls, monkeypatch, tmp_path):
+    _, run = calls
+    within = tune.call
+
+    def failing(module, words):
+        broken = module.endswith("uce.train") and any(word.startswith("lamb=") for word in words)
+        return 2 if broken else within(module, words)
+
+    monkeypatch.setattr(tune, "call", failing)
+    table = run("uce", "--trials", "3")
+    failed = table[(table.trial > 0)]
+    assert len(failed) and (failed.objective == "").all() and (table[table.trial == 0].objective != "").all()
+    monkeypatch.setattr(tune, "call", lambda module, words: 2)
+    shutil.rmtree(tmp_path / "tune/uce-0")
+    with pytest.raises(SystemExit) as stop:
+        run("uce", "--trials", "3")
+    assert stop.value.code == 2
+
+
+def rows(**objectives):
+    """Trials of one kind: trial -> its objective on each target."""
+    about = {"method": "esd", "kind": "style", "settings": "lr=1", "seconds": 1.0}
+    return pd.DataFrame(
+        about | {"trial": int(name[1:]), "target": f"T{n}", "objective": value}
+        for name, values in objectives.items()
+        for n, value in enumerate(values)
+    )
+
+
+def test_better_is_better_on_every_target():
+    (line,) = tune.summary(rows(t0=[0.5, 0.6], t1=[0.9, 0.5], t2=[0.6, 0.7], t3=[0.99]))
+    assert (line["best"], line["better"], line["config.yaml"]) == ("70.0", "no", "55.0")
+    (line,) = tune.summary(rows(t0=[0.5, 0.6], t1=[0.5, 0.5], t2=[0.6, 0.7]))
+    assert (line["best"], line["better"], line["runs"]) == ("65.0", "yes", "6")
+    (line,) = tune.summary(rows(t0=[0.5, 0.6], t1=[math.nan, math.nan]))
+    assert (line["best"], line["better"]) == ("55.0", "no")
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["ese"], "ese: no such method; did you mean"),
+        (["esd", "--styles", "Cats"], "--styles Cats: not a style"),
+        (["esd", "--objects", "Rust"], "--objects Rust: not an object"),
+        (["esd", "--objects", "Catz"], "Catz"),
+        (["esd", "--model", "checkpoints/mini"], "--model checkpoints/mini: tables show it"),
+        (["esd", "--model", "nowhere"], "--model nowhere"),
+        (["esd", "--protocol", "mine"], "--protocol mine: no such protocol"),
+        ([], "holds no trials; name methods to tune"),
+    ],
+)
+def test_refusals(words, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        tune.main(["--model", str(tmp_path), "--out", str(tmp_path / "out"), *words])
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
+def test_a_grid_that_the_method_does_not_know_is_refused_before_a_training(
+    calls, monkeypatch, tmp_path, capsys
+):
+    modules, run = calls
+    for grid, message in (
+        ({"lrr": [1]}, "tune: lrr: expected a setting"),
+        ({"lamb": 3}, "tune: lamb: expected a setting of the method and a list"),
+        ({"lamb": [-1.0]}, "lamb=-1.0"),
+        ({}, "has no section tune"),
+    ):
+        folder = tmp_path / "methods"
+        (folder / "uce").mkdir(parents=True, exist_ok=True)
+        config = OmegaConf.load("machine_unlearning/uce/config.yaml")
+        config.tune = grid
+        OmegaConf.save(config, folder / "uce/config.yaml")
+        monkeypatch.setattr(cli, "METHODS", folder)
+        with pytest.raises(SystemExit) as stop:
+            run("uce")
+        assert stop.value.code == 2 and message in capsys.readouterr().err and not modules
+
+
+def test_a_run_of_other_settings_is_not_taken_for_a_trial(calls, tmp_path, capsys, tiny_sd):
+    _, run = calls
+    target = ["--target", "Rust", "--model", str(tiny_sd), "--out", str(tmp_path / "tune/uce-0/Rust")]
+    importlib.import_module("machine_unlearning.uce.train").main([*target, "lamb=7"])
+    with pytest.raises(SystemExit):
+        run("uce")
+    assert (
+        "uce-0/Rust: was made with other settings; remove it or name another --out" in capsys.readouterr().err
+    )
