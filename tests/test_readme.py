@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from evaluation import canvas, protocol, reliability, tables
 from evaluation.core import flags
 from evaluation.core.errors import UserError
+from scripts import tune
 from style_transfer import protocol as transfer_protocol
 
 ROOT = Path(__file__).parent.parent
@@ -183,3 +184,11 @@ def test_reliability_is_that_of_the_shipped_results(capsys, monkeypatch):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     text = (ROOT / "README.md").read_text().splitlines()
     assert len(rows) == 8 and [row for row in rows if row not in text] == []
+
+
+def test_tuning_is_that_of_the_shipped_trials(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    tune.main(["--out", "results/tuning"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    text = (ROOT / "machine_unlearning/README.md").read_text().splitlines()
+    assert len(rows) == 2 + 2 * len(tune.METHODS) and [row for row in rows if row not in text] == []
