@@ -112,11 +112,3 @@ def discriminator(width: float) -> nn.Sequential:
 def hinge(scores: torch.Tensor, wanted: float) -> torch.Tensor:
     """`wanted` is 1 or -1."""
     return (1 - wanted * scores).relu().mean()
-
-
-def begin(part: nn.Module, draw) -> None:
-    """Initial weights, which `draw` puts into a tensor; biases 0."""
-    for layer in part.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            draw(layer.weight)
-            nn.init.zeros_(layer.bias)

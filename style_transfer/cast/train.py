@@ -65,17 +65,17 @@ def step_of(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 @torch.no_grad()
 def begin_as_vgg(generators: nn.ModuleDict, run: Training) -> None:
     """The encoder as VGG-19 and the decoders as its mirror image, both for images in [-1,1]."""
-    encoder, layers = run.encoder(), vgg.convolutions(generators["paintings"].encoder)
-    if vgg.widths_of(encoder) != vgg.scaled(run.settings.width):
+    encoder, own = run.encoder(), generators["paintings"].encoder
+    if encoder.widths != vgg.scaled(run.settings.width):
         raise UserError(
             f"width={run.settings.width}: --encoder {run.args.encoder} has another; or --init none"
         )
-    for layer, model in zip(layers, vgg.convolutions(encoder)):
-        layer.load_state_dict(model.state_dict())
-    layers[0].weight /= 2
-    layers[0].bias += layers[0].weight.sum((1, 2, 3))
+    vgg.copy(encoder, own)
+    first = vgg.convolutions(own)[0]
+    first.weight /= 2
+    first.bias += first.weight.sum((1, 2, 3))
     for network in generators.values():
-        run.begin(network.decoder, vgg.widths_of(encoder))
+        run.begin(network.decoder, encoder.widths)
         last = vgg.convolutions(network.decoder)[-1]
         last.weight *= 2
         last.bias.mul_(2).sub_(1)
@@ -89,8 +89,8 @@ def build(s, device) -> dict[str, nn.Module]:
     discriminators = nn.ModuleDict({name: contrast.discriminator(s.width) for name in generators})
     codes, narrow = contrast.StyleCodes(s.width), s.deviation is None
     for part in (generators, codes):
-        contrast.begin(part, he if narrow else partial(nn.init.normal_, std=s.deviation))
-    contrast.begin(discriminators, he if narrow else partial(nn.init.xavier_normal_, gain=contrast.GAIN))
+        vgg.draw(part, he if narrow else partial(nn.init.normal_, std=s.deviation))
+    vgg.draw(discriminators, he if narrow else partial(nn.init.xavier_normal_, gain=contrast.GAIN))
     if narrow:
         for network in generators.values():
             vgg.initialised(network.decoder.decoder)

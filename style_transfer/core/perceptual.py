@@ -46,7 +46,7 @@ def distance(x, y, weights: list[torch.Tensor]) -> torch.Tensor:
 def equal_weights(encoder: vgg.Encoder) -> list[torch.Tensor]:
     """Those of the miniature."""
     like = next(encoder.parameters())
-    return [like.new_full((channels, 1, 1), 1 / channels) for channels in vgg.widths_of(encoder)]
+    return [like.new_full((channels, 1, 1), 1 / channels) for channels in encoder.widths]
 
 
 def load_lpips(backbone: str | Path) -> nn.Module:

@@ -41,6 +41,7 @@ class Encoder(nn.Sequential):
 
     def __init__(self, widths=WIDTHS):
         super().__init__(*encoder_layers(widths))
+        self.widths = tuple(widths)
 
     def __getitem__(self, layers):
         """A layer, or a plain sequence of some."""
@@ -83,23 +84,30 @@ def convolutions(network: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
 
 
+def draw(part: nn.Module, init) -> None:
+    """New weights to begin a training with, which `init` puts into a tensor; biases 0."""
+    for layer in part.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            init(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
 @torch.no_grad()
 def initialised(decoder: nn.Sequential) -> nn.Sequential:
     """The decoder with weights to begin a training with: He's, under which features keep their size from
     layer to layer, and images that are nearly grey. After torch's own, those of narrow networks stay so."""
-    layers = convolutions(decoder)
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
-    layers[-1].weight *= 0.1
-    layers[-1].bias += 0.5
+    draw(decoder, nn.init.kaiming_normal_)
+    last = convolutions(decoder)[-1]
+    last.weight *= 0.1
+    last.bias += 0.5
     return decoder
 
 
 @torch.no_grad()
 def copy(source: nn.Module, target: nn.Module) -> None:
-    """Gives the target the source's convolutions; one that takes more features leaves the last aside."""
-    for old, new in zip(convolutions(source), convolutions(target), strict=True):
+    """Gives the target as many of the source's convolutions as it has; one that takes more features leaves
+    the last aside."""
+    for old, new in zip(convolutions(source), convolutions(target)):
         new.weight.zero_()[:, : old.in_channels] = old.weight
         new.bias.copy_(old.bias)
 
@@ -112,11 +120,6 @@ def scaled(width: float) -> tuple[int, ...]:
 def widths(weights: Weights) -> tuple[int, ...]:
     """Channels of the five stages, read off the file of an encoder."""
     return tuple(weights.width(layer) for layer in ("2", "9", "16", "29", "42"))
-
-
-def widths_of(encoder: Encoder) -> tuple[int, ...]:
-    """Channels of the five stages of an encoder."""
-    return tuple(encoder[layer].out_channels for layer in (2, 9, 16, 29, 42))
 
 
 def load_encoder(path: str | Path) -> Encoder:

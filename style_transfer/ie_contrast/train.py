@@ -20,7 +20,6 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError
-from style_transfer.core import vgg
 from style_transfer.core.training import Training, decayed
 from style_transfer.core.training_losses import four_losses, weigh
 from style_transfer.ie_contrast.contrast import Discriminator, adversary, contrast, projectors
@@ -51,7 +50,7 @@ def train(run: Training) -> None:
     if s.crop < least:  # its quarter, halved by every layer, is a single pixel
         raise UserError(f"layers={s.layers}: needs images of {least} pixels or more, not crop={s.crop}")
     encoder = run.encoder()
-    widths = vgg.widths_of(encoder)
+    widths = encoder.widths
     network, heads = IEContraAST(widths).to(run.device), projectors(widths).to(run.device)
     network.encoder = encoder
     run.begin(network.decoder, widths)
