@@ -11,7 +11,8 @@ from pathlib import Path
 
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
-from style_transfer.core.outputs import read_outputs
+from style_transfer.core.cli import new_parser
+from style_transfer.core.outputs import add_flags, read_outputs
 from style_transfer.table import TRIVIAL
 
 SIDES = (8, 1024)  # pixels of an image
@@ -19,18 +20,9 @@ SIDES = (8, 1024)  # pixels of an image
 
 def parse(argv=None) -> argparse.Namespace:
     """The flags, and `opened`: folder of outputs -> its Outputs, the trivial ones first."""
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.sheet",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("sheet", __doc__)
     parser.add_argument("root", type=Path, help="folder of folders of outputs")
-    parser.add_argument(
-        "--data", type=flags.data_set, help="the data set (default: as the folders' manifests say)"
-    )
-    parser.add_argument("--protocol", help="of folders without manifest")
-    parser.add_argument("--styles", nargs="+", help="rows (default: all)")
-    parser.add_argument("--objects", nargs="+", help="only these")
+    add_flags(parser)
     parser.add_argument("--side", type=flags.whole(*SIDES), default=128, help="pixels of an image (128)")
     parser.add_argument("--out", type=flags.new_path, required=True, metavar="FILE.png")
     args = parser.parse_args(argv)

@@ -10,7 +10,6 @@ table follows: it was measured by another protocol, so its numbers do not compar
 ROOT/table.json, for evaluation.report.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -20,6 +19,7 @@ from pathlib import Path
 from evaluation.core.errors import UserError, command, printable, refused
 from evaluation.core.files import read_json, write_json
 from evaluation.reporting.formats import latex, markdown, print_csv
+from style_transfer.core.cli import new_parser
 
 LOSSES = "losses.json"
 FIELDS = {  # what it must hold
@@ -196,11 +196,7 @@ def texts(table: list[dict], *decimals) -> dict:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.table",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("table", __doc__)
     parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folder of folders of outputs")
     parser.add_argument("--format", choices=("markdown", "latex", "csv", "json"), default="markdown")
     args = parser.parse_args(argv)

@@ -21,22 +21,19 @@ from omegaconf import OmegaConf
 from evaluation.core import flags
 from evaluation.core.config import check_limits, override, read_settings
 from evaluation.core.errors import Finished, UserError, command, early
+from style_transfer.core import cli
 
 SETTINGS = Path(__file__).parent / "encoder.yaml"
 
 
 def parse(argv=None) -> argparse.Namespace:
     """The flags, and `settings` as they were changed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=flags.data_set, default="mini", help="folder of the miniature's images, or mini"
-    )
+    parser = cli.new_parser("train_encoder", __doc__)
+    what = "folder of the miniature's images, or mini"
+    parser.add_argument("--data", type=flags.data_set, default="mini", help=what)
     parser.add_argument("--per-object", type=flags.whole(), default=20, help="images in each folder (20)")
-    parser.add_argument(
-        "--out", type=flags.new_folder, required=True, help="folder of the two files to write"
-    )
+    what = "folder of the two files to write"
+    parser.add_argument("--out", type=flags.new_folder, required=True, help=what)
     flags.add_seed(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of encoder.yaml")
     args = parser.parse_intermixed_args(argv)

@@ -14,12 +14,7 @@ on, or several at once to share the work. What cannot be used is listed at the e
 from evaluation.core.errors import UserError, closest, command, early
 from style_transfer.core import cli
 
-
-def parse(argv=None):
-    return cli.parse_transfer(__doc__, argv)
-
-
-early(__name__, parse)
+early(__name__, cli.parse_transfer, __doc__)
 
 import contextlib
 import importlib
@@ -209,7 +204,7 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
 
 @command
 def main(argv=None):
-    args = parse(argv)
+    args = cli.parse_transfer(__doc__, argv)
     network = load(args.method, args.weights, args.device, **args.options)
     transfer(args, network, weights.find(args.weights, cli.constant(args.method, "FILES")))
 

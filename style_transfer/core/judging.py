@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from evaluation import canvas
 from evaluation.core.errors import UserError
-from evaluation.data.images import CanvasImages
 from evaluation.data.pictures import read_picture, square
 from evaluation.judges.classifier import preprocess
 from style_transfer.core.judges import ROLES, Judge
-from style_transfer.protocol import TransferProtocol
+from style_transfer.core.networks import take
+from style_transfer.core.pairs import Benchmark
 
 
 class Cell(NamedTuple):
@@ -42,33 +41,29 @@ class Judged(NamedTuple):
     references: np.ndarray
 
 
-def cells(folder: Path, protocol: TransferProtocol, styles, objects) -> list[Cell]:
+def cells(folder: Path, pairs: Benchmark) -> list[Cell]:
     """All styles of an object before the next object, whose photos are kept."""
 
     def pair(content, reference) -> dict:
-        path, truth = protocol.output_path(content, reference), content._replace(theme=reference.theme)
+        path, truth = pairs.path(content, reference), content._replace(theme=reference.theme)
         return {"output": folder / path, "truth": truth, "photo": content, "reference": reference}
 
     return [
         Cell(style, obj, [
             pair(content, reference)
-            for content in protocol.rows_of_contents(obj)
-            for reference in protocol.rows_of_references(style, obj)
+            for content in pairs.protocol.rows_of_contents(obj)
+            for reference in pairs.protocol.rows_of_references(style, obj)
         ])
-        for obj in objects
-        for style in styles
+        for obj in pairs.objects
+        for style in pairs.styles
     ]  # fmt: skip
 
 
 class Images:
     """Central squares at a protocol's size, of outputs (paths) and of the data set (rows), read ahead."""
 
-    def __init__(self, protocol: TransferProtocol, data: str, sizes: set[int], pool: Executor):
-        first = [
-            (canvas.PHOTO, protocol.objects[0])
-        ]  # a data set without this is none; others may be missing
-        self.data, self.root = CanvasImages(data, first, protocol.contents[:1], protocol.size), data
-        self.size, self.sizes, self.pool, self.ahead = protocol.size, sizes, pool, {}
+    def __init__(self, pairs: Benchmark, sizes: set[int], pool: Executor):
+        self.pairs, self.sizes, self.pool, self.ahead = pairs, sizes, pool, {}
 
     def begin(self, names) -> None:
         """Reads these ahead, and forgets others."""
@@ -86,12 +81,9 @@ class Images:
 
     def _read(self, name) -> dict[int, torch.Tensor]:
         if isinstance(name, Path):
-            picture = read_picture(name)
-        elif self.data.has(name):
-            picture = self.data.original(name)
+            picture = square(read_picture(name), self.pairs.size)
         else:
-            raise UserError(f"{canvas.image_path(self.root, *name)}: is missing; repair --data {self.root}")
-        picture = square(picture, self.size)
+            picture = self.pairs.read(name)
         return {size: preprocess(picture, size) for size in self.sizes}
 
 
@@ -166,7 +158,7 @@ class Panel:
         columns = {}
         for number, judge in enumerate(self.judges):
             chosen = {
-                role: rows_of(others[role][number], places[role]) for role in others if role in judge.encode
+                role: take(others[role][number], places[role]) for role in others if role in judge.encode
             }
             columns |= judge.compare(output=outputs[number], **chosen)
         return {name: c.float().tolist() if torch.is_tensor(c) else c for name, c in columns.items()}
@@ -178,11 +170,6 @@ class Panel:
 
 def batches(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def rows_of(features, places: list[int]):
-    """Of the tensors of features, those rows."""
-    return tree_map(lambda tensor: tensor[places], features)
 
 
 def stacked(parts: list) -> np.ndarray:

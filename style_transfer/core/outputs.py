@@ -1,10 +1,12 @@
 """What a folder of outputs says of itself: a protocol and a data set, by its manifest or by the flags"""
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.answers.claims import MANIFEST
+from evaluation.core import flags
 from evaluation.core.errors import UserError
 from evaluation.core.files import read_json
 from evaluation.protocol import from_manifest
@@ -18,6 +20,16 @@ class Outputs(NamedTuple):
     protocol: protocols.TransferProtocol
     data: str
     manifest: dict
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Those that `read_outputs` looks at."""
+    what = "the data set (default: as the folders' manifests say)"
+    parser.add_argument("--data", type=flags.data_set, help=what)
+    what = "of folders without manifest (default: transfer, transfer-mini)"
+    parser.add_argument("--protocol", help=what)
+    parser.add_argument("--styles", nargs="+", help="only these")
+    parser.add_argument("--objects", nargs="+", help="only these")
 
 
 def read_outputs(folder: Path, args) -> Outputs:

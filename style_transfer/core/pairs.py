@@ -52,7 +52,8 @@ def tiles(contents: list, styles: list, batch: int) -> list[Block]:
 
 
 class Benchmark:
-    """The pairs of a protocol, of the styles and objects named (default: all)."""
+    """The pairs of a protocol, of the styles and objects named (default: all), for a method, which may have
+    a filter and a rounding of its own."""
 
     def __init__(self, protocol: TransferProtocol, data: str, method: str, styles=None, objects=None):
         self.protocol, self.data, self.size = protocol, data, protocol.size

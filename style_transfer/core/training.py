@@ -10,7 +10,6 @@ been stopped. OUT then holds files laid out as released, and named so but for th
 `log.jsonl`, and `record.json`, which is written last.
 """
 
-import contextlib
 import math
 import re
 import time
@@ -22,10 +21,9 @@ from torch import nn
 from tqdm import tqdm
 
 from evaluation.core.checkpoint import Checkpoint
-from evaluation.core.environment import find_device, made_with, peak_memory
+from evaluation.core.environment import find_device, made_with, peak_memory, reset_peak_memory
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import append_json, digest, file_digest, keep_json_lines, read_json
-from evaluation.core.owner import alone
 from evaluation.core.record import RECORD, write_record
 from evaluation.judges.training_data import generator
 from style_transfer.core import vgg, weights
@@ -58,12 +56,12 @@ class Training:
             "init": file_digest(args.init) if args.init else None,
         }
         self.kept = self.out / ".training.pt"
-        self._refuse_or_skip()
+        if (self.out / RECORD).exists():
+            self._refuse_or_skip()
+        reset_peak_memory(self.device)
         torch.manual_seed(args.seed)
 
     def _refuse_or_skip(self) -> None:
-        if not (self.out / RECORD).exists():
-            return
         record = read_json(self.out / RECORD)
         differing = [key for key, value in self.identity.items() if record.get(key) != value]
         if differing:
@@ -90,18 +88,6 @@ class Training:
         left, cooldown = 1 - self.number / self.settings.steps, self.settings.cooldown
         return lr * min(1, left / cooldown) if cooldown else lr
 
-    def __enter__(self):
-        self.lock = contextlib.ExitStack()
-        self.lock.enter_context(alone(self.out))
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        return self
-
-    def __exit__(self, kind, error, trace):
-        with self.lock:
-            if kind is None:
-                self.kept.unlink(missing_ok=True)
-
     def batches(self, **state):
         """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
         self.checkpoint = Checkpoint(self.kept, digest(self.identity), **state)
@@ -109,9 +95,8 @@ class Training:
         self.first = self._resume()
         images = streams(self.args, self.first)
         began = time.monotonic()
-        self.bar = tqdm(
-            range(self.first, s.steps), self.args.method, s.steps, initial=self.first, disable=None
-        )
+        steps = range(self.first, s.steps)
+        self.bar = tqdm(steps, self.args.method, s.steps, initial=self.first, disable=None)
         for number in self.bar:
             self.number = number
             torch.manual_seed(self.args.seed * 1_000_003 + number)  # dropout, noise
@@ -131,9 +116,8 @@ class Training:
         if clip < math.inf:
             nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
         optimizer.step()
-        line = {
-            name: torch.as_tensor(value).detach().float() for name, value in {"loss": loss, **numbers}.items()
-        }
+        numbers = {"loss": loss, **numbers}
+        line = {name: torch.as_tensor(value).detach().float() for name, value in numbers.items()}
         self.since.append((self.number, line))
         if self.number % LOG_STEPS and self.number + 1 < self.settings.steps:
             return
@@ -169,10 +153,7 @@ class Training:
                 path = self.out / re.sub(r"_iter_\d+", f"_iter_{self.settings.steps}", name)
                 weights.save_file(path, network.get_submodule(part), self.settings.half)
                 stored += path.stat().st_size
-        about = {
-            "seconds": round(self.seconds, 1),
-            "peak_memory_bytes": peak_memory(self.device),
-            "stored_bytes": stored,
-            "threads": torch.get_num_threads(),
-        }
+        about = {"seconds": round(self.seconds, 1), "peak_memory_bytes": peak_memory(self.device)}
+        about |= {"stored_bytes": stored, "threads": torch.get_num_threads()}
         write_record(self.out, self.identity | about | made_with(self.device))
+        self.checkpoint.remove()
