@@ -56,12 +56,9 @@ def read_values(folders: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[s
             raise UserError(f"{name}: has rows of other outputs than {next(iter(tables))}; judge both again")
     styles, objects = (first.index.unique(grain).tolist() for grain in ("style", "object"))
     columns = [c for c in first if c not in NAMES and all(c in table for table in tables.values())]
+    values = {column: np.stack([table[column] for table in tables.values()]) for column in columns}
     shape = len(tables), len(styles), len(objects), -1
-    return (
-        {c: np.stack([table[c].to_numpy() for table in tables.values()]).reshape(shape) for c in columns},
-        styles,
-        objects,
-    )
+    return {column: array.reshape(shape) for column, array in values.items()}, styles, objects
 
 
 def is_truth(column: str) -> bool:

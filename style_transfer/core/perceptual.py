@@ -98,8 +98,8 @@ def figures(means: dict[str, float], outputs: np.ndarray, references: np.ndarray
     if len(outputs) > 1 and len(references) > 1:
         mini = "mini-" if outputs.shape[1] != 2048 else ""
         ours, theirs = moments(outputs), moments(references)
-        made[mini + "FID"] = frechet(ours.mean, ours.covariance, theirs.mean, theirs.covariance)
+        fid = made[mini + "FID"] = frechet(ours.mean, ours.covariance, theirs.mean, theirs.covariance)
         if name:
             mini = "mini-" if mini or name.startswith("mini") else ""
-            made[mini + "ArtFID"] = (1 + made[name]) * (1 + made["mini-FID" if "mini-FID" in made else "FID"])
+            made[mini + "ArtFID"] = (1 + made[name]) * (1 + fid)
     return made
