@@ -107,10 +107,10 @@ def open_work(folder: Path, args) -> tuple[Path, dict, list[judges.Judge], int]:
     known = {name: path and weights.fingerprint(path) for name, path in files.items()}
     identity = {"variant": args.variant, "protocol": {"name": protocol.name, "hash": protocol.hash}}
     identity |= {"data": data, "judges": known, "dtype": dtype, "columns": COLUMNS}
-    work, agreed = cells.open_folder(
-        folder, identity, batch=args.batch or max(8, 64 * 64 // protocol.size), made_with=made_with(device)
-    )
-    return work, identity, opened, max(1, agreed["batch"])
+    usual = max(8, 64 * 64 // protocol.size)
+    first = {"batch": args.batch or usual, "made_with": made_with(device)}
+    work, agreed = cells.open_folder(folder, identity, **first)
+    return work, identity, opened, agreed["batch"]
 
 
 def evaluate(folder: Path, args) -> tuple[dict, str | None]:
@@ -124,8 +124,7 @@ def evaluate(folder: Path, args) -> tuple[dict, str | None]:
     work, identity, opened, batch = open_work(folder, args)
     device, dtype = find_device(args.device), getattr(torch, identity["dtype"])
     with threads(8) as pool:
-        images = judging.Images(benchmark, {judge.size for judge in opened}, pool)
-        panel = judging.Panel(opened, images, device, dtype, batch)
+        panel = judging.Panel(opened, benchmark, pool, device, dtype, batch)
         faults = cells.judge(work, wanted, panel, str(folder))
     rows = cells.read(work, wanted)
     pairs = len(protocol.styles) * len(protocol.objects) * len(wanted[0].pairs)
@@ -161,10 +160,9 @@ def fault(folder: Path, about: dict, wanted: int, partial: bool) -> str | None:
     lines = [f"\n  {reason}" for reason in [*faults.values()][:LISTED]] + ["\n  ..."] * (len(faults) > LISTED)
     others = wanted - about["outputs"] - len(about["faults"])
     waiting = f"; {others} are with other processes" if others > 0 else ""
+    fate = f"{len(faults)} of {wanted} outputs could not be judged{waiting}"
     remedy = "make them with the method's transfer command and run this again"
-    return (
-        f"{folder}: {len(faults)} of {wanted} outputs could not be judged{waiting}; {remedy}:{''.join(lines)}"
-    )
+    return f"{folder}: {fate}; {remedy}:{''.join(lines)}"
 
 
 def show(folder: Path, about: dict) -> None:

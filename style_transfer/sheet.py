@@ -53,7 +53,6 @@ from style_transfer.core.pairs import Benchmark
 from style_transfer.protocol import Row
 
 HEADER = 40  # pixels for the names of the columns
-NEAREST = Image.Resampling.NEAREST
 
 
 def chosen(pairs: Benchmark) -> list[tuple[Row, Row]]:
@@ -86,14 +85,10 @@ def sheet(pairs: Benchmark, folders: list[Path], side: int) -> Image.Image:
         for column, name in enumerate((content, reference, *outputs, truth)):
             if isinstance(name, Row) or name.exists():
                 image = pairs.read(name) if isinstance(name, Row) else read_picture(name)
-                left = MARGIN + LABELS + column * (side + GAP)
-                page.paste(edged(small(image, side)), (left, top))
+                enlarged = image.resize((side, side), Image.Resampling.NEAREST)
+                small = thumbnail(image, side) if min(image.size) > side else enlarged
+                page.paste(edged(small), (MARGIN + LABELS + column * (side + GAP), top))
     return page
-
-
-def small(image: Image.Image, side: int) -> Image.Image:
-    """Reduced, or enlarged pixel by pixel."""
-    return thumbnail(image, side) if min(image.size) > side else image.resize((side, side), NEAREST)
 
 
 @command

@@ -39,15 +39,12 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--data", type=flags.data_set, help=f"{cli.DATA_SET} (the default)")
     parser.add_argument("--contents", metavar="DIR", help="instead: any folder of photos, such as COCO's")
     parser.add_argument("--styles", metavar="DIR", help="and one of paintings, such as WikiArt's")
-    what = "styles, or folders in --styles, not trained on"
-    parser.add_argument("--hold-out", nargs="+", metavar="STYLE", help=what)
+    parser.add_argument("--hold-out", nargs="+", metavar="STYLE", help="not trained on; a folder in --styles")
     parser.add_argument("--encoder", help="normalised VGG-19 (default: the miniature's for its data)")
-    what = f"decoder to begin with, or none (default for mini: {MIRROR} beside --encoder)"
-    parser.add_argument("--init", help=what)
+    parser.add_argument("--init", help=f"decoder to begin with, or none (mini: {MIRROR} beside --encoder)")
     parser.add_argument("--variant", choices=["canvas", "mini"], help="default: mini for --data mini")
     flags.add_seed(parser)
-    what = "processes that read images (2)"
-    parser.add_argument("--workers", type=flags.whole(0, 1024), default=2, help=what)
+    parser.add_argument("--workers", type=flags.whole(0, 1024), default=2, help="that read images (2)")
     flags.add_device(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of config.yaml to change")
     args = parser.parse_intermixed_args(argv)

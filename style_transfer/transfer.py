@@ -33,8 +33,7 @@ from evaluation.core.config import check_limits
 from evaluation.core.environment import find_device
 from evaluation.core.pools import threads
 from style_transfer.core import costs, images, weights
-from style_transfer.core.faults import report, salvaged
-from style_transfer.core.folder import Missing, Writer, agreed_batch, open_pairs
+from style_transfer.core.folder import Missing, Writer, agreed_batch, open_pairs, report, salvaged
 from style_transfer.core.networks import take, with_options
 from style_transfer.core.pairs import CHUNK
 
@@ -149,6 +148,7 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     network, meter, failed = network.to(device, memory_format=layout), costs.Meter(device), {}
 
+    @torch.inference_mode()
     def run(function, *inputs):
         """Of names, the last of the inputs, most networks know nothing."""
         with meter.network():
@@ -160,23 +160,12 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
     if hasattr(network, "lowered"):  # which knows better than autocast what may be of less precision
         network.lowered(getattr(torch, args.dtype))
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=args.dtype == "bfloat16")
-    bar = tqdm(
-        total=sum(block.size for block in missing.left()),
-        desc=f"{args.method} {out}",
-        unit="image",
-        disable=None,
-    )
+    count = sum(block.size for block in missing.left())
+    bar = tqdm(total=count, desc=f"{args.method} {out}", unit="image", disable=None)
     claims = contextlib.closing(claimed(out, missing.blocks, missing.done))  # lets go of the last if stopped
     try:
         # Pillow reads and writes outside Python's lock
-        with (
-            threads(8) as pool,
-            Writer(pool, out) as writer,
-            torch.inference_mode(),
-            autocast,
-            bar,
-            claims as mine,
-        ):
+        with threads(8) as pool, Writer(pool, out) as writer, autocast, bar, claims as mine:
             contents = Images(pairs, pool, failed, encoder(network.encode_content), network.multiple, CHUNK)
             styles = Images(pairs, pool, failed, encoder(network.encode_style), network.style_multiple, 1)
             for claim, block in mine:
@@ -197,9 +186,8 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
     if failed:
         raise UserError(f"{out}: {report(failed)}")
     if left := missing.left():
-        raise UserError(
-            f"{out}: {len(left)} batches are with other processes; run this command again when they end"
-        )
+        others = f"{len(left)} batches are with other processes"
+        raise UserError(f"{out}: {others}; run this command again when they end")
 
 
 @command

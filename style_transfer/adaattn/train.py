@@ -33,9 +33,8 @@ def adaattn_losses(network: AdaAttN, content: torch.Tensor, style: torch.Tensor)
     with torch.no_grad():
         features = network.encoder(torch.cat([content, style]))
         of_content, of_style = ([feature.chunk(2)[i] for feature in features] for i in range(2))
-        targets = [
-            target(of_content[: i + 1], of_style[: i + 1], network.samples, network.seed) for i in LAYERS
-        ]
+        choice = network.samples, network.seed
+        targets = [target(of_content[: i + 1], of_style[: i + 1], *choice) for i in LAYERS]
     made = network.encoder(network.decode(network.content(of_content), network.style(of_style)))
     return {
         "global": style_loss(made[1:], of_style[1:]),

@@ -48,11 +48,9 @@ class InvertibleConvolution(nn.Module):
         self.w_l, self.w_u = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
         self.w_s = nn.Parameter(upper.diag().abs().log())
         ones = torch.ones(channels, channels)
-        self.register_buffer("w_p", permutation)
-        self.register_buffer("u_mask", ones.triu(1))
-        self.register_buffer("l_mask", ones.tril(-1))
-        self.register_buffer("l_eye", torch.eye(channels))
-        self.register_buffer("s_sign", upper.diag().sign())
+        self.w_p, self.s_sign = nn.Buffer(permutation), nn.Buffer(upper.diag().sign())
+        self.u_mask, self.l_mask = nn.Buffer(ones.triu(1)), nn.Buffer(ones.tril(-1))
+        self.l_eye = nn.Buffer(torch.eye(channels))
 
     def matrix(self) -> torch.Tensor:
         """[C,C]."""

@@ -10,7 +10,7 @@ as it is.
 import torch
 from torch import nn
 from transformers import Blip2VisionConfig, CLIPTextConfig
-from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder
+from transformers.models.blip_2.modeling_blip_2 import Blip2Encoder, Blip2VisionEmbeddings
 from transformers.models.clip.modeling_clip import CLIPEncoder
 
 
@@ -20,34 +20,17 @@ def sizes(width, hidden, depth, heads, eps) -> dict:
     return {"hidden_size": width, "intermediate_size": hidden, "attn_implementation": "sdpa"} | counts
 
 
-class ImageEmbeddings(nn.Module):
-    def __init__(self, width, patch, positions):
-        super().__init__()
-        self.class_embedding = nn.Parameter(torch.zeros(1, 1, width))
-        self.position_embedding = nn.Parameter(torch.zeros(1, positions, width))
-        self.patch_embedding = nn.Conv2d(3, width, patch, stride=patch, bias=False)
-
-    def forward(self, images):
-        patches = self.patch_embedding(images).flatten(2).transpose(1, 2)
-        first = self.class_embedding.expand(len(images), -1, -1)
-        return torch.cat([first, patches], 1) + self.position_embedding
-
-
 class ImageTower(nn.Module):
     """CLIP's ViT without its last block, and one norm over all tokens."""
 
     def __init__(self, width, hidden, depth, heads, patch, positions, eps):
         super().__init__()
-        self.embeddings = ImageEmbeddings(width, patch, positions)
+        self.size = round((positions - 1) ** 0.5) * patch  # pixels of an image's side
+        image = {"image_size": self.size, "patch_size": patch, "hidden_act": "quick_gelu"}
+        config = Blip2VisionConfig(**sizes(width, hidden, depth, heads, eps), **image)
+        self.embeddings, self.encoder = Blip2VisionEmbeddings(config), Blip2Encoder(config)
+        self.embeddings.patch_embedding.bias = None
         self.pre_layernorm, self.post_layernorm = nn.LayerNorm(width, eps), nn.LayerNorm(width, eps)
-        config = Blip2VisionConfig(**sizes(width, hidden, depth, heads, eps), hidden_act="quick_gelu")
-        self.encoder = Blip2Encoder(config)
-
-    @property
-    def size(self) -> int:
-        """Pixels of an image's side."""
-        patches = self.embeddings.position_embedding.shape[1] - 1
-        return round(patches**0.5) * self.embeddings.patch_embedding.kernel_size[0]
 
     def forward(self, images):
         """Normalised images [B,3,size,size] -> tokens [B,1+patches,width]."""

@@ -39,13 +39,12 @@ class QFormer(nn.Module):
     ):
         super().__init__()
         self.query_tokens = nn.Parameter(torch.zeros(1, queries, width))
-        self.embeddings = nn.ModuleDict(
-            {
-                "word_embeddings": nn.Embedding(vocabulary, width),
-                "position_embeddings": nn.Embedding(positions, width),
-                "LayerNorm": nn.LayerNorm(width, eps),
-            }
-        )
+        embeddings = {
+            "word_embeddings": nn.Embedding(vocabulary, width),
+            "position_embeddings": nn.Embedding(positions, width),
+            "LayerNorm": nn.LayerNorm(width, eps),
+        }
+        self.embeddings = nn.ModuleDict(embeddings)
         self.visual_encoder = ImageTower(**tower)
         config = Blip2QFormerConfig(
             **sizes(width, hidden, depth, heads, eps),
@@ -58,9 +57,7 @@ class QFormer(nn.Module):
 
     def forward(self, images, ids, mask):
         """Normalised images [B,3,size,size], ids [B,L], mask [B,L] (0: padding) -> [B,queries,width]."""
-        word, position, norm = (
-            self.embeddings[n] for n in ("word_embeddings", "position_embeddings", "LayerNorm")
-        )
+        word, position, norm = self.embeddings.values()
         words = norm(word(ids) + position.weight[: ids.shape[1]])
         queries = norm(self.query_tokens).expand(len(ids), -1, -1)
         mask = torch.cat([mask.new_ones(queries.shape[:2]), mask], 1)[:, None, None].to(words)

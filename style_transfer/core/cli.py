@@ -24,13 +24,10 @@ LIMITS = {"strength": (0, 1), "load": (32, 4096), "crop": (32, 4096), "decay": (
 DATA_SET = "folder {style}/{object}/{number}.jpg, or mini"
 
 
-def new_parser(command: str, doc: str) -> argparse.ArgumentParser:
+def new_parser(name: str, doc: str) -> argparse.ArgumentParser:
     """Of a command of this package, whose help begins with the text as it is."""
-    return argparse.ArgumentParser(
-        f"python -m style_transfer.{command}",
-        description=doc,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    raw = argparse.RawDescriptionHelpFormatter
+    return argparse.ArgumentParser(f"python -m style_transfer.{name}", description=doc, formatter_class=raw)
 
 
 def is_mini(data: str | None) -> bool:
@@ -49,15 +46,16 @@ def parse_transfer(doc: str, argv=None) -> argparse.Namespace:
     """`method`, `weights`, and what `check_transfer` adds."""
     options = {method: constant(method, "OPTIONS") for method in METHODS}
     lines = (f"    {m:12}{' '.join(f'{name}={v!s:.40}' for name, v in options[m].items())}" for m in METHODS)
-    parser = transfer_parser("transfer", doc + "\nOptions:\n\n" + "\n".join(lines))
-    parser.add_argument("method", choices=METHODS)
+    parser = transfer_parser("transfer", doc + "\nOptions:\n\n" + "\n".join(lines), METHODS)
     parser.add_argument("--weights", required=True, help="folder of the files that its authors released")
     args = parser.parse_intermixed_args(argv)
     return check_transfer(args, options[args.method], constant(args.method, "LIMITS"))
 
 
-def transfer_parser(command: str, doc: str) -> argparse.ArgumentParser:
+def transfer_parser(command: str, doc: str, methods=()) -> argparse.ArgumentParser:
     parser = new_parser(command, doc)
+    if methods:
+        parser.add_argument("method", choices=methods)
     parser.add_argument("--content", help="picture to paint, or a folder of them")
     parser.add_argument("--style", help="picture to take the style from, or a folder: every pair is made")
     parser.add_argument("--data", type=flags.data_set, help=f"benchmark: {DATA_SET}")
@@ -67,8 +65,7 @@ def transfer_parser(command: str, doc: str) -> argparse.ArgumentParser:
     parser.add_argument("--limit", type=flags.whole(), help="stop after so many outputs, in whole batches")
     parser.add_argument("--cross-object", action="store_true", help="references show other objects")
     parser.add_argument("--out", type=flags.new_folder, required=True, help="folder of the outputs")
-    what = "pixels; larger pictures are reduced (1024)"
-    parser.add_argument("--max-side", type=flags.whole(), default=1024, help=what)
+    parser.add_argument("--max-side", type=flags.whole(), default=1024, help="reduce larger pictures (1024)")
     parser.add_argument("--strength", type=flags.decimal(0, 1), help="of the style, where the method has it")
     parser.add_argument("--batch", type=flags.whole(), help="images at once (default: by size and device)")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"], help="of autocast")

@@ -15,12 +15,7 @@ import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, VisionTransformer
 from transformers import AutoConfig, AutoModel
-from transformers.image_utils import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    OPENAI_CLIP_MEAN,
-    OPENAI_CLIP_STD,
-)
+from transformers import image_utils as usual
 
 from evaluation.core.errors import UserError, refused
 from evaluation.core.tensors import check_finite, read_tensors
@@ -57,7 +52,7 @@ def csd(path: Path, flag: str):
         sizes = (size, patch, width, len(blocks), heads, ratio)
         network = VisionTransformer(*sizes, output_dim=projection.shape[1], act_layer=QuickGELU)
         network.load_state_dict(body | {"proj": projection})
-    return "CSD", network, network, size, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+    return "CSD", network, network, size, usual.OPENAI_CLIP_MEAN, usual.OPENAI_CLIP_STD
 
 
 def folder(path: Path, flag: str):
@@ -78,5 +73,5 @@ def folder(path: Path, flag: str):
         return network(images).last_hidden_state[:, 0]
 
     if clip:
-        return "CLIP", network, embed, size, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-    return "DINO", network, embed, size, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+        return "CLIP", network, embed, size, usual.OPENAI_CLIP_MEAN, usual.OPENAI_CLIP_STD
+    return "DINO", network, embed, size, usual.IMAGENET_DEFAULT_MEAN, usual.IMAGENET_DEFAULT_STD

@@ -26,9 +26,8 @@ def to_image(picture) -> torch.Tensor:
     if not torch.is_tensor(picture):
         return to_tensor(rgb(picture) if isinstance(picture, Image.Image) else read_picture(picture))
     if picture.ndim != 3 or len(picture) != 3:
-        raise UserError(
-            f"an image of shape {list(picture.shape)}: expected [3,H,W], red, green and blue in [0,1]"
-        )
+        wanted = "expected [3,H,W], red, green and blue in [0,1]"
+        raise UserError(f"an image of shape {list(picture.shape)}: {wanted}")
     return picture.float()
 
 

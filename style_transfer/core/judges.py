@@ -89,13 +89,11 @@ def classifier(network: Classifier, miniature: bool) -> Judge:
         return (), network.features(images)
 
     def compare(output, truth, **others):
-        features = {"truth": truth, other: others[other]}
-        columns = {
-            f"vit_{kind}_{role}": losses.feature_loss(output[0], theirs[0])
-            for role, theirs in features.items()
-        }
-        for role, theirs in features.items():
-            columns[f"embedding_{kind}_{role}"] = losses.cosine_distance(output[1], theirs[1])
+        tokens, embeddings = zip(truth[:2], others[other][:2])
+        roles = ("truth", other)
+        columns = {f"vit_{kind}_{r}": losses.feature_loss(output[0], t) for r, t in zip(roles, tokens)}
+        for role, theirs in zip(roles, embeddings):
+            columns[f"embedding_{kind}_{role}"] = losses.cosine_distance(output[1], theirs)
         return columns | {f"{network.task}_seen": [network.labels[i] for i in output[2].tolist()]}
 
     roles = dict.fromkeys(("output", "truth", other), encode)
@@ -112,10 +110,8 @@ def lpips(network: nn.Module, size: int) -> Judge:
         return perceptual.units(network.net(network.scaling_layer(2 * images - 1)))
 
     def compare(output, photo, truth):
-        return {
-            "LPIPS": perceptual.distance(output, photo, weights),
-            "LPIPS_truth": perceptual.distance(output, truth, weights),
-        }
+        named = {"LPIPS": photo, "LPIPS_truth": truth}
+        return {name: perceptual.distance(output, other, weights) for name, other in named.items()}
 
     return Judge(size, dict.fromkeys(("output", "photo", "truth"), encode), compare)
 
@@ -125,8 +121,7 @@ def embedding(embed: Callable, name: str, kind: str, size: int) -> Judge:
     other = OTHER[kind]
 
     def compare(output, **others):
-        features = {role: losses.cosine_distance(output, theirs) for role, theirs in others.items()}
-        return {f"{name}_{kind}_{role}": distances for role, distances in features.items()}
+        return {f"{name}_{kind}_{r}": losses.cosine_distance(output, x) for r, x in others.items()}
 
     return Judge(size, dict.fromkeys(("output", "truth", other), embed), compare)
 

@@ -24,10 +24,8 @@ class Outputs(NamedTuple):
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Those that `read_outputs` looks at."""
-    what = "the data set (default: as the folders' manifests say)"
-    parser.add_argument("--data", type=flags.data_set, help=what)
-    what = "of folders without manifest (default: transfer, transfer-mini)"
-    parser.add_argument("--protocol", help=what)
+    parser.add_argument("--data", type=flags.data_set, help="data set (default: as the manifests say)")
+    parser.add_argument("--protocol", help="of folders without manifest (default: transfer, transfer-mini)")
     parser.add_argument("--styles", nargs="+", help="only these")
     parser.add_argument("--objects", nargs="+", help="only these")
 
@@ -46,9 +44,8 @@ def read_outputs(folder: Path, args) -> Outputs:
     if manifest:
         protocol = from_manifest(manifest["protocol"], str(path), protocols.TransferProtocol)
         if args.protocol and protocols.load(args.protocol).hash != protocol.hash:
-            raise UserError(
-                f"--protocol {args.protocol}: {path} names protocol {protocol.name}; leave it out"
-            )
+            other = f"{path} names protocol {protocol.name}"
+            raise UserError(f"--protocol {args.protocol}: {other}; leave it out")
     else:
         jpg = any(folder.glob("*/*.jpg"))
         name = "transfer-mini" if is_mini(data) else "transfer-published" if jpg else "transfer"

@@ -62,7 +62,7 @@ class Benchmark:
         first = [(canvas.PHOTO, self.objects[0])]  # a data set without this is none; others may be missing
         self.images = CanvasImages(data, first, protocol.contents[:1], protocol.size)
         self.filter = Image.Resampling.BICUBIC if method in protocol.bicubic else Image.Resampling.BILINEAR
-        self.truncate = method in protocol.truncated
+        self.truncate, self.path = method in protocol.truncated, protocol.output_path
         self.identity = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "data": data}
 
     def blocks(self, batch: int):
@@ -77,9 +77,6 @@ class Benchmark:
         if not self.images.has(row):
             raise UserError(f"{self.name(row)}: is missing; repair --data {self.data} and run this again")
         return square(self.images.original(row), self.protocol.size, self.filter)
-
-    def path(self, content: Row, style: Row) -> Path:
-        return self.protocol.output_path(content, style)
 
     def name(self, row: Row) -> str:
         return str(canvas.image_path(self.data, *row))

@@ -39,6 +39,15 @@ def decayed(lr: float, decay: float, step: int) -> float:
     return lr / (1 + decay * step)
 
 
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf) -> None:
+    """A step along the gradients of the loss, of a norm of at most `clip`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip < math.inf:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    optimizer.step()
+
+
 class Training:
     """One training, begun or gone on with. Finished if OUT holds its result, UserError if another's."""
 
@@ -65,10 +74,8 @@ class Training:
         record = read_json(self.out / RECORD)
         differing = [key for key, value in self.identity.items() if record.get(key) != value]
         if differing:
-            raise UserError(
-                f"--out {self.out}: holds weights of a training with another {differing[0]}; "
-                "choose another folder or remove this one"
-            )
+            there = f"--out {self.out}: holds weights of a training with another {differing[0]}"
+            raise UserError(f"{there}; choose another folder or remove this one")
         self.kept.unlink(missing_ok=True)  # of a command killed in its last moment
         raise Finished(f"{self.out}: already trained")
 
@@ -92,11 +99,10 @@ class Training:
         """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
         self.checkpoint = Checkpoint(self.kept, digest(self.identity), **state)
         self.seconds, s, self.since = 0.0, self.settings, []
-        self.first = self._resume()
-        images = streams(self.args, self.first)
+        first = self._resume()
+        images = streams(self.args, first)
         began = time.monotonic()
-        steps = range(self.first, s.steps)
-        self.bar = tqdm(steps, self.args.method, s.steps, initial=self.first, disable=None)
+        self.bar = tqdm(range(first, s.steps), self.args.method, s.steps, initial=first, disable=None)
         for number in self.bar:
             self.number = number
             torch.manual_seed(self.args.seed * 1_000_003 + number)  # dropout, noise
@@ -111,11 +117,7 @@ class Training:
     def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
         """Gradients of the loss, of a norm of at most `clip`, and a step; every 20th and the last are logged.
         UserError there if the loss or a number of this step, or of one since the last line, is not finite."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip < math.inf:
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
-        optimizer.step()
+        descend(optimizer, loss, clip)
         numbers = {"loss": loss, **numbers}
         line = {name: torch.as_tensor(value).detach().float() for name, value in numbers.items()}
         self.since.append((self.number, line))

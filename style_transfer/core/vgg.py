@@ -5,6 +5,7 @@ the normalisation, so images go in as RGB in [0,1]; its pooling rounds odd sizes
 relu4_1 and ends without an activation: its images are unclipped.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ DECODER = "decoder.pth"  # which gives back the image of which ENCODER made relu
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
 DEPTHS = (2, 2, 4, 4, 4)  # convolutions of the five stages
 TAPS = (4, 11, 18, 31, 44)  # layers up to and including relu1_1 ... relu5_1
+ENLARGED = (0, 4, 6)  # convolutions of the decoder whose maps are doubled
 
 
 def convolution(inner: int, outer: int) -> list[nn.Module]:
@@ -43,12 +45,6 @@ class Encoder(nn.Sequential):
         super().__init__(*encoder_layers(widths))
         self.widths = tuple(widths)
 
-    def __getitem__(self, layers):
-        """A layer, or a plain sequence of some."""
-        return (
-            nn.Sequential(*list(self)[layers]) if isinstance(layers, slice) else super().__getitem__(layers)
-        )
-
     def forward(self, images: torch.Tensor, count: int = 5) -> list[torch.Tensor]:
         """[B,3,H,W] in [0,1] -> the first `count` of relu1_1 ... relu5_1, each half as large, rounded up."""
         features = []
@@ -62,21 +58,11 @@ class Encoder(nn.Sequential):
 def decoder(widths=WIDTHS) -> nn.Sequential:
     """[B,widths[3],h,w] -> unclipped images [B,3,8h,8w], in 29 layers."""
     one, two, three, four = widths[:4]
-    layers = nn.Sequential(
-        *convolution(four, three),
-        nn.Upsample(scale_factor=2),
-        *convolution(three, three),
-        *convolution(three, three),
-        *convolution(three, three),
-        *convolution(three, two),
-        nn.Upsample(scale_factor=2),
-        *convolution(two, two),
-        *convolution(two, one),
-        nn.Upsample(scale_factor=2),
-        *convolution(one, one),
-        *convolution(one, 3)[:-1],
-    )
-    return initialised(layers)
+    channels, layers = (four, three, three, three, three, two, two, one, one, 3), []
+    for number, (inner, outer) in enumerate(pairwise(channels)):
+        layers += convolution(inner, outer)
+        layers += [nn.Upsample(scale_factor=2)] if number in ENLARGED else []
+    return initialised(nn.Sequential(*layers[:-1]))
 
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d]:

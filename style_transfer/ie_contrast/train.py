@@ -20,15 +20,13 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError
-from style_transfer.core.training import Training, decayed
+from style_transfer.core.training import Training, decayed, descend
 from style_transfer.core.training_losses import four_losses, weigh
 from style_transfer.ie_contrast.contrast import Discriminator, adversary, contrast, projectors
 from style_transfer.ie_contrast.model import FILES, IEContraAST
 
 
-def ie_contrast_losses(
-    network: IEContraAST, heads: nn.ModuleDict, content: torch.Tensor, style: torch.Tensor
-):
+def ie_contrast_losses(network: IEContraAST, heads: nn.ModuleDict, content, style):
     """Contents and styles [B,3,H,W] in [0,1] -> outputs [2B,3,H,W], the losses without their weights but
     for the adversarial one."""
     both, n = torch.cat([content, style]), len(content)
@@ -67,9 +65,7 @@ def train(run: Training) -> None:
         image, terms = ie_contrast_losses(network, heads, content, style)
 
         told_apart = adversary(discriminator(style), 1) + adversary(discriminator(image.detach()), 0)
-        opponent.zero_grad(set_to_none=True)
-        told_apart.backward()
-        opponent.step()
+        descend(opponent, told_apart)
 
         terms["adversarial"] = adversary(discriminator(image), 1)
         run.step(optimizer, weigh(terms, s.weights), **terms, discriminator=told_apart)
