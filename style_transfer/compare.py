@@ -61,15 +61,11 @@ def read_values(folders: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[s
     return {column: array.reshape(shape) for column, array in values.items()}, styles, objects
 
 
-def is_truth(column: str) -> bool:
-    return column.endswith("_truth")
-
-
 def correlations(values: dict[str, np.ndarray], figures: dict[str, np.ndarray]) -> list[dict]:
     """A row for every metric and truth. `figures`: [methods]."""
-    rows = []
-    for metric, ours in ({c: v for c, v in values.items() if not is_truth(c)} | figures).items():
-        for truth in filter(is_truth, values):
+    rows, truths = [], [column for column in values if column.endswith("_truth")]
+    for metric, ours in ({c: v for c, v in values.items() if c not in truths} | figures).items():
+        for truth in truths:
             row = {"metric": metric, "truth": truth}
             row["methods"] = agreement.over_methods(ours, values[truth])
             if ours.ndim > 1:

@@ -50,6 +50,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from evaluation import canvas
@@ -80,14 +81,11 @@ def with_batch_norm(layers) -> nn.Sequential:
     return nn.Sequential(*network)
 
 
-@torch.no_grad()
 def fold(network: nn.Sequential) -> None:
     """Puts every batch normalisation, as in evaluation mode, into the convolution before it."""
     for convolution, norm in itertools.pairwise(network):
         if isinstance(norm, nn.BatchNorm2d):
-            factor = norm.weight / (norm.running_var + norm.eps).sqrt()
-            convolution.weight *= factor[:, None, None, None]
-            convolution.bias.sub_(norm.running_mean).mul_(factor).add_(norm.bias)
+            convolution.load_state_dict(fuse_conv_bn_eval(convolution, norm).state_dict())
 
 
 @torch.no_grad()

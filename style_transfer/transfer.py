@@ -16,9 +16,9 @@ from style_transfer.core import cli
 
 early(__name__, cli.parse_transfer, __doc__)
 
-import contextlib
 import importlib
 from concurrent.futures import Executor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -162,10 +162,10 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=args.dtype == "bfloat16")
     count = sum(block.size for block in missing.left())
     bar = tqdm(total=count, desc=f"{args.method} {out}", unit="image", disable=None)
-    claims = contextlib.closing(claimed(out, missing.blocks, missing.done))  # lets go of the last if stopped
+    claims = closing(claimed(out, missing.blocks, missing.done))  # lets go of the last if stopped
     try:
         # Pillow reads and writes outside Python's lock
-        with threads(8) as pool, Writer(pool, out) as writer, autocast, bar, claims as mine:
+        with threads(8) as pool, closing(Writer(pool, out)) as writer, autocast, bar, claims as mine:
             contents = Images(pairs, pool, failed, encoder(network.encode_content), network.multiple, CHUNK)
             styles = Images(pairs, pool, failed, encoder(network.encode_style), network.style_multiple, 1)
             for claim, block in mine:
@@ -181,6 +181,7 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
                 count = writer.write(outputs, claim)
                 meter.outputs += count
                 bar.update(count)
+            writer.finish()
     finally:
         meter.write(out, sum(map(costs.size, files.values())))
     if failed:

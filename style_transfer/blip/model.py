@@ -84,7 +84,7 @@ def load(files: dict) -> "BlipDiffusion":
     parts["text_encoder"] = released.load_text_encoder(files["text_encoder"])
     parts["words"] = released.load_words(files["vocab.txt"], parts["qformer"])
     parts["tokenizer"] = released.load_tokenizer(files["tokenizer"], parts["text_encoder"])
-    parts["scheduler"] = released.load_scheduler(files["scheduler"])
+    parts["scheduler"] = released.loaded(PNDMScheduler, files["scheduler"])
     parts |= {name: released.load_library(name, files[name]) for name in released.LIBRARY}
     with refused(f"{files['model_index.json']}: not the release's", *released.UNFIT):
         network = BlipDiffusion(**parts)

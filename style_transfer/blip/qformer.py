@@ -7,6 +7,8 @@ subject.
 Modules carry the released names, so `state_dict` reads and writes the release as it is.
 """
 
+from collections import OrderedDict
+
 import torch
 from torch import nn
 from transformers import Blip2QFormerConfig
@@ -14,18 +16,6 @@ from transformers.activations import QuickGELUActivation
 from transformers.models.blip_2.modeling_blip_2 import Blip2QFormerEncoder
 
 from style_transfer.blip.clip import ImageTower, sizes
-
-
-class Projection(nn.Module):
-    """x + dense2(QuickGELU(dense1(LayerNorm(x))))"""
-
-    def __init__(self, width, hidden, eps):
-        super().__init__()
-        self.dense1, self.dense2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.LayerNorm, self.activation = nn.LayerNorm(width, eps), QuickGELUActivation()
-
-    def forward(self, x):
-        return x + self.dense2(self.activation(self.dense1(self.LayerNorm(x))))
 
 
 class QFormer(nn.Module):
@@ -53,7 +43,9 @@ class QFormer(nn.Module):
             use_qformer_text_input=True,  # words have a feed-forward of their own beside the queries'
         )
         self.encoder = Blip2QFormerEncoder(config)
-        self.proj_layer = Projection(width, projection, eps)
+        layers = {"LayerNorm": nn.LayerNorm(width, eps), "dense1": nn.Linear(width, projection)}
+        layers |= {"activation": QuickGELUActivation(), "dense2": nn.Linear(projection, width)}
+        self.proj_layer = nn.Sequential(OrderedDict(layers))
 
     def forward(self, images, ids, mask):
         """Normalised images [B,3,size,size], ids [B,L], mask [B,L] (0: padding) -> [B,queries,width]."""
@@ -67,4 +59,5 @@ class QFormer(nn.Module):
             encoder_hidden_states=self.visual_encoder(images),
             query_length=queries.shape[1],
         )
-        return self.proj_layer(out.last_hidden_state[:, : queries.shape[1]])
+        x = out.last_hidden_state[:, : queries.shape[1]]
+        return x + self.proj_layer(x)

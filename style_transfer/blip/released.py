@@ -8,7 +8,7 @@ layer, and the epsilon of each library class.
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import BertTokenizer, CLIPTokenizer
 
 from evaluation.core.errors import UserError, refused
@@ -94,11 +94,15 @@ def load_text_encoder(folder: str | Path) -> ContextText:
     return load_own(ContextText, text_sizes, folder)
 
 
+def loaded(kind: type, folder: str | Path, **how):
+    """What a library's class reads from a folder. Raises UserError."""
+    with refused(f"{folder}: cannot be loaded", Exception):  # damaged files fail in any way
+        return kind.from_pretrained(folder, local_files_only=True, **how)
+
+
 def load_library(name: str, folder: str | Path):
     """One of `LIBRARY`, float32. Raises UserError unless all tensors, and no others, are there and finite."""
-    how = {"torch_dtype": torch.float32, "local_files_only": True, "output_loading_info": True}
-    with refused(f"{folder}: cannot be loaded", Exception):  # damaged files fail in any way
-        module, report = LIBRARY[name].from_pretrained(folder, **how)
+    module, report = loaded(LIBRARY[name], folder, torch_dtype=torch.float32, output_loading_info=True)
     if wrong := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
         fault = f"{len(wrong)} tensors, such as {wrong[0]}"
         raise UserError(f"{folder}: not the {name} of its config.json ({fault})")
@@ -118,14 +122,8 @@ def load_words(path: str | Path, qformer: QFormer) -> BertTokenizer:
 
 def load_tokenizer(folder: str | Path, text_encoder: ContextText) -> CLIPTokenizer:
     wanted = text_encoder.text_model["embeddings"]["token_embedding"].num_embeddings
-    with refused(f"{folder}: cannot be loaded", Exception):
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = loaded(CLIPTokenizer, folder)
     if len(tokenizer) != wanted:
         there = f"{len(tokenizer)} words, but the text encoder has {wanted}"
         raise UserError(f"{folder}: {there}; take the release's")
     return tokenizer
-
-
-def load_scheduler(folder: str | Path) -> PNDMScheduler:
-    with refused(f"{folder}: cannot be loaded", Exception):
-        return PNDMScheduler.from_pretrained(folder, local_files_only=True)

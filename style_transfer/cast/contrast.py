@@ -23,11 +23,10 @@ LEAST = 0.8  # share of a painting's area that a view shows
 
 def normalised(layers: list[nn.Module]) -> list[nn.Module]:
     """The layers, with batch normalisation behind every convolution."""
-    return [
-        part
-        for layer in layers
-        for part in ([layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer])
-    ]
+    made = []
+    for layer in layers:
+        made += [layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer]
+    return made
 
 
 def projector(channels: int, sizes) -> nn.Sequential:

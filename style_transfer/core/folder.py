@@ -83,13 +83,9 @@ class Writer:
                 job.result()
         self.jobs = []
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        with self.claim:
-            if kind is None:
-                self.finish()
+    def close(self) -> None:
+        """Lets go of the claim, also of outputs that an error left unwritten."""
+        self.claim.close()
 
 
 def salvaged(items: list, run, fail):

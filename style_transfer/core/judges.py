@@ -89,11 +89,10 @@ def classifier(network: Classifier, miniature: bool) -> Judge:
         return (), network.features(images)
 
     def compare(output, truth, **others):
-        tokens, embeddings = zip(truth[:2], others[other][:2])
-        roles = ("truth", other)
-        columns = {f"vit_{kind}_{r}": losses.feature_loss(output[0], t) for r, t in zip(roles, tokens)}
-        for role, theirs in zip(roles, embeddings):
-            columns[f"embedding_{kind}_{role}"] = losses.cosine_distance(output[1], theirs)
+        seen = {"truth": truth, other: others[other]}
+        columns = {f"vit_{kind}_{r}": losses.feature_loss(output[0], x[0]) for r, x in seen.items()}
+        for role, theirs in seen.items():
+            columns[f"embedding_{kind}_{role}"] = losses.cosine_distance(output[1], theirs[1])
         return columns | {f"{network.task}_seen": [network.labels[i] for i in output[2].tolist()]}
 
     roles = dict.fromkeys(("output", "truth", other), encode)

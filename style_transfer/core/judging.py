@@ -85,7 +85,7 @@ class Panel:
             picture = square(read_picture(name), self.pairs.size)
         else:
             picture = self.pairs.read(name)
-        return {judge.size: preprocess(picture, judge.size) for judge in self.judges}
+        return {size: preprocess(picture, size) for size in {judge.size for judge in self.judges}}
 
     @torch.inference_mode()
     def judge(self, cell: Cell) -> Judged:
