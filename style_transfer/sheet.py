@@ -15,15 +15,13 @@ from style_transfer.core.cli import new_parser
 from style_transfer.core.outputs import add_flags, read_outputs
 from style_transfer.table import TRIVIAL
 
-SIDES = (8, 1024)  # pixels of an image
-
 
 def parse(argv=None) -> argparse.Namespace:
     """The flags, and `opened`: folder of outputs -> its Outputs, the trivial ones first."""
     parser = new_parser("sheet", __doc__)
     parser.add_argument("root", type=Path, help="folder of folders of outputs")
     add_flags(parser)
-    parser.add_argument("--side", type=flags.whole(*SIDES), default=128, help="pixels of an image (128)")
+    parser.add_argument("--side", type=flags.whole(8, 1024), default=128, help="pixels of an image (128)")
     parser.add_argument("--out", type=flags.new_path, required=True, metavar="FILE.png")
     args = parser.parse_args(argv)
     if Path(args.out).suffix.lower() != ".png" or Path(args.out).is_dir():

@@ -39,7 +39,9 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--data", type=flags.data_set, help=f"{cli.DATA_SET} (the default)")
     parser.add_argument("--contents", metavar="DIR", help="instead: any folder of photos, such as COCO's")
     parser.add_argument("--styles", metavar="DIR", help="and one of paintings, such as WikiArt's")
-    parser.add_argument("--hold-out", nargs="+", metavar="STYLE", help="not trained on; a folder in --styles")
+    parser.add_argument(
+        "--hold-out", nargs="+", metavar="STYLE", help="styles or folders in --styles left out"
+    )
     parser.add_argument("--encoder", help="normalised VGG-19 (default: the miniature's for its data)")
     parser.add_argument("--init", help=f"decoder to begin with, or none (mini: {MIRROR} beside --encoder)")
     parser.add_argument("--variant", choices=["canvas", "mini"], help="default: mini for --data mini")

@@ -33,9 +33,9 @@ from evaluation.core.config import check_limits
 from evaluation.core.environment import find_device
 from evaluation.core.pools import threads
 from style_transfer.core import costs, images, weights
-from style_transfer.core.folder import Missing, Writer, agreed_batch, open_pairs, report, salvaged
+from style_transfer.core.folder import Missing, Writer, agreed_batch, report, salvaged
 from style_transfer.core.networks import take, with_options
-from style_transfer.core.pairs import CHUNK
+from style_transfer.core.pairs import CHUNK, Benchmark, Folders
 
 
 def load(method: str, folder: str | Path, device: str | None = None, **options) -> nn.Module:
@@ -143,7 +143,11 @@ def decoded(content: Encoded, style: Encoded, pairs, failed: dict, decode):
 def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
     """Makes the outputs that --out lacks, and leaves a line of their costs. Raises UserError at the end if
     some could not be made. `files`: of the network's weights."""
-    pairs, out, device = open_pairs(args), Path(args.out), find_device(args.device)
+    out, device = Path(args.out), find_device(args.device)
+    if args.data:
+        pairs = Benchmark(args.protocol, args.data, args.method, args.styles, args.objects)
+    else:
+        pairs = Folders(args.content, args.style, args.max_side)
     missing = Missing(out, pairs, agreed_batch(args, pairs, files, device), args.limit)
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     network, meter, failed = network.to(device, memory_format=layout), costs.Meter(device), {}

@@ -14,16 +14,9 @@ from evaluation.answers.claims import Claim, agree
 from evaluation.core.environment import made_with
 from evaluation.core.errors import UserError, brief
 from style_transfer.core import images, weights
-from style_transfer.core.pairs import Benchmark, Folders
 
 FAULTS = (UserError, torch.OutOfMemoryError, torch.linalg.LinAlgError)  # of one image or pair, not of all
 LISTED = 50  # failures spelled out
-
-
-def open_pairs(args) -> Benchmark | Folders:
-    if args.data:
-        return Benchmark(args.protocol, args.data, args.method, args.styles, args.objects)
-    return Folders(args.content, args.style, args.max_side)
 
 
 def agreed_batch(args, pairs, files: dict[str, Path], device: str) -> int:

@@ -19,7 +19,6 @@ from style_transfer.core.vgg import Encoder
 
 ROLES = ("output", "truth", "photo", "reference")
 OTHER = {"style": "reference", "content": "photo"}  # what is compared -> with what, beside the ground truth
-VGG_FLOOR = ("vgg_content_floor", "vgg_style_floor")
 
 
 class Judge(NamedTuple):
@@ -156,7 +155,8 @@ def published_vgg(encoder: Encoder, stytr2: nn.Module, size: int) -> Judge:
     def compare(output, truth):
         style, floor = truth
         made = restyled(encoder, stytr2, output, style)
-        return dict(zip(("vgg_content", "vgg_style", *VGG_FLOOR), (*made, *floor)))
+        names = ("vgg_content", "vgg_style", "vgg_content_floor", "vgg_style_floor")
+        return dict(zip(names, (*made, *floor)))
 
     return Judge(size, {"output": encode_content, "truth": encode_truth}, compare)
 

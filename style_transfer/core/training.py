@@ -66,18 +66,14 @@ class Training:
         }
         self.kept = self.out / ".training.pt"
         if (self.out / RECORD).exists():
-            self._refuse_or_skip()
+            record = read_json(self.out / RECORD)
+            if differing := [key for key, value in self.identity.items() if record.get(key) != value]:
+                there = f"--out {self.out}: holds weights of a training with another {differing[0]}"
+                raise UserError(f"{there}; choose another folder or remove this one")
+            self.kept.unlink(missing_ok=True)  # of a command killed in its last moment
+            raise Finished(f"{self.out}: already trained")
         reset_peak_memory(self.device)
         torch.manual_seed(args.seed)
-
-    def _refuse_or_skip(self) -> None:
-        record = read_json(self.out / RECORD)
-        differing = [key for key, value in self.identity.items() if record.get(key) != value]
-        if differing:
-            there = f"--out {self.out}: holds weights of a training with another {differing[0]}"
-            raise UserError(f"{there}; choose another folder or remove this one")
-        self.kept.unlink(missing_ok=True)  # of a command killed in its last moment
-        raise Finished(f"{self.out}: already trained")
 
     def encoder(self) -> vgg.Encoder:
         """The frozen VGG-19 that the losses see with, on the device; raises UserError for another file."""
@@ -98,10 +94,14 @@ class Training:
     def batches(self, **state):
         """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
         self.checkpoint = Checkpoint(self.kept, digest(self.identity), **state)
-        self.seconds, s, self.since = 0.0, self.settings, []
-        first = self._resume()
+        s, self.since, kept = self.settings, [], self.checkpoint.resume()
+        first = kept.get("step", 0)
+        if kept:
+            keep_json_lines(self.out / LOG, lambda line: line.get("step", first) < first)
+        else:
+            (self.out / LOG).unlink(missing_ok=True)
         images = streams(self.args, first)
-        began = time.monotonic()
+        began = time.monotonic() - kept.get("seconds", 0)
         self.bar = tqdm(range(first, s.steps), self.args.method, s.steps, initial=first, disable=None)
         for number in self.bar:
             self.number = number
@@ -111,8 +111,8 @@ class Training:
             yield number, *pair
             if self.checkpoint.due():
                 self._check_finite()
-                self.checkpoint.save(step=number + 1, seconds=self.seconds + time.monotonic() - began)
-        self.seconds += time.monotonic() - began
+                self.checkpoint.save(step=number + 1, seconds=time.monotonic() - began)
+        self.seconds = time.monotonic() - began
 
     def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
         """Gradients of the loss, of a norm of at most `clip`, and a step; every 20th and the last are logged.
@@ -135,16 +135,6 @@ class Training:
                 if not math.isfinite(value):
                     raise UserError(f"{self.out}: {name} of step {number} is {value}; lower lr")
         self.since = []
-
-    def _resume(self) -> int:
-        """-> the first step that is to be done."""
-        kept = self.checkpoint.resume()
-        if not kept:
-            (self.out / LOG).unlink(missing_ok=True)
-            return 0
-        self.seconds = kept["seconds"]
-        keep_json_lines(self.out / LOG, lambda line: line.get("step", kept["step"]) < kept["step"])
-        return kept["step"]
 
     def save(self, network: nn.Module, files: dict[str, str]) -> None:
         """Writes the released files, {name: part of the network}, but for the encoder's, and the record.
