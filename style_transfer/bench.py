@@ -11,26 +11,23 @@ weights and PyTorch included. BLIP-Diffusion is not made of widths alone: time i
 """
 
 import argparse
-from pathlib import Path
 
 from evaluation.core import flags
 from evaluation.core.errors import UserError, closest, command, early
+from style_transfer.core import cli
 
-METHODS = sorted(path.parent.name for path in Path(__file__).parent.glob("*/model.py"))
 MULTIPLE = 16  # of pixels, that every network takes
 
 
 def parse(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.new_parser("bench", __doc__)
     parser.add_argument("method")
     parser.add_argument("--size", type=flags.whole(32, 8192), default=512, help="pixels a side (512)")
     parser.add_argument("--batch", type=flags.whole(), default=4, help="images decoded at once (4)")
     flags.add_device(parser)
     args = parser.parse_args(argv)
-    if args.method not in METHODS:
-        raise UserError(f"{args.method}: no such method; {closest(args.method, METHODS)}")
+    if args.method not in cli.METHODS:
+        raise UserError(f"{args.method}: no such method; {closest(args.method, cli.METHODS)}")
     if args.size % MULTIPLE:
         raise UserError(f"--size {args.size}: expected a multiple of {MULTIPLE}")
     return args
@@ -45,7 +42,6 @@ import torch
 from torch import nn
 
 from evaluation.core.environment import clock, find_device, peak_memory
-from style_transfer.core.networks import take
 
 
 def seeded(method: str) -> nn.Module:
@@ -70,8 +66,9 @@ def timed(device: torch.device, function, *args):
 
 
 @torch.inference_mode()
-def measure(network: nn.Module, size: int, batch: int, device: torch.device) -> dict[str, float]:
-    """A row of the table: seconds an image, share saved, images a second, gigabytes."""
+def measure(network: nn.Module, size: int, batch: int, device: torch.device) -> list[float]:
+    """A row of the table: seconds an image (content, style, decode, alone, run), share saved, images a
+    second, gigabytes."""
     network, generator = network.to(device), torch.Generator().manual_seed(0)
     contents, styles = (torch.rand(batch, 3, size, size, generator=generator).to(device) for _ in range(2))
     network.stylise(contents[:1], styles[:1])  # warms up
@@ -79,29 +76,17 @@ def measure(network: nn.Module, size: int, batch: int, device: torch.device) -> 
     style, of_style = timed(device, network.encode_style, styles)
     _, of_decode = timed(device, network.decode, content, style)
     memory = peak_memory(device)
-    first = take(content, [0]), take(style, [0])
-    _, alone = timed(device, network.decode, *first)
-    _, of_one_content = timed(device, network.encode_content, contents[:1])
-    _, of_one_style = timed(device, network.encode_style, styles[:1])
-    alone += of_one_content + of_one_style
+    _, alone = timed(device, network.stylise, contents[:1], styles[:1])
     run = (of_style / 2 + of_decode) / batch
-    return {
-        "content": of_content / batch,
-        "style": of_style / batch,
-        "decode": of_decode / batch,
-        "alone": alone,
-        "run": run,
-        "saved": 1 - run / alone,
-        "images/s": 1 / run,
-        "memory GB": memory / 1e9,
-    }
+    parts = [seconds / batch for seconds in (of_content, of_style, of_decode)]
+    return [*parts, alone, run, 1 - run / alone, 1 / run, memory / 1e9]
 
 
 @command
 def main(argv=None):
     args = parse(argv)
     figures = measure(seeded(args.method), args.size, args.batch, torch.device(find_device(args.device)))
-    print("| " + " | ".join([args.method, *(f"{figure:.2f}" for figure in figures.values())]) + " |")
+    print("| " + " | ".join([args.method, *(f"{figure:.2f}" for figure in figures)]) + " |")
 
 
 if __name__ == "__main__":

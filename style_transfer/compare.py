@@ -14,7 +14,6 @@ are left out, and the two trivial transfers are no methods. Printed are
 with 95 % bootstrap intervals (core/agreement.py); all is left in ROOT/compare.json.
 """
 
-import argparse
 import gzip
 from pathlib import Path
 
@@ -26,8 +25,9 @@ from evaluation.core.errors import UserError, closest, command, refused
 from evaluation.core.files import write_json
 from evaluation.reporting.formats import markdown
 from style_transfer.core import agreement
+from style_transfer.core.cli import new_parser
 from style_transfer.core.statistics import NAMES
-from style_transfer.table import TRIVIAL, UNFIT, judged_in_part, read_judged
+from style_transfer.table import TRIVIAL, UNFIT, judged_in_part, read_judged, rounded
 
 IDENTITY = ["style", "object", "content", "reference"]
 WHOLE = ("LPIPS_truth", "mini-perceptual_truth", "rmse_truth")  # distances of the whole image
@@ -56,23 +56,16 @@ def read_values(folders: dict[str, Path]) -> tuple[dict[str, np.ndarray], list[s
             raise UserError(f"{name}: has rows of other outputs than {next(iter(tables))}; judge both again")
     styles, objects = (first.index.unique(grain).tolist() for grain in ("style", "object"))
     columns = [c for c in first if c not in NAMES and all(c in table for table in tables.values())]
+    values = {column: np.stack([table[column] for table in tables.values()]) for column in columns}
     shape = len(tables), len(styles), len(objects), -1
-    return (
-        {c: np.stack([table[c].to_numpy() for table in tables.values()]).reshape(shape) for c in columns},
-        styles,
-        objects,
-    )
-
-
-def is_truth(column: str) -> bool:
-    return column.endswith("_truth")
+    return {column: array.reshape(shape) for column, array in values.items()}, styles, objects
 
 
 def correlations(values: dict[str, np.ndarray], figures: dict[str, np.ndarray]) -> list[dict]:
     """A row for every metric and truth. `figures`: [methods]."""
-    rows = []
-    for metric, ours in ({c: v for c, v in values.items() if not is_truth(c)} | figures).items():
-        for truth in filter(is_truth, values):
+    rows, truths = [], [column for column in values if column.endswith("_truth")]
+    for metric, ours in ({c: v for c, v in values.items() if c not in truths} | figures).items():
+        for truth in truths:
             row = {"metric": metric, "truth": truth}
             row["methods"] = agreement.over_methods(ours, values[truth])
             if ours.ndim > 1:
@@ -143,22 +136,9 @@ def difference_table(rows: list[dict]) -> str:
     return markdown(table, list(table[0]))
 
 
-def strength_table(rows: list[dict]) -> str:
-    decimals = {"strength": 1}
-    texts = [
-        {k: f"{v:.{decimals.get(k, 3)}f}" if isinstance(v, float) else v for k, v in row.items()}
-        for row in rows
-    ]
-    return markdown(texts, list(texts[0]))
-
-
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("compare", __doc__)
     parser.add_argument("root", type=Path, metavar="ROOT", help="folder of folders of outputs")
     parser.add_argument("--by", help="distance of the leaderboards (LPIPS_truth, mini-perceptual_truth)")
     parser.add_argument("--strengths", type=Path, metavar="ROOT", help="the same at other strengths")
@@ -181,9 +161,9 @@ def main(argv=None):
     parts[f"Leaderboards by {by}; * none is better for sure"] = board_table(content["leaderboards"])
     parts["Differences, first - second"] = difference_table(content["differences"])
     if args.strengths:
-        content["strengths"] = trade_off(judged | read_judged([args.strengths]), by)
-        if content["strengths"]:
-            parts["Trade-off over strength"] = strength_table(content["strengths"])
+        content["strengths"] = rows = trade_off(judged | read_judged([args.strengths]), by)
+        if rows:
+            parts["Trade-off over strength"] = markdown(rounded(rows, {"strength": 1}), list(rows[0]))
     write_json(args.root / "compare.json", content)
     for title, text in parts.items():
         print(f"{title}\n\n{text}\n")

@@ -18,39 +18,36 @@ from pathlib import Path
 
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
-from style_transfer.core.outputs import read_outputs
+from style_transfer.core.cli import new_parser
+from style_transfer.core.outputs import add_flags, read_outputs
 
+FILES = {
+    "vgg": "normalised VGG-19, of any widths",
+    "stytr2": "published: folder of StyTr2's files (default: beside --vgg)",
+    "style_classifier": "default: the miniature's or published one",
+    "object_classifier": "the same",
+    "lpips": "torchvision's VGG-16 or AlexNet, for LPIPS",
+    "inception": "for FID and ArtFID: also ArtFID's own",
+    "style_encoder": "CSD's file, or a folder with CLIP or DINO",
+    "content_encoder": "the same, for the content",
+}
 EXTRA = ("lpips", "inception", "style_encoder", "content_encoder")  # there only if named
 FOLDERS = ("stytr2", "style_encoder", "content_encoder")
-FILES = ("vgg", "stytr2", "style_classifier", "object_classifier", *EXTRA)
+
+
+def flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def parse(argv=None) -> argparse.Namespace:
     """The flags, and `opened`: folder -> its Outputs."""
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("evaluate", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="outputs of one method")
     parser.add_argument("--variant", default="canvas", choices=["canvas", "published"])
-    parser.add_argument(
-        "--data", type=flags.data_set, help="the data set (default: as the folder's manifest says)"
-    )
-    parser.add_argument("--protocol", help="of a folder without manifest (default: transfer, transfer-mini)")
-    parser.add_argument("--styles", nargs="+", help="judge only these")
-    parser.add_argument("--objects", nargs="+", help="judge only these")
+    add_flags(parser)
     parser.add_argument("--partial", action="store_true", help="missing outputs are no fault")
-    parser.add_argument("--vgg", metavar="FILE", help="normalised VGG-19, of any widths")
-    parser.add_argument("--stytr2", metavar="DIR", help="published: StyTr2's files (default: beside --vgg)")
-    parser.add_argument(
-        "--style-classifier", metavar="FILE", help="default: the miniature's or published one"
-    )
-    parser.add_argument("--object-classifier", metavar="FILE")
-    parser.add_argument("--lpips", metavar="FILE", help="torchvision's VGG-16 or AlexNet, for LPIPS")
-    parser.add_argument("--inception", metavar="FILE", help="for FID and ArtFID: also ArtFID's own")
-    parser.add_argument("--style-encoder", metavar="PATH", help="CSD's file, or a folder with CLIP or DINO")
-    parser.add_argument("--content-encoder", metavar="PATH", help="the same, for the content")
+    for name, what in FILES.items():
+        parser.add_argument(flag(name), metavar="PATH" if name in FOLDERS else "FILE", help=what)
     parser.add_argument("--batch", type=flags.whole(), help="images at once (default: by image size)")
     parser.add_argument("--dtype", choices=["float32", "float16"], help="default: float16 on a GPU")
     flags.add_device(parser)
@@ -60,12 +57,12 @@ def parse(argv=None) -> argparse.Namespace:
         path = getattr(args, name)
         if path and not (Path(path).exists() if name in FOLDERS else Path(path).is_file()):
             what = "no such file or folder" if name in FOLDERS else "no such file"
-            raise UserError(f"--{name.replace('_', '-')} {path}: {what}")
+            raise UserError(f"{flag(name)} {path}: {what}")
+    args.extra = [name for name in EXTRA if getattr(args, name)]
     if args.variant == "published" and args.dtype == "float16":
         raise UserError("--dtype float16: the published losses are those of float32; leave it out")
-    args.extra = [name for name in EXTRA if getattr(args, name)]
     if args.variant == "published" and args.extra:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in args.extra)
+        names = ", ".join(map(flag, args.extra))
         raise UserError(f"{names}: the published losses know no such judge; leave it out")
     return args
 
@@ -80,8 +77,8 @@ import torch
 from evaluation.core.environment import find_device, made_with
 from evaluation.core.files import write_json
 from evaluation.core.pools import threads
-from style_transfer import protocol as protocols
 from style_transfer.core import cells, costs, judges, judging, opening, perceptual, weights
+from style_transfer.core.pairs import Benchmark
 from style_transfer.core.statistics import results
 
 COLUMNS = 2  # counted up where other things are measured
@@ -110,25 +107,24 @@ def open_work(folder: Path, args) -> tuple[Path, dict, list[judges.Judge], int]:
     known = {name: path and weights.fingerprint(path) for name, path in files.items()}
     identity = {"variant": args.variant, "protocol": {"name": protocol.name, "hash": protocol.hash}}
     identity |= {"data": data, "judges": known, "dtype": dtype, "columns": COLUMNS}
-    work, agreed = cells.open_folder(
-        folder, identity, batch=args.batch or max(8, 64 * 64 // protocol.size), made_with=made_with(device)
-    )
-    return work, identity, opened, max(1, agreed["batch"])
+    usual = max(8, 64 * 64 // protocol.size)
+    first = {"batch": args.batch or usual, "made_with": made_with(device)}
+    work, agreed = cells.open_folder(folder, identity, **first)
+    return work, identity, opened, agreed["batch"]
 
 
 def evaluate(folder: Path, args) -> tuple[dict, str | None]:
     """Judges a folder and writes its two files; -> what is in the JSON, and what is at fault."""
     protocol, data, manifest = args.opened[folder]
     selection = {name: getattr(args, name) for name in ("styles", "objects")}
-    chosen = [protocols.chosen(names, getattr(protocol, n), f"--{n}") for n, names in selection.items()]
-    wanted = judging.cells(folder, protocol, *chosen)
+    benchmark = Benchmark(protocol, data, "", **selection)
+    wanted = judging.cells(folder, benchmark)
     if not any(pair["output"].exists() for cell in wanted for pair in cell.pairs):
         raise UserError(f"{folder}: none of the outputs is there, such as {wanted[0].pairs[0]['output']}")
     work, identity, opened, batch = open_work(folder, args)
     device, dtype = find_device(args.device), getattr(torch, identity["dtype"])
     with threads(8) as pool:
-        images = judging.Images(protocol, data, {judge.size for judge in opened}, pool)
-        panel = judging.Panel(opened, images, device, dtype, batch)
+        panel = judging.Panel(opened, benchmark, pool, device, dtype, batch)
         faults = cells.judge(work, wanted, panel, str(folder))
     rows = cells.read(work, wanted)
     pairs = len(protocol.styles) * len(protocol.objects) * len(wanted[0].pairs)
@@ -164,10 +160,9 @@ def fault(folder: Path, about: dict, wanted: int, partial: bool) -> str | None:
     lines = [f"\n  {reason}" for reason in [*faults.values()][:LISTED]] + ["\n  ..."] * (len(faults) > LISTED)
     others = wanted - about["outputs"] - len(about["faults"])
     waiting = f"; {others} are with other processes" if others > 0 else ""
+    fate = f"{len(faults)} of {wanted} outputs could not be judged{waiting}"
     remedy = "make them with the method's transfer command and run this again"
-    return (
-        f"{folder}: {len(faults)} of {wanted} outputs could not be judged{waiting}; {remedy}:{''.join(lines)}"
-    )
+    return f"{folder}: {fate}; {remedy}:{''.join(lines)}"
 
 
 def show(folder: Path, about: dict) -> None:
@@ -176,7 +171,7 @@ def show(folder: Path, about: dict) -> None:
     print(f"{'':26}{'mean':>10}{'std style':>12}{'object':>10}{'content':>10}")
     for column, figures in about.get("summary", {}).items():
         print(f"{column:26}" + "".join(f"{v:{w}.4f}" for v, w in zip(figures.values(), (10, 12, 10, 10))))
-    if lacking := [f"--{flag.replace('_', '-')}" for flag, found in about["judges"].items() if not found]:
+    if lacking := [flag(name) for name, found in about["judges"].items() if not found]:
         print(f"not all was measured, for want of a file: {', '.join(lacking)}")
     for task in ("style", "object"):
         if task in about.get("accuracy", {}):

@@ -18,11 +18,8 @@ from evaluation.core.errors import UserError, closest
 FOLDER = Path(__file__).parent / "protocols"
 EVERYTHING = {"styles": sorted(canvas.STYLES + canvas.UNUSED_STYLES), "objects": canvas.OBJECTS}
 CHOICES = EVERYTHING | {"pairs": ("same", "cross"), "format": ("png", "webp", "jpg")}
-RANGES = {
-    "contents": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
-    "references": (canvas.NUMBERS[0], canvas.NUMBERS[-1]),
-    "size": (8, 4096),
-}
+NUMBERS = canvas.NUMBERS[0], canvas.NUMBERS[-1]
+RANGES = {"contents": NUMBERS, "references": NUMBERS, "size": (8, 4096)}
 
 
 class Row(NamedTuple):

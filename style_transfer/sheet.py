@@ -11,27 +11,17 @@ from pathlib import Path
 
 from evaluation.core import flags
 from evaluation.core.errors import UserError, command, early
-from style_transfer.core.outputs import read_outputs
+from style_transfer.core.cli import new_parser
+from style_transfer.core.outputs import add_flags, read_outputs
 from style_transfer.table import TRIVIAL
-
-SIDES = (8, 1024)  # pixels of an image
 
 
 def parse(argv=None) -> argparse.Namespace:
     """The flags, and `opened`: folder of outputs -> its Outputs, the trivial ones first."""
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.sheet",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("sheet", __doc__)
     parser.add_argument("root", type=Path, help="folder of folders of outputs")
-    parser.add_argument(
-        "--data", type=flags.data_set, help="the data set (default: as the folders' manifests say)"
-    )
-    parser.add_argument("--protocol", help="of folders without manifest")
-    parser.add_argument("--styles", nargs="+", help="rows (default: all)")
-    parser.add_argument("--objects", nargs="+", help="only these")
-    parser.add_argument("--side", type=flags.whole(*SIDES), default=128, help="pixels of an image (128)")
+    add_flags(parser)
+    parser.add_argument("--side", type=flags.whole(8, 1024), default=128, help="pixels of an image (128)")
     parser.add_argument("--out", type=flags.new_path, required=True, metavar="FILE.png")
     args = parser.parse_args(argv)
     if Path(args.out).suffix.lower() != ".png" or Path(args.out).is_dir():
@@ -61,7 +51,6 @@ from style_transfer.core.pairs import Benchmark
 from style_transfer.protocol import Row
 
 HEADER = 40  # pixels for the names of the columns
-NEAREST = Image.Resampling.NEAREST
 
 
 def chosen(pairs: Benchmark) -> list[tuple[Row, Row]]:
@@ -94,14 +83,10 @@ def sheet(pairs: Benchmark, folders: list[Path], side: int) -> Image.Image:
         for column, name in enumerate((content, reference, *outputs, truth)):
             if isinstance(name, Row) or name.exists():
                 image = pairs.read(name) if isinstance(name, Row) else read_picture(name)
-                left = MARGIN + LABELS + column * (side + GAP)
-                page.paste(edged(small(image, side)), (left, top))
+                enlarged = image.resize((side, side), Image.Resampling.NEAREST)
+                small = thumbnail(image, side) if min(image.size) > side else enlarged
+                page.paste(edged(small), (MARGIN + LABELS + column * (side + GAP), top))
     return page
-
-
-def small(image: Image.Image, side: int) -> Image.Image:
-    """Reduced, or enlarged pixel by pixel."""
-    return thumbnail(image, side) if min(image.size) > side else image.resize((side, side), NEAREST)
 
 
 @command

@@ -10,7 +10,6 @@ table follows: it was measured by another protocol, so its numbers do not compar
 ROOT/table.json, for evaluation.report.
 """
 
-import argparse
 import csv
 import json
 import math
@@ -20,6 +19,7 @@ from pathlib import Path
 from evaluation.core.errors import UserError, command, printable, refused
 from evaluation.core.files import read_json, write_json
 from evaluation.reporting.formats import latex, markdown, print_csv
+from style_transfer.core.cli import new_parser
 
 LOSSES = "losses.json"
 FIELDS = {  # what it must hold
@@ -43,27 +43,21 @@ NOTE = (
 def read_judged(roots: list[Path]) -> dict[str, dict]:
     """Name of a folder -> what is in its losses.json. Raises UserError for folders that do not compare."""
     paths = sorted(path for root in roots for path in root.glob(f"*/{LOSSES}"))
+    run = "run python -m style_transfer.evaluate"
     if not paths:
-        raise UserError(
-            f"{roots[0]}: no folder with a {LOSSES}; run python -m style_transfer.evaluate on them"
-        )
+        raise UserError(f"{roots[0]}: no folder with a {LOSSES}; {run} on them")
     judged = {path.parent.name: read_losses(path) for path in paths}
     if len(judged) < len(paths):
         raise UserError(f"{' '.join(map(str, roots))}: two folders have one name; rename one")
-    if not (whole := {name: about for name, about in judged.items() if is_whole(about, judged)}):
-        raise UserError(f"{roots[0]}: no folder was judged in full; run python -m style_transfer.evaluate")
-    judged = whole
-    first, *others = judged
-    for name in others:
-        for what, of in (
-            ("protocol", lambda about: about["protocol"]["hash"]),
-            ("data", lambda about: about["data"]),
-        ):
-            if of(judged[first]) != of(judged[name]):
-                raise UserError(
-                    f"{name}: was judged under another {what} than {first}; tables do not mix them, "
-                    "so keep them in different folders"
-                )
+    judged = {name: about for name, about in judged.items() if is_whole(about, judged)}
+    if not judged:
+        raise UserError(f"{roots[0]}: no folder was judged in full; {run}")
+    under = {name: {"protocol": its["protocol"]["hash"], "data": its["data"]} for name, its in judged.items()}
+    first = next(iter(under))
+    for name in under:
+        if odd := [what for what, value in under[name].items() if value != under[first][what]]:
+            remedy = "tables do not mix them, so keep them in different folders"
+            raise UserError(f"{name}: was judged under another {odd[0]} than {first}; {remedy}")
     for judge in dict.fromkeys(judge for about in judged.values() for judge in about["judges"]):
         if len({about["judges"].get(judge) for about in judged.values()} - {None}) > 1:
             raise UserError(f"{judge}: not the same file for all folders; judge them again with one")
@@ -144,11 +138,10 @@ def published_rows() -> list[dict]:
     with open(PUBLISHED, newline="") as file:
         for line in csv.DictReader(file):
             name, _ = line.pop("method"), line.pop("source")
-            made = {"method": f"{name} (published)"} | {key: float(value) for key, value in line.items()}
-            memory, storage = made.pop("memory_GB"), made.pop("storage_GB")
-            made["seconds"] = made.pop("time_s_per_image")
-            made |= {"memory_GB": memory, "storage_MB": 1000 * storage}
-            table.append({key.replace("_over", ""): value for key, value in made.items()})
+            made = {key.replace("_over", ""): float(value) for key, value in line.items()}
+            made["seconds"], memory = made.pop("time_s_per_image"), made.pop("memory_GB")
+            made |= {"memory_GB": memory, "storage_MB": 1000 * made.pop("storage_GB")}
+            table.append({"method": f"{name} (published)"} | made)
     return table
 
 
@@ -165,9 +158,8 @@ def remarks(judged: dict[str, dict]) -> list[str]:
         lines.append(f"Trivial rows missing: {', '.join(sorted(missing))}; beats_trivial needs both.")
     devices = {device for its in judged.values() for device in its.get("cost", {}).get("devices", [])}
     if devices:
-        lines.append(
-            f"Seconds an output on {', '.join(sorted(devices))}; network: encoding and decoding alone."
-        )
+        names = ", ".join(sorted(devices))
+        lines.append(f"Seconds an output on {names}; network: encoding and decoding alone.")
     return lines
 
 
@@ -196,21 +188,15 @@ def texts(table: list[dict], *decimals) -> dict:
 
 @command
 def main(argv=None):
-    parser = argparse.ArgumentParser(
-        prog="python -m style_transfer.table",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = new_parser("table", __doc__)
     parser.add_argument("roots", type=Path, nargs="+", metavar="ROOT", help="folder of folders of outputs")
     parser.add_argument("--format", choices=("markdown", "latex", "csv", "json"), default="markdown")
     args = parser.parse_args(argv)
     judged = read_judged(args.roots)
-    table, paper, below = rows(judged), published_rows(), remarks(judged)
-    below += judged_in_part(args.roots, judged)
-    write_json(
-        args.roots[0] / "table.json",
-        {"tables": [texts(table), texts(paper, *PAPER)], "notes": [*below, NOTE]},
-    )
+    table, paper = rows(judged), published_rows()
+    below = remarks(judged) + judged_in_part(args.roots, judged)
+    left = {"tables": [texts(table), texts(paper, *PAPER)], "notes": [*below, NOTE]}
+    write_json(args.roots[0] / "table.json", left)
     if args.format == "json":
         print(json.dumps({"rows": table, "published": paper, "notes": [*below, NOTE]}, indent=1))
     elif args.format == "csv":
@@ -218,13 +204,8 @@ def main(argv=None):
         print(printable("\n".join(below)), NOTE, sep="\n", file=sys.stderr)
     else:
         draw, mark = (latex, "% ") if args.format == "latex" else (markdown, "")
-        print(
-            draw(rounded(table), columns(table)),
-            "",
-            *(mark + printable(line) for line in below),
-            "",
-            sep="\n",
-        )
+        notes = [mark + printable(line) for line in below]
+        print(draw(rounded(table), columns(table)), "", *notes, "", sep="\n")
         print(mark + NOTE, "", draw(rounded(paper, *PAPER), columns(paper)), sep="\n")
 
 

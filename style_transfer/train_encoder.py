@@ -21,22 +21,17 @@ from omegaconf import OmegaConf
 from evaluation.core import flags
 from evaluation.core.config import check_limits, override, read_settings
 from evaluation.core.errors import Finished, UserError, command, early
+from style_transfer.core import cli
 
 SETTINGS = Path(__file__).parent / "encoder.yaml"
 
 
 def parse(argv=None) -> argparse.Namespace:
     """The flags, and `settings` as they were changed."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "--data", type=flags.data_set, default="mini", help="folder of the miniature's images, or mini"
-    )
+    parser = cli.new_parser("train_encoder", __doc__)
+    parser.add_argument("--data", type=flags.data_set, default="mini", help="the miniature's images (mini)")
     parser.add_argument("--per-object", type=flags.whole(), default=20, help="images in each folder (20)")
-    parser.add_argument(
-        "--out", type=flags.new_folder, required=True, help="folder of the two files to write"
-    )
+    parser.add_argument("--out", type=flags.new_folder, required=True, help="folder of the two files")
     flags.add_seed(parser)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings of encoder.yaml")
     args = parser.parse_intermixed_args(argv)
@@ -55,6 +50,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tqdm import tqdm
 
 from evaluation import canvas
@@ -67,6 +63,7 @@ from evaluation.mini import dataset as mini
 from evaluation.mini.objects import SIZE
 from evaluation.train_classifier import rate
 from style_transfer.core import vgg
+from style_transfer.core.training import descend
 from style_transfer.core.weights import save_file
 
 MOVES = {"flip": True, "shift": 0.1, "zoom": 0.1, "blur": 0.2}  # of augment
@@ -84,20 +81,17 @@ def with_batch_norm(layers) -> nn.Sequential:
     return nn.Sequential(*network)
 
 
-@torch.no_grad()
 def fold(network: nn.Sequential) -> None:
     """Puts every batch normalisation, as in evaluation mode, into the convolution before it."""
     for convolution, norm in itertools.pairwise(network):
         if isinstance(norm, nn.BatchNorm2d):
-            factor = norm.weight / (norm.running_var + norm.eps).sqrt()
-            convolution.weight *= factor[:, None, None, None]
-            convolution.bias.sub_(norm.running_mean).mul_(factor).add_(norm.bias)
+            convolution.load_state_dict(fuse_conv_bn_eval(convolution, norm).state_dict())
 
 
 @torch.no_grad()
-def normalise(encoder: vgg.Encoder, images: torch.Tensor) -> torch.Tensor:
-    """Scales every channel that is ever active to mean 1 over `images` [B,3,H,W], and undoes it behind.
-    -> what the channels of relu4_1 are divided by."""
+def normalise(encoder: vgg.Encoder, decoder: nn.Sequential, images: torch.Tensor) -> None:
+    """Scales every channel that is ever active to mean 1 over `images` [B,3,H,W], and undoes it behind, also
+    in the decoder of relu4_1."""
     before = torch.ones(3)
     for number, layer in enumerate(encoder, 1):
         if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
@@ -108,14 +102,7 @@ def normalise(encoder: vgg.Encoder, images: torch.Tensor) -> torch.Tensor:
             layer.bias /= before
         images = layer(images)
         if number == RELU4_1:
-            divisors = before
-    return divisors
-
-
-@torch.no_grad()
-def scale_inputs(decoder: nn.Sequential, means: torch.Tensor) -> None:
-    """Lets a decoder take features whose channels were divided by `means`."""
-    decoder[1].weight *= means[:, None, None]
+            decoder[1].weight *= before[:, None, None]
 
 
 @command
@@ -135,22 +122,21 @@ def train(args, path: Path, kept: Path) -> None:
     torch.manual_seed(args.seed)
     themes, objects = mini.THEMES, mini.OBJECTS
     numbers = [i for i in range(1, args.per_object + 1) if i not in canvas.TEST]
-    rows = (themes, objects)
-    images, held_out = (
-        CanvasImages(args.data, itertools.product(*rows), indices, SIZE) for indices in (numbers, canvas.TEST)
-    )
-    data = in_memory(Labelled(images, *rows, SIZE), 4, 2)
+
+    def labelled(indices) -> Labelled:
+        images = CanvasImages(args.data, itertools.product(themes, objects), indices, SIZE)
+        return Labelled(images, themes, objects, SIZE)
+
+    held_out, data = labelled(canvas.TEST), in_memory(labelled(numbers), 4, 2)
     encoder, decoder = vgg.Encoder(vgg.scaled(s.width)), vgg.decoder(vgg.scaled(s.width))
-    shallow, deep = (with_batch_norm(layers) for layers in (encoder[:RELU4_1], encoder[RELU4_1:]))
+    layers = list(encoder)
+    shallow, deep = with_batch_norm(layers[:RELU4_1]), with_batch_norm(layers[RELU4_1:])
     inverse = with_batch_norm(decoder)
-    heads = nn.ModuleList(nn.Linear(encoder[51].out_channels, len(names)) for names in rows)
+    heads = nn.ModuleList(nn.Linear(encoder[51].out_channels, len(names)) for names in (themes, objects))
     parts = nn.ModuleList([shallow, deep, inverse, heads])
     optimizer = torch.optim.AdamW(parts.parameters(), s.lr, weight_decay=s.weight_decay)
-    identity = {
-        "settings": OmegaConf.to_container(s),
-        "seed": args.seed,
-        "data": [args.data, args.per_object],
-    }
+    identity = {"settings": OmegaConf.to_container(s), "seed": args.seed}
+    identity |= {"data": [args.data, args.per_object]}
     checkpoint = Checkpoint(kept, digest(identity), parts=parts, optimizer=optimizer)
     first = checkpoint.resume().get("step", 0)
     stream = batches(data, order(len(data), s.batch, args.seed, first), 2)
@@ -165,18 +151,16 @@ def train(args, path: Path, kept: Path) -> None:
         loss = named + s.image * painted
         if not math.isfinite(loss.item()):
             raise UserError(f"{path}: the loss of step {step} is {loss.item()}; lower lr")
-        optimizer.zero_grad()
-        loss.backward()
         optimizer.param_groups[0]["lr"] = rate(step, s.steps, s.lr, s.warmup)
-        optimizer.step()
+        descend(optimizer, loss)
         bar.set_postfix(labels=f"{named.item():.3f}", image=f"{painted.item():.4f}", refresh=False)
         if checkpoint.due():
             checkpoint.save(step=step + 1)
     for network in parts.eval()[:3]:
         fold(network)
     pixels = torch.cat([next(stream)[0] for _ in range(CALIBRATION)]).float().div(255)
-    report(encoder, decoder, heads, Labelled(held_out, *rows, SIZE))
-    scale_inputs(decoder, normalise(encoder, pixels))
+    report(encoder, decoder, heads, held_out)
+    normalise(encoder, decoder, pixels)
     save_file(path.with_name(vgg.DECODER), decoder, half=True)
     save_file(path, encoder, half=True)  # last: it says that the work is done
     checkpoint.remove()
@@ -187,8 +171,8 @@ def report(encoder, decoder, heads, held_out: Labelled) -> None:
     """Prints how often the heads are right about images 19 and 20, and how well the decoder repaints them."""
     pixels, labels = in_memory(held_out, 4, 2)[:]
     pixels = pixels.float().div(255)
-    features = encoder[:RELU4_1](pixels)
-    pooled = encoder[RELU4_1:](features).mean((2, 3))
+    features = encoder(pixels, 4)[3]
+    pooled = nn.Sequential(*list(encoder)[RELU4_1:])(features).mean((2, 3))
     right = [(head(pooled).argmax(1) == labels[:, i]).float().mean() for i, head in enumerate(heads)]
     error = F.mse_loss(decoder(features), pixels) / pixels.var()
     print(f"held-out images: style {right[0]:.1%}, object {right[1]:.1%} of {len(labels)};", end=" ")

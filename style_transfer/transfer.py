@@ -14,16 +14,11 @@ on, or several at once to share the work. What cannot be used is listed at the e
 from evaluation.core.errors import UserError, closest, command, early
 from style_transfer.core import cli
 
+early(__name__, cli.parse_transfer, __doc__)
 
-def parse(argv=None):
-    return cli.parse_transfer(__doc__, argv)
-
-
-early(__name__, parse)
-
-import contextlib
 import importlib
 from concurrent.futures import Executor
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -38,10 +33,9 @@ from evaluation.core.config import check_limits
 from evaluation.core.environment import find_device
 from evaluation.core.pools import threads
 from style_transfer.core import costs, images, weights
-from style_transfer.core.faults import report, salvaged
-from style_transfer.core.folder import Missing, Writer, agreed_batch, open_pairs
+from style_transfer.core.folder import Missing, Writer, agreed_batch, report, salvaged
 from style_transfer.core.networks import take, with_options
-from style_transfer.core.pairs import CHUNK
+from style_transfer.core.pairs import CHUNK, Benchmark, Folders
 
 
 def load(method: str, folder: str | Path, device: str | None = None, **options) -> nn.Module:
@@ -149,11 +143,16 @@ def decoded(content: Encoded, style: Encoded, pairs, failed: dict, decode):
 def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
     """Makes the outputs that --out lacks, and leaves a line of their costs. Raises UserError at the end if
     some could not be made. `files`: of the network's weights."""
-    pairs, out, device = open_pairs(args), Path(args.out), find_device(args.device)
+    out, device = Path(args.out), find_device(args.device)
+    if args.data:
+        pairs = Benchmark(args.protocol, args.data, args.method, args.styles, args.objects)
+    else:
+        pairs = Folders(args.content, args.style, args.max_side)
     missing = Missing(out, pairs, agreed_batch(args, pairs, files, device), args.limit)
     layout = torch.channels_last if args.channels_last else torch.contiguous_format
     network, meter, failed = network.to(device, memory_format=layout), costs.Meter(device), {}
 
+    @torch.inference_mode()
     def run(function, *inputs):
         """Of names, the last of the inputs, most networks know nothing."""
         with meter.network():
@@ -165,23 +164,12 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
     if hasattr(network, "lowered"):  # which knows better than autocast what may be of less precision
         network.lowered(getattr(torch, args.dtype))
     autocast = torch.autocast(torch.device(device).type, torch.bfloat16, enabled=args.dtype == "bfloat16")
-    bar = tqdm(
-        total=sum(block.size for block in missing.left()),
-        desc=f"{args.method} {out}",
-        unit="image",
-        disable=None,
-    )
-    claims = contextlib.closing(claimed(out, missing.blocks, missing.done))  # lets go of the last if stopped
+    count = sum(block.size for block in missing.left())
+    bar = tqdm(total=count, desc=f"{args.method} {out}", unit="image", disable=None)
+    claims = closing(claimed(out, missing.blocks, missing.done))  # lets go of the last if stopped
     try:
         # Pillow reads and writes outside Python's lock
-        with (
-            threads(8) as pool,
-            Writer(pool, out) as writer,
-            torch.inference_mode(),
-            autocast,
-            bar,
-            claims as mine,
-        ):
+        with threads(8) as pool, closing(Writer(pool, out)) as writer, autocast, bar, claims as mine:
             contents = Images(pairs, pool, failed, encoder(network.encode_content), network.multiple, CHUNK)
             styles = Images(pairs, pool, failed, encoder(network.encode_style), network.style_multiple, 1)
             for claim, block in mine:
@@ -197,19 +185,19 @@ def transfer(args, network: nn.Module, files: dict[str, Path]) -> None:
                 count = writer.write(outputs, claim)
                 meter.outputs += count
                 bar.update(count)
+            writer.finish()
     finally:
         meter.write(out, sum(map(costs.size, files.values())))
     if failed:
         raise UserError(f"{out}: {report(failed)}")
     if left := missing.left():
-        raise UserError(
-            f"{out}: {len(left)} batches are with other processes; run this command again when they end"
-        )
+        others = f"{len(left)} batches are with other processes"
+        raise UserError(f"{out}: {others}; run this command again when they end")
 
 
 @command
 def main(argv=None):
-    args = parse(argv)
+    args = cli.parse_transfer(__doc__, argv)
     network = load(args.method, args.weights, args.device, **args.options)
     transfer(args, network, weights.find(args.weights, cli.constant(args.method, "FILES")))
 

@@ -22,7 +22,7 @@ def parse(argv=None) -> argparse.Namespace:
         raise SystemExit
     if name not in TRIVIAL:
         raise UserError(f"{name or 'no transfer named'}: no trivial transfer; {closest(name, TRIVIAL)}")
-    args = cli.transfer_parser(__doc__).parse_intermixed_args(argv)
+    args = cli.transfer_parser("trivial", __doc__).parse_intermixed_args(argv)
     args.method = name
     return cli.check_transfer(args, {}, {})
 

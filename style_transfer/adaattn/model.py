@@ -8,6 +8,8 @@ shallower ones.
     image = decoder(merge(out4 + up(out5)), out3)
 """
 
+from itertools import chain
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -40,9 +42,9 @@ def choose(count: int, samples: int, seed: int) -> torch.Tensor:
     return torch.randperm(count, generator=torch.Generator().manual_seed(seed))[:samples]
 
 
-def sampled(key: torch.Tensor, value: torch.Tensor, samples: int | None, seed: int) -> tuple:
-    """Keys [B,N,K] and values [B,N,C] of all or at most `samples` positions, the same in the whole batch."""
-    if samples is None or key.shape[1] <= samples:
+def sampled(key: torch.Tensor, value: torch.Tensor, samples: int, seed: int) -> tuple:
+    """Keys [B,N,K] and values [B,N,C] of at most `samples` positions, the same in the whole batch."""
+    if key.shape[1] <= samples:
         return key, value
     chosen = choose(key.shape[1], samples, seed).to(key.device)
     return key[:, chosen], value[:, chosen]
@@ -67,13 +69,11 @@ class AttentionNorm(nn.Module):
         """relu1_1 up to this layer -> the layer's normalised feature [B,C,h,w], queries [B,h*w,K]."""
         return mvn(features[-1]), positions(self.f(keys(features)))
 
-    def style(self, features: list[torch.Tensor], samples: int | None = None, seed: int = 0) -> tuple:
-        """relu1_1 up to this layer -> keys [B,N,K], values [B,N,C] of all or at most `samples` positions."""
-        return sampled(positions(self.g(keys(features))), positions(self.h(features[-1])), samples, seed)
+    def style(self, features: list[torch.Tensor]) -> tuple:
+        """relu1_1 up to this layer -> keys [B,N,K], values [B,N,C]."""
+        return positions(self.g(keys(features))), positions(self.h(features[-1]))
 
-    def forward(self, feature, query, key, value) -> torch.Tensor:
-        """What `content` and `style` return -> [B,C,h,w]."""
-        return adapt(feature, query, key, value)
+    forward = staticmethod(adapt)  # of what `content` and `style` return
 
 
 class Transformer(nn.Module):
@@ -124,9 +124,8 @@ class AdaAttN(nn.Module):
 
     def style(self, features: list[torch.Tensor]) -> tuple:
         """relu1_1 ... relu5_1 -> for each layer keys and values; `samples` is relu3_1's limit."""
-        three, *others = self.layers()
-        deep = (x for i, layer in enumerate(others, 4) for x in layer.style(features[:i]))
-        return *three.style(features[:3], self.samples, self.seed), *deep
+        three, *deep = (layer.style(features[:i]) for i, layer in enumerate(self.layers(), 3))
+        return *sampled(*three, self.samples, self.seed), *chain(*deep)
 
     def encode_content(self, images: torch.Tensor) -> tuple:
         """[B,3,H,W] in [0,1] -> what `content` makes of them."""

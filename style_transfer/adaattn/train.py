@@ -12,6 +12,8 @@
 The paper has no L_content; the code computes it and gives it weight 0.
 """
 
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -31,9 +33,8 @@ def adaattn_losses(network: AdaAttN, content: torch.Tensor, style: torch.Tensor)
     with torch.no_grad():
         features = network.encoder(torch.cat([content, style]))
         of_content, of_style = ([feature.chunk(2)[i] for feature in features] for i in range(2))
-        targets = [
-            target(of_content[: i + 1], of_style[: i + 1], network.samples, network.seed) for i in LAYERS
-        ]
+        choice = network.samples, network.seed
+        targets = [target(of_content[: i + 1], of_style[: i + 1], *choice) for i in LAYERS]
     made = network.encoder(network.decode(network.content(of_content), network.style(of_style)))
     return {
         "global": style_loss(made[1:], of_style[1:]),
@@ -53,23 +54,14 @@ def rate(lr: float, step: int, steps: int) -> float:
     return lr * FALL ** max(0, step * EPOCHS // steps - CONSTANT + 1)
 
 
-def initialise(part: nn.Module, deviation: float) -> None:
-    """Normal weights, no bias."""
-    for layer in part.modules():
-        if isinstance(layer, nn.Conv2d):
-            nn.init.normal_(layer.weight, 0, deviation)
-            nn.init.zeros_(layer.bias)
-
-
 def train(run: Training) -> None:
     s = run.settings
     encoder = run.encoder()
-    widths = vgg.widths_of(encoder)
-    network = AdaAttN(widths)
-    initialise(network, s.deviation)
+    network = AdaAttN(encoder.widths)
+    vgg.draw(network, partial(nn.init.normal_, std=s.deviation))
     network.to(run.device)
     network.encoder = encoder
-    run.begin(network.decoder, widths)
+    run.begin(network.decoder, encoder.widths)
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
     for step, content, style in run.batches(network=network, optimizer=optimizer):
         optimizer.param_groups[0]["lr"] = run.cooled(rate(s.lr, step, s.steps))

@@ -7,6 +7,8 @@
 Every step is undone exactly, so images come back from their latents without a decoder.
 """
 
+from collections import OrderedDict
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -46,11 +48,9 @@ class InvertibleConvolution(nn.Module):
         self.w_l, self.w_u = nn.Parameter(lower.tril(-1)), nn.Parameter(upper.triu(1))
         self.w_s = nn.Parameter(upper.diag().abs().log())
         ones = torch.ones(channels, channels)
-        self.register_buffer("w_p", permutation)
-        self.register_buffer("u_mask", ones.triu(1))
-        self.register_buffer("l_mask", ones.tril(-1))
-        self.register_buffer("l_eye", torch.eye(channels))
-        self.register_buffer("s_sign", upper.diag().sign())
+        self.w_p, self.s_sign = nn.Buffer(permutation), nn.Buffer(upper.diag().sign())
+        self.u_mask, self.l_mask = nn.Buffer(ones.triu(1)), nn.Buffer(ones.tril(-1))
+        self.l_eye = nn.Buffer(torch.eye(channels))
 
     def matrix(self) -> torch.Tensor:
         """[C,C]."""
@@ -101,18 +101,18 @@ class Coupling(nn.Module):
         return torch.cat([a, b - self.net(a)], 1)
 
 
-class Flow(nn.Module):
-    def __init__(self, channels: int, hidden: int):
-        super().__init__()
-        self.actnorm = ActNorm(channels)
-        self.invconv = InvertibleConvolution(channels)
-        self.coupling = Coupling(channels, hidden)
-
-    def forward(self, x):
-        return self.coupling(self.invconv(self.actnorm(x)))
+class Reversible(nn.Sequential):
+    """Steps one after the other, which are undone from the last to the first."""
 
     def reverse(self, y):
-        return self.actnorm.reverse(self.invconv.reverse(self.coupling.reverse(y)))
+        for step in reversed(self):
+            y = step.reverse(y)
+        return y
+
+
+def flow(channels: int, hidden: int) -> Reversible:
+    steps = ActNorm(channels), InvertibleConvolution(channels), Coupling(channels, hidden)
+    return Reversible(OrderedDict(zip(("actnorm", "invconv", "coupling"), steps)))
 
 
 class Block(nn.Module):
@@ -120,18 +120,13 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, flows: int, hidden: int):
         super().__init__()
-        self.flows = nn.ModuleList(Flow(4 * channels, hidden) for _ in range(flows))
+        self.flows = Reversible(*(flow(4 * channels, hidden) for _ in range(flows)))
 
     def forward(self, x):
-        x = F.pixel_unshuffle(x, 2)
-        for flow in self.flows:
-            x = flow(x)
-        return x
+        return self.flows(F.pixel_unshuffle(x, 2))
 
     def reverse(self, y):
-        for flow in reversed(self.flows):
-            y = flow.reverse(y)
-        return F.pixel_shuffle(y, 2)
+        return F.pixel_shuffle(self.flows.reverse(y), 2)
 
     def initialise(self, x):
         x = F.pixel_unshuffle(x, 2)

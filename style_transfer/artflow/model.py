@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError
-from style_transfer.artflow.flow import Block
+from style_transfer.artflow.flow import Block, Reversible
 from style_transfer.core import weights
 from style_transfer.core.blocks import full_precision, precise
 from style_transfer.core.networks import stylise
@@ -62,18 +62,14 @@ class ArtFlow(nn.Module):
         super().__init__()
         vars(self).update(OPTIONS)
         self.multiple = self.style_multiple = 2**blocks  # of pixels of the sides
-        self.blocks = nn.ModuleList(Block(3 * 4**level, flows, hidden) for level in range(blocks))
+        self.blocks = Reversible(*(Block(3 * 4**level, flows, hidden) for level in range(blocks)))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """[B,3,H,W] in [0,1] -> latents [B,48,H/4,W/4]."""
-        for block in self.blocks:
-            images = block(images)
-        return images
+        return self.blocks(images)
 
     def reverse(self, latents: torch.Tensor) -> torch.Tensor:
-        for block in reversed(self.blocks):
-            latents = block.reverse(latents)
-        return latents
+        return self.blocks.reverse(latents)
 
     def initialise(self, images: torch.Tensor) -> None:
         """Before training: scales of all layers from a batch of images."""

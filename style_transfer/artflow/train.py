@@ -19,17 +19,12 @@ from style_transfer.core.training import Training, decayed
 from style_transfer.core.training_losses import style_loss, weigh
 
 
-def artflow_losses(
-    network: ArtFlow, encoder, content: torch.Tensor, style: torch.Tensor
-) -> dict[str, torch.Tensor]:
+def artflow_losses(network: ArtFlow, encoder, content: torch.Tensor, style: torch.Tensor) -> dict:
     """Contents and styles [B,3,H,W] in [0,1] -> the losses without their weights."""
     with torch.no_grad():
         of_content, of_style = encoder(content, 4), encoder(style, 4)
     made = encoder(network.stylise(content, style), 4)
-    return {
-        "content": F.mse_loss(made[3], of_content[3]),
-        "style": style_loss(made, of_style),
-    }
+    return {"content": F.mse_loss(made[3], of_content[3]), "style": style_loss(made, of_style)}
 
 
 def train(run: Training) -> None:

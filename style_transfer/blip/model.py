@@ -14,20 +14,12 @@ from pathlib import Path
 import torch
 from diffusers import DPMSolverMultistepScheduler, PNDMScheduler
 from torch import nn
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from evaluation.core.errors import UserError, refused
 from evaluation.core.files import digest, read_json
+from style_transfer.blip import released
 from style_transfer.blip.edges import edge_map, to_bytes
-from style_transfer.blip.released import (
-    LIBRARY,
-    UNFIT,
-    load_library,
-    load_qformer,
-    load_scheduler,
-    load_text_encoder,
-    load_tokenizer,
-    load_words,
-)
 from style_transfer.core.blocks import full_precision
 from style_transfer.core.networks import stylise
 from style_transfer.protocol import Row
@@ -57,8 +49,6 @@ OPTIONS = {  # attributes of the network
     "solver": "pndm",  # or dpm, with 20 to 30 steps
 }
 LIMITS = {"repeats": (1, 1000), "seeds": (0, 1e15), "steps": (1, 1000), "solver": ("pndm", "dpm")}
-CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
-CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 SOLVERS = {"pndm": PNDMScheduler, "dpm": DPMSolverMultistepScheduler}
 
 
@@ -87,18 +77,17 @@ def load(files: dict) -> "BlipDiffusion":
     """The network, float32, from {name in FILES: path}. Raises UserError if one is missing or unfit."""
     for name in FILES:
         if name not in files or not Path(files[name]).exists():
-            raise UserError(
-                f"{files.get(name, name)}: no such file or folder; BLIP-Diffusion needs it ({FILES[name]})"
-            )
-    index = read_json(files["model_index.json"])
-    qformer, text_encoder = load_qformer(files["qformer"]), load_text_encoder(files["text_encoder"])
-    words = load_words(files["vocab.txt"], qformer)
-    tokenizer = load_tokenizer(files["tokenizer"], text_encoder)
-    scheduler = load_scheduler(files["scheduler"])
-    library = {name: load_library(name, files[name]) for name in LIBRARY}
-    parts = {"words": words, "tokenizer": tokenizer, "scheduler": scheduler, "index": index}
-    with refused(f"{files['model_index.json']}: not the release's", *UNFIT):
-        network = BlipDiffusion(qformer, text_encoder, **library, **parts)
+            need = f"BLIP-Diffusion needs it ({FILES[name]})"
+            raise UserError(f"{files.get(name, name)}: no such file or folder; {need}")
+    parts = {"index": read_json(files["model_index.json"])}
+    parts["qformer"] = released.load_qformer(files["qformer"])
+    parts["text_encoder"] = released.load_text_encoder(files["text_encoder"])
+    parts["words"] = released.load_words(files["vocab.txt"], parts["qformer"])
+    parts["tokenizer"] = released.load_tokenizer(files["tokenizer"], parts["text_encoder"])
+    parts["scheduler"] = released.loaded(PNDMScheduler, files["scheduler"])
+    parts |= {name: released.load_library(name, files[name]) for name in released.LIBRARY}
+    with refused(f"{files['model_index.json']}: not the release's", *released.UNFIT):
+        network = BlipDiffusion(**parts)
     return network.eval().requires_grad_(False)
 
 
@@ -122,14 +111,10 @@ class BlipDiffusion(nn.Module):
         self.begin = int(index.get("ctx_begin_pos", 2))
         self.mean, self.std = (
             torch.tensor(index.get(name) or usual, dtype=torch.float32).view(3, 1, 1)
-            for name, usual in (("mean", CLIP_MEAN), ("std", CLIP_STD))
+            for name, usual in (("mean", OPENAI_CLIP_MEAN), ("std", OPENAI_CLIP_STD))
         )
         self.vae.enable_slicing()  # decodes one image at a time: the peak of memory is there
         self.multiple = 2 ** (len(vae.config.block_out_channels) - 1)
-
-    @property
-    def device(self) -> torch.device:
-        return self.unet.device
 
     def lowered(self, dtype: torch.dtype) -> "BlipDiffusion":
         """This network with weights of `dtype`, but for the VAE's: it runs once an image, and what its last
@@ -141,11 +126,11 @@ class BlipDiffusion(nn.Module):
     def ids(self, prompts: list[str], length: int) -> torch.Tensor:
         """-> [B,length], padded and cut."""
         ids = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True)["input_ids"]
-        return torch.tensor(ids, device=self.device)
+        return torch.tensor(ids, device=self.unet.device)
 
     def encode_content(self, images: torch.Tensor, names=None) -> torch.Tensor:
         """Photos [B,3,H,W] in [0,1] -> their edges, white on black, float32 [B,3,H,W] in [0,1]."""
-        return edge_map(images).to(self.device)
+        return edge_map(images).to(self.unet.device)
 
     @torch.no_grad()
     def encode_style(self, images: torch.Tensor, names=None) -> torch.Tensor:
@@ -153,7 +138,7 @@ class BlipDiffusion(nn.Module):
         subjects = shown(names, self.subjects, len(images))
         size, like = self.qformer.visual_encoder.size, self.qformer.query_tokens
         pictures = ((to_bytes(images, size, size) / 255 - self.mean) / self.std).to(like)
-        words = self.words(subjects, padding=True, return_tensors="pt").to(self.device)
+        words = self.words(subjects, padding=True, return_tensors="pt").to(self.unet.device)
         with full_precision(pictures):
             return self.qformer(pictures, words["input_ids"], words["attention_mask"]).float()
 
@@ -168,19 +153,16 @@ class BlipDiffusion(nn.Module):
         """Predicted noise [B,C,h,w] of latents x at timestep t, under text [B,77,768] and edges [B,3,H,W]."""
         x, text, edges = (v.to(self.unet.dtype) for v in (x, text, edges))
         down, middle = self.controlnet(x, t, text, edges, return_dict=False)
-        out = self.unet(
-            x, t, text, down_block_additional_residuals=down, mid_block_additional_residual=middle
-        )
-        return out.sample.float()
+        control = {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
+        return self.unet(x, t, text, **control).sample.float()
 
     @torch.no_grad()
     def decode(self, edges: torch.Tensor, vectors: torch.Tensor, names=None) -> torch.Tensor:
         """Edges [B,3,H,W], vectors q [B,16,768] and what the contents show, which the prompt names -> images
         [B,3,H,W] in [0,1]."""
         if self.solver not in SOLVERS or self.steps < 1:
-            raise UserError(
-                f"solver={self.solver} steps={self.steps}: blip knows {', '.join(SOLVERS)}, of 1 step or more"
-            )
+            known = f"blip knows {', '.join(SOLVERS)}, of 1 step or more"
+            raise UserError(f"solver={self.solver} steps={self.steps}: {known}")
         contents = [content for content, _ in names] if names else None
         targets = shown(contents, self.targets or self.subjects, len(edges))
         seeds = listed(self.seeds, len(edges))
@@ -188,8 +170,8 @@ class BlipDiffusion(nn.Module):
             seeds = [[seed, *map(known_by, pair)] for seed, pair in zip(seeds, names)]
         shape = (self.unet.config.in_channels, *(side // self.multiple for side in edges.shape[2:]))
         scheduler = SOLVERS[self.solver].from_config(self.scheduler.config)
-        scheduler.set_timesteps(self.steps, device=self.device)
-        noise = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.device)
+        scheduler.set_timesteps(self.steps, device=self.unet.device)
+        noise = torch.stack([noise_of(seed, shape) for seed in seeds]).to(self.unet.device)
         with full_precision(noise):
             text = self.text(vectors, targets)
             x = self.denoised(noise * scheduler.init_noise_sigma, text, edges, scheduler)

@@ -8,7 +8,7 @@ layer, and the epsilon of each library class.
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, ControlNetModel, PNDMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, UNet2DConditionModel
 from transformers import BertTokenizer, CLIPTokenizer
 
 from evaluation.core.errors import UserError, refused
@@ -34,47 +34,34 @@ def read_weights(folder: Path) -> Weights:
     return Weights(kept, str(path), f"{METHOD}'s {folder.name}")
 
 
-def depth(weights: Weights, prefix: str) -> int:
-    """How many blocks there are: `prefix`0, `prefix`1, ..."""
-    return len({name[len(prefix) :].partition(".")[0] for name in weights.tensors if name.startswith(prefix)})
-
-
-def heads(config: dict, width: int) -> int:
-    """Of attention; ValueError for as many as do not divide the width."""
-    count = int(config.get("num_attention_heads", width // 64))
-    if count < 1 or width % count:
-        raise ValueError(f"{count} heads for a width of {width}")
-    return count
+def block_sizes(weights: Weights, blocks: str, hidden: str, width: int, config: dict, eps: float) -> dict:
+    """Of a transformer whose blocks are called `blocks`0, `blocks`1 ...; ValueError for as many heads as do
+    not divide the width. `hidden`: a block's layer that is as wide."""
+    depth = {name[len(blocks) :].partition(".")[0] for name in weights.tensors if name.startswith(blocks)}
+    heads = int(config.get("num_attention_heads", width // 64))
+    if heads < 1 or width % heads:
+        raise ValueError(f"{heads} heads for a width of {width}")
+    sizes = {"width": width, "hidden": weights.width(f"{blocks}0.{hidden}"), "depth": len(depth)}
+    return sizes | {"heads": heads, "eps": float(config.get("layer_norm_eps", eps))}
 
 
 def tower_sizes(weights: Weights, config: dict) -> dict:
     """Arguments of ImageTower."""
     _, positions, width = weights.shape("visual_encoder.embeddings.position_embedding")
-    return {
-        "width": width,
-        "hidden": weights.width("visual_encoder.encoder.layers.0.mlp.fc1"),
-        "depth": depth(weights, "visual_encoder.encoder.layers."),
-        "heads": heads(config, width),
-        "patch": weights.shape("visual_encoder.embeddings.patch_embedding.weight")[-1],
-        "positions": positions,
-        "eps": float(config.get("layer_norm_eps", 1e-6)),
-    }
+    patch = weights.shape("visual_encoder.embeddings.patch_embedding.weight")[-1]
+    sizes = block_sizes(weights, "visual_encoder.encoder.layers.", "mlp.fc1", width, config, 1e-6)
+    return sizes | {"patch": patch, "positions": positions}
 
 
 def qformer_sizes(weights: Weights, config: dict) -> dict:
     """Arguments of QFormer."""
     bert = config.get("qformer_config", {})
     _, queries, width = weights.shape("query_tokens")
-    return {
-        "width": width,
-        "hidden": weights.width("encoder.layer.0.intermediate.dense"),
-        "depth": depth(weights, "encoder.layer."),
-        "heads": heads(bert, width),
+    return block_sizes(weights, "encoder.layer.", "intermediate.dense", width, bert, 1e-12) | {
         "queries": queries,
         "vocabulary": weights.width("embeddings.word_embeddings"),
         "positions": weights.width("embeddings.position_embeddings"),
         "projection": weights.width("proj_layer.dense1"),
-        "eps": float(bert.get("layer_norm_eps", 1e-12)),
         "frequency": int(bert.get("cross_attention_frequency", 2)),
         "tower": tower_sizes(weights, config.get("vision_config", {})),
     }
@@ -83,15 +70,9 @@ def qformer_sizes(weights: Weights, config: dict) -> dict:
 def text_sizes(weights: Weights, config: dict) -> dict:
     """Arguments of ContextText."""
     vocabulary, width = weights.shape("text_model.embeddings.token_embedding.weight")
-    return {
-        "width": width,
-        "hidden": weights.width("text_model.encoder.layers.0.mlp.fc1"),
-        "depth": depth(weights, "text_model.encoder.layers."),
-        "heads": heads(config, width),
-        "vocabulary": vocabulary,
-        "positions": weights.width("text_model.embeddings.position_embedding"),
-        "eps": float(config.get("layer_norm_eps", 1e-5)),
-    }
+    positions = weights.width("text_model.embeddings.position_embedding")
+    sizes = block_sizes(weights, "text_model.encoder.layers.", "mlp.fc1", width, config, 1e-5)
+    return sizes | {"vocabulary": vocabulary, "positions": positions}
 
 
 def load_own(make, sizes, folder: str | Path):
@@ -113,17 +94,18 @@ def load_text_encoder(folder: str | Path) -> ContextText:
     return load_own(ContextText, text_sizes, folder)
 
 
+def loaded(kind: type, folder: str | Path, **how):
+    """What a library's class reads from a folder. Raises UserError."""
+    with refused(f"{folder}: cannot be loaded", Exception):  # damaged files fail in any way
+        return kind.from_pretrained(folder, local_files_only=True, **how)
+
+
 def load_library(name: str, folder: str | Path):
     """One of `LIBRARY`, float32. Raises UserError unless all tensors, and no others, are there and finite."""
-    with refused(f"{folder}: cannot be loaded", Exception):  # damaged files fail in any way
-        module, report = LIBRARY[name].from_pretrained(
-            folder, torch_dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    wrong = [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]
-    if wrong:
-        raise UserError(
-            f"{folder}: not the {name} of its config.json ({len(wrong)} tensors, such as {wrong[0]})"
-        )
+    module, report = loaded(LIBRARY[name], folder, torch_dtype=torch.float32, output_loading_info=True)
+    if wrong := [*report["missing_keys"], *report["unexpected_keys"], *report["mismatched_keys"]]:
+        fault = f"{len(wrong)} tensors, such as {wrong[0]}"
+        raise UserError(f"{folder}: not the {name} of its config.json ({fault})")
     check_finite(module.state_dict(), folder)
     return module
 
@@ -133,23 +115,15 @@ def load_words(path: str | Path, qformer: QFormer) -> BertTokenizer:
     lines = Path(path).read_text("utf-8", "replace").rstrip("\n").split("\n")
     wanted = qformer.embeddings["word_embeddings"].num_embeddings
     if len(lines) not in (wanted, wanted - 1) or "[CLS]" not in lines:
-        raise UserError(
-            f"{path}: {len(lines)} words, but the Q-Former needs the {wanted - 1} of bert-base-uncased"
-        )
+        needed = f"the Q-Former needs the {wanted - 1} of bert-base-uncased"
+        raise UserError(f"{path}: {len(lines)} words, but {needed}")
     return BertTokenizer({word: number for number, word in enumerate(lines)})
 
 
 def load_tokenizer(folder: str | Path, text_encoder: ContextText) -> CLIPTokenizer:
     wanted = text_encoder.text_model["embeddings"]["token_embedding"].num_embeddings
-    with refused(f"{folder}: cannot be loaded", Exception):
-        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    tokenizer = loaded(CLIPTokenizer, folder)
     if len(tokenizer) != wanted:
-        raise UserError(
-            f"{folder}: {len(tokenizer)} words, but the text encoder has {wanted}; take the release's"
-        )
+        there = f"{len(tokenizer)} words, but the text encoder has {wanted}"
+        raise UserError(f"{folder}: {there}; take the release's")
     return tokenizer
-
-
-def load_scheduler(folder: str | Path) -> PNDMScheduler:
-    with refused(f"{folder}: cannot be loaded", Exception):
-        return PNDMScheduler.from_pretrained(folder, local_files_only=True)

@@ -23,11 +23,10 @@ LEAST = 0.8  # share of a painting's area that a view shows
 
 def normalised(layers: list[nn.Module]) -> list[nn.Module]:
     """The layers, with batch normalisation behind every convolution."""
-    return [
-        part
-        for layer in layers
-        for part in ([layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer])
-    ]
+    made = []
+    for layer in layers:
+        made += [layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer]
+    return made
 
 
 def projector(channels: int, sizes) -> nn.Sequential:
@@ -112,11 +111,3 @@ def discriminator(width: float) -> nn.Sequential:
 def hinge(scores: torch.Tensor, wanted: float) -> torch.Tensor:
     """`wanted` is 1 or -1."""
     return (1 - wanted * scores).relu().mean()
-
-
-def begin(part: nn.Module, draw) -> None:
-    """Initial weights, which `draw` puts into a tensor; biases 0."""
-    for layer in part.modules():
-        if isinstance(layer, nn.Conv2d | nn.Linear):
-            draw(layer.weight)
-            nn.init.zeros_(layer.bias)

@@ -27,10 +27,8 @@ OPTIONS = {"strength": 1.0}  # attribute of the network: blends with the content
 def encoder(widths=vgg.WIDTHS[:4]) -> nn.Sequential:
     """[B,3,H,W] in [-1,1] -> relu4_1; its four stages end in relu1_1 ... relu4_1."""
     layers = vgg.encoder_layers(widths)
-    slices = enumerate(pairwise((0, *vgg.TAPS[:4])), 1)
-    return nn.Sequential(
-        OrderedDict((f"enc_{n}", nn.Sequential(*layers[start:stop])) for n, (start, stop) in slices)
-    )
+    stages = [nn.Sequential(*layers[start:stop]) for start, stop in pairwise((0, *vgg.TAPS[:4]))]
+    return nn.Sequential(OrderedDict((f"enc_{number}", stage) for number, stage in enumerate(stages, 1)))
 
 
 class CAST(nn.Module):

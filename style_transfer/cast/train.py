@@ -25,7 +25,7 @@ from style_transfer.cast.contrast import hinge
 from style_transfer.cast.model import CAST, FILES
 from style_transfer.core import vgg
 from style_transfer.core.blocks import adain, mean_std
-from style_transfer.core.training import Training
+from style_transfer.core.training import Training, descend
 from style_transfer.core.training_losses import weigh
 
 
@@ -56,26 +56,19 @@ def told_apart(discriminators: nn.ModuleDict, photo, painting, c, s) -> torch.Te
     return sum(hinge(score(real), 1) + hinge(score(made.detach()), -1) for score, real, made in pairs) / 4
 
 
-def step_of(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-
-
 @torch.no_grad()
 def begin_as_vgg(generators: nn.ModuleDict, run: Training) -> None:
     """The encoder as VGG-19 and the decoders as its mirror image, both for images in [-1,1]."""
-    encoder, layers = run.encoder(), vgg.convolutions(generators["paintings"].encoder)
-    if vgg.widths_of(encoder) != vgg.scaled(run.settings.width):
-        raise UserError(
-            f"width={run.settings.width}: --encoder {run.args.encoder} has another; or --init none"
-        )
-    for layer, model in zip(layers, vgg.convolutions(encoder)):
-        layer.load_state_dict(model.state_dict())
-    layers[0].weight /= 2
-    layers[0].bias += layers[0].weight.sum((1, 2, 3))
+    encoder, own = run.encoder(), generators["paintings"].encoder
+    if encoder.widths != vgg.scaled(run.settings.width):
+        width, path = run.settings.width, run.args.encoder
+        raise UserError(f"width={width}: --encoder {path} has another; or --init none")
+    vgg.copy(encoder, own)
+    first = vgg.convolutions(own)[0]
+    first.weight /= 2
+    first.bias += first.weight.sum((1, 2, 3))
     for network in generators.values():
-        run.begin(network.decoder, vgg.widths_of(encoder))
+        run.begin(network.decoder, encoder.widths)
         last = vgg.convolutions(network.decoder)[-1]
         last.weight *= 2
         last.bias.mul_(2).sub_(1)
@@ -89,15 +82,14 @@ def build(s, device) -> dict[str, nn.Module]:
     discriminators = nn.ModuleDict({name: contrast.discriminator(s.width) for name in generators})
     codes, narrow = contrast.StyleCodes(s.width), s.deviation is None
     for part in (generators, codes):
-        contrast.begin(part, he if narrow else partial(nn.init.normal_, std=s.deviation))
-    contrast.begin(discriminators, he if narrow else partial(nn.init.xavier_normal_, gain=contrast.GAIN))
+        vgg.draw(part, he if narrow else partial(nn.init.normal_, std=s.deviation))
+    vgg.draw(discriminators, he if narrow else partial(nn.init.xavier_normal_, gain=contrast.GAIN))
     if narrow:
         for network in generators.values():
             vgg.initialised(network.decoder.decoder)
     parts = {"generators": generators, "discriminators": discriminators, "codes": codes}
-    return {
-        name: part.to(device) for name, part in (parts | {"queue": contrast.Queue(s.queue, s.width)}).items()
-    }
+    parts["queue"] = contrast.Queue(s.queue, s.width)
+    return {name: part.to(device) for name, part in parts.items()}
 
 
 def train(run: Training) -> None:
@@ -121,7 +113,7 @@ def train(run: Training) -> None:
         coding = s.coding * contrast.contrast(query, positive.detach(), queue.codes)
 
         run.step(of_generators, weigh(terms, s.weights), **terms, discriminators=against, codes=coding)
-        step_of(of_discriminators, against)
-        step_of(of_codes, coding)
+        descend(of_discriminators, against)
+        descend(of_codes, coding)
         queue.push(positive)
     run.save(generators["paintings"], FILES)

@@ -31,10 +31,9 @@ def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def replicates(cells: np.ndarray) -> np.ndarray:
     """Means of [..., styles, objects] over styles and objects drawn anew -> [..., REPLICATES]."""
-    styles, objects = draws(*cells.shape[-2:])
-    return np.einsum("rs,...so,ro->...r", styles, cells, objects, optimize=True) / (
-        cells.shape[-2] * cells.shape[-1]
-    )
+    shape = cells.shape[-2:]
+    styles, objects = draws(*shape)
+    return np.einsum("rs,...so,ro->...r", styles, cells, objects, optimize=True) / np.prod(shape)
 
 
 def over_methods(metric: np.ndarray, truth: np.ndarray) -> dict:

@@ -45,15 +45,9 @@ class Meter:
         """Adds the line of this process, if it made anything."""
         if not self.outputs:
             return
-        line = {
-            "outputs": self.outputs,
-            "seconds": time.perf_counter() - self.start,
-            "seconds_network": self.seconds_network,
-            "peak_memory": peak_memory(self.device),
-            "stored_bytes": stored,
-            "device": device_name(self.device),
-        }
-        append_json(folder / FILE, line)
+        seconds = time.perf_counter() - self.start
+        numbers = (self.outputs, seconds, self.seconds_network, peak_memory(self.device), stored)
+        append_json(folder / FILE, dict(zip(NUMBERS, numbers)) | {"device": device_name(self.device)})
 
 
 def size(path: Path) -> int:

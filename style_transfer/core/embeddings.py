@@ -14,14 +14,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from open_clip.transformer import QuickGELU, VisionTransformer
-from torch import nn
 from transformers import AutoConfig, AutoModel
-from transformers.image_utils import (
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    OPENAI_CLIP_MEAN,
-    OPENAI_CLIP_STD,
-)
+from transformers import image_utils as usual
 
 from evaluation.core.errors import UserError, refused
 from evaluation.core.tensors import check_finite, read_tensors
@@ -33,13 +27,13 @@ UNFIT = (KeyError, RuntimeError, ValueError, TypeError, OSError, AttributeError)
 def load(path: str | Path, flag: str, device: str, dtype: torch.dtype) -> tuple[str, Callable]:
     """-> name, function of images [B,3,H,W] in [0,1] -> [B,width]; raises UserError that names the flag."""
     path = Path(path)
-    name, network, size, mean, std = (csd if path.is_file() else folder)(path, flag)
-    network = network.eval().requires_grad_(False).to(device, dtype)
+    name, network, run, size, mean, std = (csd if path.is_file() else folder)(path, flag)
+    network.eval().requires_grad_(False).to(device, dtype)
     mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std))
 
     def embed(images):
         images = F.interpolate(images.float(), (size, size), mode="bicubic", antialias=True).clamp(0, 1)
-        return network(((images - mean) / std).to(dtype))
+        return run(((images - mean) / std).to(dtype))
 
     return name, embed
 
@@ -58,20 +52,7 @@ def csd(path: Path, flag: str):
         sizes = (size, patch, width, len(blocks), heads, ratio)
         network = VisionTransformer(*sizes, output_dim=projection.shape[1], act_layer=QuickGELU)
         network.load_state_dict(body | {"proj": projection})
-    return "CSD", network, size, OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
-
-
-class ImageEncoder(nn.Module):
-    """CLIP or a vision transformer of transformers: images [B,3,H,W] -> embeddings [B,width]."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, images):
-        if hasattr(self.network, "get_image_features"):
-            return self.network.get_image_features(images).pooler_output
-        return self.network(images).last_hidden_state[:, 0]
+    return "CSD", network, network, size, usual.OPENAI_CLIP_MEAN, usual.OPENAI_CLIP_STD
 
 
 def folder(path: Path, flag: str):
@@ -85,8 +66,12 @@ def folder(path: Path, flag: str):
     if missing := sorted(key for key in info["missing_keys"] if "pooler" not in key):
         raise UserError(f"{flag} {path}: not all weights are there; {missing[0]} is missing")
     check_finite(network.state_dict(), path)
-    network = ImageEncoder(network)
-    normalisation = (
-        (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD) if clip else (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD)
-    )
-    return "CLIP" if clip else "DINO", network, size, *normalisation
+
+    def embed(images):
+        if clip:
+            return network.get_image_features(images).pooler_output
+        return network(images).last_hidden_state[:, 0]
+
+    if clip:
+        return "CLIP", network, embed, size, usual.OPENAI_CLIP_MEAN, usual.OPENAI_CLIP_STD
+    return "DINO", network, embed, size, usual.IMAGENET_DEFAULT_MEAN, usual.IMAGENET_DEFAULT_STD

@@ -1,35 +1,33 @@
-"""The folder that transfer.py fills: what made its outputs, what is missing in it, and writing in the
-background"""
+"""The folder that transfer.py fills: what made its outputs, what is missing in it, writing in the background,
+and what cannot be used
+
+Images and pairs that cannot be used do not stop the rest; they are listed at the end with their reasons.
+"""
 
 import contextlib
 from concurrent.futures import Executor
 from pathlib import Path
 
+import torch
+
 from evaluation.answers.claims import Claim, agree
 from evaluation.core.environment import made_with
+from evaluation.core.errors import UserError, brief
 from style_transfer.core import images, weights
-from style_transfer.core.pairs import Benchmark, Folders
 
-
-def open_pairs(args) -> Benchmark | Folders:
-    if args.data:
-        return Benchmark(args.protocol, args.data, args.method, args.styles, args.objects)
-    return Folders(args.content, args.style, args.max_side)
+FAULTS = (UserError, torch.OutOfMemoryError, torch.linalg.LinAlgError)  # of one image or pair, not of all
+LISTED = 50  # failures spelled out
 
 
 def agreed_batch(args, pairs, files: dict[str, Path], device: str) -> int:
     """-> pairs in a block, as whoever began the folder chose. Raises UserError if its outputs were made with
     other weights, options or pairs."""
     prints = {name: weights.fingerprint(path) for name, path in files.items()}
-    how = {"options": args.options, "dtype": args.dtype, "channels_last": args.channels_last}
+    identity = {"method": args.method, "weights": prints, "options": args.options, "dtype": args.dtype}
+    identity |= {"channels_last": args.channels_last} | pairs.identity
     usual = max(4, 36 * 64 // pairs.size) * (4 if device.startswith("cuda") else 1)
-    return agree(
-        args.out,
-        {"method": args.method, "weights": prints, **how, **pairs.identity},
-        "outputs",
-        batch=args.batch or usual,
-        made_with=made_with(device),
-    )["batch"]
+    first = {"batch": args.batch or usual, "made_with": made_with(device)}
+    return agree(args.out, identity, "outputs", **first)["batch"]
 
 
 class Missing:
@@ -78,10 +76,31 @@ class Writer:
                 job.result()
         self.jobs = []
 
-    def __enter__(self):
-        return self
+    def close(self) -> None:
+        """Lets go of the claim, also of outputs that an error left unwritten."""
+        self.claim.close()
 
-    def __exit__(self, kind, error, trace):
-        with self.claim:
-            if kind is None:
-                self.finish()
+
+def salvaged(items: list, run, fail):
+    """Yields (items, run(items)); if that fails, the same of every item alone, or fail(item, reason)."""
+    reason = None
+    try:
+        made = run(items)
+    except FAULTS as error:
+        memory = "not enough memory; give a smaller --batch or --max-side"
+        reason = memory if isinstance(error, torch.OutOfMemoryError) else brief(error)
+    # past the handler, which keeps the failed attempt's memory
+    if reason is None:
+        yield items, made
+    elif len(items) == 1:
+        fail(items[0], reason)
+    else:
+        for item in items:
+            yield from salvaged([item], run, fail)
+
+
+def report(failed: dict[str, str]) -> str:
+    """`failed`: name of an image or a pair -> reason, which may begin with the name."""
+    lines = [text if text.startswith(name) else f"{name}: {text}" for name, text in failed.items()]
+    lines = [f"\n  {line}" for line in lines[:LISTED]] + ["\n  ..."] * (len(lines) > LISTED)
+    return f"{len(failed)} inputs could not be used, all else is done:{''.join(lines)}"

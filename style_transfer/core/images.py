@@ -26,9 +26,8 @@ def to_image(picture) -> torch.Tensor:
     if not torch.is_tensor(picture):
         return to_tensor(rgb(picture) if isinstance(picture, Image.Image) else read_picture(picture))
     if picture.ndim != 3 or len(picture) != 3:
-        raise UserError(
-            f"an image of shape {list(picture.shape)}: expected [3,H,W], red, green and blue in [0,1]"
-        )
+        wanted = "expected [3,H,W], red, green and blue in [0,1]"
+        raise UserError(f"an image of shape {list(picture.shape)}: {wanted}")
     return picture.float()
 
 
@@ -41,12 +40,8 @@ def smaller(image: Image.Image, longest: int) -> Image.Image:
 
 def pad(image: torch.Tensor, multiple: int) -> torch.Tensor:
     """[3,H,W] -> both sides continued by mirroring, to the next multiple and at least to `LEAST` pixels."""
-    for axis in (1, 2):
-        side = image.shape[axis]
-        wanted = -(-max(side, LEAST) // multiple) * multiple
-        place = torch.arange(wanted) % max(1, 2 * side - 2)  # forth and back, the ends once
-        image = image.index_select(axis, torch.minimum(place, (2 * side - 2 - place).clamp(min=0)))
-    return image
+    more = [(0, -(-max(side, LEAST) // multiple) * multiple - side) for side in image.shape[1:]]
+    return torch.from_numpy(np.pad(image.numpy(force=True), [(0, 0), *more], mode="reflect"))
 
 
 def to_bytes(images: torch.Tensor, truncate: bool = False) -> np.ndarray:

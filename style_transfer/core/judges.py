@@ -19,7 +19,6 @@ from style_transfer.core.vgg import Encoder
 
 ROLES = ("output", "truth", "photo", "reference")
 OTHER = {"style": "reference", "content": "photo"}  # what is compared -> with what, beside the ground truth
-VGG_FLOOR = ("vgg_content_floor", "vgg_style_floor")
 
 
 class Judge(NamedTuple):
@@ -89,12 +88,9 @@ def classifier(network: Classifier, miniature: bool) -> Judge:
         return (), network.features(images)
 
     def compare(output, truth, **others):
-        features = {"truth": truth, other: others[other]}
-        columns = {
-            f"vit_{kind}_{role}": losses.feature_loss(output[0], theirs[0])
-            for role, theirs in features.items()
-        }
-        for role, theirs in features.items():
+        seen = {"truth": truth, other: others[other]}
+        columns = {f"vit_{kind}_{r}": losses.feature_loss(output[0], x[0]) for r, x in seen.items()}
+        for role, theirs in seen.items():
             columns[f"embedding_{kind}_{role}"] = losses.cosine_distance(output[1], theirs[1])
         return columns | {f"{network.task}_seen": [network.labels[i] for i in output[2].tolist()]}
 
@@ -112,10 +108,8 @@ def lpips(network: nn.Module, size: int) -> Judge:
         return perceptual.units(network.net(network.scaling_layer(2 * images - 1)))
 
     def compare(output, photo, truth):
-        return {
-            "LPIPS": perceptual.distance(output, photo, weights),
-            "LPIPS_truth": perceptual.distance(output, truth, weights),
-        }
+        named = {"LPIPS": photo, "LPIPS_truth": truth}
+        return {name: perceptual.distance(output, other, weights) for name, other in named.items()}
 
     return Judge(size, dict.fromkeys(("output", "photo", "truth"), encode), compare)
 
@@ -125,8 +119,7 @@ def embedding(embed: Callable, name: str, kind: str, size: int) -> Judge:
     other = OTHER[kind]
 
     def compare(output, **others):
-        features = {role: losses.cosine_distance(output, theirs) for role, theirs in others.items()}
-        return {f"{name}_{kind}_{role}": distances for role, distances in features.items()}
+        return {f"{name}_{kind}_{r}": losses.cosine_distance(output, x) for r, x in others.items()}
 
     return Judge(size, dict.fromkeys(("output", "truth", other), embed), compare)
 
@@ -162,7 +155,8 @@ def published_vgg(encoder: Encoder, stytr2: nn.Module, size: int) -> Judge:
     def compare(output, truth):
         style, floor = truth
         made = restyled(encoder, stytr2, output, style)
-        return dict(zip(("vgg_content", "vgg_style", *VGG_FLOOR), (*made, *floor)))
+        names = ("vgg_content", "vgg_style", "vgg_content_floor", "vgg_style_floor")
+        return dict(zip(names, (*made, *floor)))
 
     return Judge(size, {"output": encode_content, "truth": encode_truth}, compare)
 

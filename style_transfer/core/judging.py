@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
-from evaluation import canvas
 from evaluation.core.errors import UserError
-from evaluation.data.images import CanvasImages
 from evaluation.data.pictures import read_picture, square
 from evaluation.judges.classifier import preprocess
 from style_transfer.core.judges import ROLES, Judge
-from style_transfer.protocol import TransferProtocol
+from style_transfer.core.networks import take
+from style_transfer.core.pairs import Benchmark
 
 
 class Cell(NamedTuple):
@@ -42,67 +41,34 @@ class Judged(NamedTuple):
     references: np.ndarray
 
 
-def cells(folder: Path, protocol: TransferProtocol, styles, objects) -> list[Cell]:
+def cells(folder: Path, pairs: Benchmark) -> list[Cell]:
     """All styles of an object before the next object, whose photos are kept."""
 
     def pair(content, reference) -> dict:
-        path, truth = protocol.output_path(content, reference), content._replace(theme=reference.theme)
+        path, truth = pairs.path(content, reference), content._replace(theme=reference.theme)
         return {"output": folder / path, "truth": truth, "photo": content, "reference": reference}
 
     return [
         Cell(style, obj, [
             pair(content, reference)
-            for content in protocol.rows_of_contents(obj)
-            for reference in protocol.rows_of_references(style, obj)
+            for content in pairs.protocol.rows_of_contents(obj)
+            for reference in pairs.protocol.rows_of_references(style, obj)
         ])
-        for obj in objects
-        for style in styles
+        for obj in pairs.objects
+        for style in pairs.styles
     ]  # fmt: skip
 
 
-class Images:
-    """Central squares at a protocol's size, of outputs (paths) and of the data set (rows), read ahead."""
-
-    def __init__(self, protocol: TransferProtocol, data: str, sizes: set[int], pool: Executor):
-        first = [
-            (canvas.PHOTO, protocol.objects[0])
-        ]  # a data set without this is none; others may be missing
-        self.data, self.root = CanvasImages(data, first, protocol.contents[:1], protocol.size), data
-        self.size, self.sizes, self.pool, self.ahead = protocol.size, sizes, pool, {}
-
-    def begin(self, names) -> None:
-        """Reads these ahead, and forgets others."""
-        self.ahead = {name: self.ahead.get(name) or self.pool.submit(self._read, name) for name in names}
-
-    def take(self, names) -> tuple[dict, dict]:
-        """-> {name: {size: uint8 [3,size,size]}}, {name: why it cannot be read}."""
-        images, faults = {}, {}
-        for name in names:
-            try:
-                images[name] = self.ahead.pop(name).result()
-            except UserError as error:
-                faults[name] = str(error)
-        return images, faults
-
-    def _read(self, name) -> dict[int, torch.Tensor]:
-        if isinstance(name, Path):
-            picture = read_picture(name)
-        elif self.data.has(name):
-            picture = self.data.original(name)
-        else:
-            raise UserError(f"{canvas.image_path(self.root, *name)}: is missing; repair --data {self.root}")
-        picture = square(picture, self.size)
-        return {size: preprocess(picture, size) for size in self.sizes}
-
-
 class Panel:
-    """Judges on a device, in a precision, and the images that they see; `batch` images at once."""
+    """Judges on a device, in a precision, and the images that they see, `batch` at once: central squares at
+    the protocol's size, of outputs (paths) and of the data set (rows)."""
 
-    def __init__(self, judges: list[Judge], images: Images, device: str, dtype: torch.dtype, batch: int):
-        self.judges, self.images = judges, images
+    def __init__(self, judges: list[Judge], pairs: Benchmark, pool: Executor, device, dtype, batch: int):
+        self.judges, self.pairs, self.pool = judges, pairs, pool
         self.device, self.dtype, self.batch = device, dtype, batch
         self.roles = [role for role in ROLES if any(role in judge.encode for judge in judges)]
         self.photos = (), []  # of the last object: names and features
+        self.reading = {}
 
     def names(self, cell: Cell) -> list:
         """Of all its images, each once."""
@@ -110,13 +76,26 @@ class Panel:
 
     def begin(self, *cells: Cell) -> None:
         """Starts to read their images, of the cell that is judged next and of those after it."""
-        self.images.begin(dict.fromkeys(name for cell in cells for name in self.names(cell)))
+        names = dict.fromkeys(name for cell in cells for name in self.names(cell))
+        self.reading = {name: self.reading.get(name) or self.pool.submit(self._read, name) for name in names}
+
+    def _read(self, name) -> dict[int, torch.Tensor]:
+        """By pixels of a side, as the judges take it: uint8 [3,size,size]."""
+        if isinstance(name, Path):
+            picture = square(read_picture(name), self.pairs.size)
+        else:
+            picture = self.pairs.read(name)
+        return {size: preprocess(picture, size) for size in {judge.size for judge in self.judges}}
 
     @torch.inference_mode()
     def judge(self, cell: Cell) -> Judged:
         """After `begin` with this cell."""
-        images, unreadable = self.images.take(self.names(cell))
-        faults, pairs = {}, []
+        images, unreadable, faults, pairs = {}, {}, {}, []
+        for name in self.names(cell):
+            try:
+                images[name] = self.reading.pop(name).result()
+            except UserError as error:
+                unreadable[name] = str(error)
         for pair in cell.pairs:
             reason = next((unreadable[pair[role]] for role in self.roles if pair[role] in unreadable), None)
             if reason:
@@ -165,9 +144,8 @@ class Panel:
         """{column: values of the outputs}, of all judges."""
         columns = {}
         for number, judge in enumerate(self.judges):
-            chosen = {
-                role: rows_of(others[role][number], places[role]) for role in others if role in judge.encode
-            }
+            seen = [role for role in others if role in judge.encode]
+            chosen = {role: take(others[role][number], places[role]) for role in seen}
             columns |= judge.compare(output=outputs[number], **chosen)
         return {name: c.float().tolist() if torch.is_tensor(c) else c for name, c in columns.items()}
 
@@ -178,11 +156,6 @@ class Panel:
 
 def batches(items: list, size: int) -> list[list]:
     return [items[start : start + size] for start in range(0, len(items), size)]
-
-
-def rows_of(features, places: list[int]):
-    """Of the tensors of features, those rows."""
-    return tree_map(lambda tensor: tensor[places], features)
 
 
 def stacked(parts: list) -> np.ndarray:

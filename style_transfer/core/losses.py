@@ -77,8 +77,7 @@ def tokens(vit, images: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]
 
     Tokens are whole outputs of a block, class token first where there is one, before the final norm.
     """
-    last, maps = vit.forward_intermediates(
-        images, indices=blocks(len(vit.blocks)), return_prefix_tokens=True, output_fmt="NLC"
-    )
+    how = {"indices": blocks(len(vit.blocks)), "return_prefix_tokens": True, "output_fmt": "NLC"}
+    last, maps = vit.forward_intermediates(images, **how)
     whole = [torch.cat(m[::-1], dim=1) if isinstance(m, tuple) else m for m in maps]
     return vit.forward_head(last, pre_logits=True), whole

@@ -13,6 +13,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from evaluation.core.errors import UserError
 
@@ -33,16 +34,6 @@ def stylise(network: nn.Module, content: torch.Tensor, style: torch.Tensor, **op
     return network.decode(network.encode_content(content), network.encode_style(style))
 
 
-def each(features, change):
-    """Features with every tensor changed."""
-    if torch.is_tensor(features):
-        return change(features)
-    if isinstance(features, dict):
-        return {key: each(value, change) for key, value in features.items()}
-    made = [each(value, change) for value in features]
-    return type(features)(*made) if hasattr(features, "_fields") else type(features)(made)
-
-
 def take(features, rows: list[int]):
     """Features of the images numbered `rows`."""
-    return each(features, lambda t: t if rows == list(range(len(t))) else t[rows])
+    return tree_map(lambda t: t if rows == list(range(len(t))) else t[rows], features)

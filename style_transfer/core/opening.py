@@ -16,14 +16,10 @@ DEFAULTS = {  # whether the outputs are the miniature's -> VGG, style classifier
 }
 
 
-def is_miniature(protocol: TransferProtocol) -> bool:
-    return protocol.size == MINI_SIZE
-
-
 def find_files(protocol: TransferProtocol, args) -> dict[str, Path | None]:
     """The judges' files; None for one that is neither named nor where it is looked for. Raises UserError."""
     names = ["vgg", "style_classifier", *(["object_classifier"] if args.variant == "canvas" else [])]
-    files, defaults = {}, DEFAULTS[is_miniature(protocol)]
+    files, defaults = {}, DEFAULTS[protocol.size == MINI_SIZE]
     for name, default in zip(names, defaults):
         given = getattr(args, name)
         files[name] = Path(given or default) if given or Path(default).exists() else None
@@ -33,22 +29,16 @@ def find_files(protocol: TransferProtocol, args) -> dict[str, Path | None]:
     return files
 
 
-def open_classifiers(protocol: TransferProtocol, files: dict, device: str, dtype) -> list:
-    """Those of style and object that there are, in this order; raises UserError if one lacks a label."""
+def open_judges(protocol, files: dict, stytr2, published: bool, device: str, dtype) -> list[judges.Judge]:
+    """All that there are files of; `stytr2`: the network that the published ones paint with. Raises UserError
+    for a file that is none, and a classifier that lacks a label."""
+    size, miniature, opened, networks = protocol.size, protocol.size == MINI_SIZE, [], []
+    encoder = vgg.load_encoder(files["vgg"]).to(device, dtype) if files["vgg"] else None
     known = {"style": [s for s in protocol.styles if s in canvas.STYLES], "object": protocol.objects}
-    opened = []
     for task, names in known.items():
         if path := files.get(f"{task}_classifier"):
-            opened.append(load_classifier(path, task, device=device).to(dtype))
-            classifiers.check_labels(opened[-1], names, str(path), protocol)
-    return opened
-
-
-def open_judges(protocol, files: dict, stytr2, published: bool, device: str, dtype) -> list[judges.Judge]:
-    """All that there are files of; `stytr2`: the network that the published ones paint with."""
-    size, miniature, opened = protocol.size, is_miniature(protocol), []
-    encoder = vgg.load_encoder(files["vgg"]).to(device, dtype) if files["vgg"] else None
-    networks = open_classifiers(protocol, files, device, dtype)
+            networks.append(load_classifier(path, task, device=device).to(dtype))
+            classifiers.check_labels(networks[-1], names, str(path), protocol)
     if published:
         opened += [judges.published_vgg(encoder, stytr2, size)] if encoder else []
         return opened + [judges.published_classifier(network) for network in networks]

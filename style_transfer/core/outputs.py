@@ -1,10 +1,12 @@
 """What a folder of outputs says of itself: a protocol and a data set, by its manifest or by the flags"""
 
+import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation.answers.claims import MANIFEST
+from evaluation.core import flags
 from evaluation.core.errors import UserError
 from evaluation.core.files import read_json
 from evaluation.protocol import from_manifest
@@ -18,6 +20,14 @@ class Outputs(NamedTuple):
     protocol: protocols.TransferProtocol
     data: str
     manifest: dict
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Those that `read_outputs` looks at."""
+    parser.add_argument("--data", type=flags.data_set, help="data set (default: as the manifests say)")
+    parser.add_argument("--protocol", help="of folders without manifest (default: transfer, transfer-mini)")
+    parser.add_argument("--styles", nargs="+", help="only these")
+    parser.add_argument("--objects", nargs="+", help="only these")
 
 
 def read_outputs(folder: Path, args) -> Outputs:
@@ -34,9 +44,8 @@ def read_outputs(folder: Path, args) -> Outputs:
     if manifest:
         protocol = from_manifest(manifest["protocol"], str(path), protocols.TransferProtocol)
         if args.protocol and protocols.load(args.protocol).hash != protocol.hash:
-            raise UserError(
-                f"--protocol {args.protocol}: {path} names protocol {protocol.name}; leave it out"
-            )
+            other = f"{path} names protocol {protocol.name}"
+            raise UserError(f"--protocol {args.protocol}: {other}; leave it out")
     else:
         jpg = any(folder.glob("*/*.jpg"))
         name = "transfer-mini" if is_mini(data) else "transfer-published" if jpg else "transfer"

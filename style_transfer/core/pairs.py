@@ -52,7 +52,8 @@ def tiles(contents: list, styles: list, batch: int) -> list[Block]:
 
 
 class Benchmark:
-    """The pairs of a protocol, of the styles and objects named (default: all)."""
+    """The pairs of a protocol, of the styles and objects named (default: all), for a method, which may have
+    a filter and a rounding of its own."""
 
     def __init__(self, protocol: TransferProtocol, data: str, method: str, styles=None, objects=None):
         self.protocol, self.data, self.size = protocol, data, protocol.size
@@ -61,7 +62,7 @@ class Benchmark:
         first = [(canvas.PHOTO, self.objects[0])]  # a data set without this is none; others may be missing
         self.images = CanvasImages(data, first, protocol.contents[:1], protocol.size)
         self.filter = Image.Resampling.BICUBIC if method in protocol.bicubic else Image.Resampling.BILINEAR
-        self.truncate = method in protocol.truncated
+        self.truncate, self.path = method in protocol.truncated, protocol.output_path
         self.identity = {"protocol": protocol.__dict__ | {"hash": protocol.hash}, "data": data}
 
     def blocks(self, batch: int):
@@ -76,9 +77,6 @@ class Benchmark:
         if not self.images.has(row):
             raise UserError(f"{self.name(row)}: is missing; repair --data {self.data} and run this again")
         return square(self.images.original(row), self.protocol.size, self.filter)
-
-    def path(self, content: Row, style: Row) -> Path:
-        return self.protocol.output_path(content, style)
 
     def name(self, row: Row) -> str:
         return str(canvas.image_path(self.data, *row))

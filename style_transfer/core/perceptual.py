@@ -46,7 +46,7 @@ def distance(x, y, weights: list[torch.Tensor]) -> torch.Tensor:
 def equal_weights(encoder: vgg.Encoder) -> list[torch.Tensor]:
     """Those of the miniature."""
     like = next(encoder.parameters())
-    return [like.new_full((channels, 1, 1), 1 / channels) for channels in vgg.widths_of(encoder)]
+    return [like.new_full((channels, 1, 1), 1 / channels) for channels in encoder.widths]
 
 
 def load_lpips(backbone: str | Path) -> nn.Module:
@@ -98,8 +98,8 @@ def figures(means: dict[str, float], outputs: np.ndarray, references: np.ndarray
     if len(outputs) > 1 and len(references) > 1:
         mini = "mini-" if outputs.shape[1] != 2048 else ""
         ours, theirs = moments(outputs), moments(references)
-        made[mini + "FID"] = frechet(ours.mean, ours.covariance, theirs.mean, theirs.covariance)
+        fid = made[mini + "FID"] = frechet(ours.mean, ours.covariance, theirs.mean, theirs.covariance)
         if name:
             mini = "mini-" if mini or name.startswith("mini") else ""
-            made[mini + "ArtFID"] = (1 + made[name]) * (1 + made["mini-FID" if "mini-FID" in made else "FID"])
+            made[mini + "ArtFID"] = (1 + made[name]) * (1 + fid)
     return made

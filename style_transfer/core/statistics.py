@@ -23,10 +23,10 @@ def spread(rows: pd.DataFrame, column: str, names: list[str]) -> pd.DataFrame:
 
 def summary(rows: pd.DataFrame, column: str) -> dict[str, float]:
     """The mean of a column, and the mean over each grain's groups of the deviation within."""
-    deviations = {
-        f"std_{grain}": spread(rows, column, names)["std"].mean() for grain, names in GRAINS.items()
-    }
-    return {name: float(value) for name, value in ({"mean": rows[column].mean()} | deviations).items()}
+    figures = {"mean": float(rows[column].mean())}
+    for grain, names in GRAINS.items():
+        figures[f"std_{grain}"] = float(spread(rows, column, names)["std"].mean())
+    return figures
 
 
 def accuracy(rows: pd.DataFrame) -> dict[str, float]:

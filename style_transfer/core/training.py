@@ -10,7 +10,6 @@ been stopped. OUT then holds files laid out as released, and named so but for th
 `log.jsonl`, and `record.json`, which is written last.
 """
 
-import contextlib
 import math
 import re
 import time
@@ -22,10 +21,9 @@ from torch import nn
 from tqdm import tqdm
 
 from evaluation.core.checkpoint import Checkpoint
-from evaluation.core.environment import find_device, made_with, peak_memory
+from evaluation.core.environment import find_device, made_with, peak_memory, reset_peak_memory
 from evaluation.core.errors import Finished, UserError
 from evaluation.core.files import append_json, digest, file_digest, keep_json_lines, read_json
-from evaluation.core.owner import alone
 from evaluation.core.record import RECORD, write_record
 from evaluation.judges.training_data import generator
 from style_transfer.core import vgg, weights
@@ -39,6 +37,15 @@ LOG = "log.jsonl"
 def decayed(lr: float, decay: float, step: int) -> float:
     """lr / (1 + decay step), the learning rate of most of the methods."""
     return lr / (1 + decay * step)
+
+
+def descend(optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf) -> None:
+    """A step along the gradients of the loss, of a norm of at most `clip`."""
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    if clip < math.inf:
+        nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
+    optimizer.step()
 
 
 class Training:
@@ -58,21 +65,15 @@ class Training:
             "init": file_digest(args.init) if args.init else None,
         }
         self.kept = self.out / ".training.pt"
-        self._refuse_or_skip()
+        if (self.out / RECORD).exists():
+            record = read_json(self.out / RECORD)
+            if differing := [key for key, value in self.identity.items() if record.get(key) != value]:
+                there = f"--out {self.out}: holds weights of a training with another {differing[0]}"
+                raise UserError(f"{there}; choose another folder or remove this one")
+            self.kept.unlink(missing_ok=True)  # of a command killed in its last moment
+            raise Finished(f"{self.out}: already trained")
+        reset_peak_memory(self.device)
         torch.manual_seed(args.seed)
-
-    def _refuse_or_skip(self) -> None:
-        if not (self.out / RECORD).exists():
-            return
-        record = read_json(self.out / RECORD)
-        differing = [key for key, value in self.identity.items() if record.get(key) != value]
-        if differing:
-            raise UserError(
-                f"--out {self.out}: holds weights of a training with another {differing[0]}; "
-                "choose another folder or remove this one"
-            )
-        self.kept.unlink(missing_ok=True)  # of a command killed in its last moment
-        raise Finished(f"{self.out}: already trained")
 
     def encoder(self) -> vgg.Encoder:
         """The frozen VGG-19 that the losses see with, on the device; raises UserError for another file."""
@@ -90,28 +91,18 @@ class Training:
         left, cooldown = 1 - self.number / self.settings.steps, self.settings.cooldown
         return lr * min(1, left / cooldown) if cooldown else lr
 
-    def __enter__(self):
-        self.lock = contextlib.ExitStack()
-        self.lock.enter_context(alone(self.out))
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-        return self
-
-    def __exit__(self, kind, error, trace):
-        with self.lock:
-            if kind is None:
-                self.kept.unlink(missing_ok=True)
-
     def batches(self, **state):
         """Yields step, contents and styles [B,3,crop,crop] in [0,1]; `state` is what is kept and resumed."""
         self.checkpoint = Checkpoint(self.kept, digest(self.identity), **state)
-        self.seconds, s, self.since = 0.0, self.settings, []
-        self.first = self._resume()
-        images = streams(self.args, self.first)
-        began = time.monotonic()
-        self.bar = tqdm(
-            range(self.first, s.steps), self.args.method, s.steps, initial=self.first, disable=None
-        )
+        s, self.since, kept = self.settings, [], self.checkpoint.resume()
+        first = kept.get("step", 0)
+        if kept:
+            keep_json_lines(self.out / LOG, lambda line: line.get("step", first) < first)
+        else:
+            (self.out / LOG).unlink(missing_ok=True)
+        images = streams(self.args, first)
+        began = time.monotonic() - kept.get("seconds", 0)
+        self.bar = tqdm(range(first, s.steps), self.args.method, s.steps, initial=first, disable=None)
         for number in self.bar:
             self.number = number
             torch.manual_seed(self.args.seed * 1_000_003 + number)  # dropout, noise
@@ -120,20 +111,15 @@ class Training:
             yield number, *pair
             if self.checkpoint.due():
                 self._check_finite()
-                self.checkpoint.save(step=number + 1, seconds=self.seconds + time.monotonic() - began)
-        self.seconds += time.monotonic() - began
+                self.checkpoint.save(step=number + 1, seconds=time.monotonic() - began)
+        self.seconds = time.monotonic() - began
 
     def step(self, optimizer: torch.optim.Optimizer, loss: torch.Tensor, clip: float = math.inf, **numbers):
         """Gradients of the loss, of a norm of at most `clip`, and a step; every 20th and the last are logged.
         UserError there if the loss or a number of this step, or of one since the last line, is not finite."""
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if clip < math.inf:
-            nn.utils.clip_grad_norm_([p for group in optimizer.param_groups for p in group["params"]], clip)
-        optimizer.step()
-        line = {
-            name: torch.as_tensor(value).detach().float() for name, value in {"loss": loss, **numbers}.items()
-        }
+        descend(optimizer, loss, clip)
+        numbers = {"loss": loss, **numbers}
+        line = {name: torch.as_tensor(value).detach().float() for name, value in numbers.items()}
         self.since.append((self.number, line))
         if self.number % LOG_STEPS and self.number + 1 < self.settings.steps:
             return
@@ -150,16 +136,6 @@ class Training:
                     raise UserError(f"{self.out}: {name} of step {number} is {value}; lower lr")
         self.since = []
 
-    def _resume(self) -> int:
-        """-> the first step that is to be done."""
-        kept = self.checkpoint.resume()
-        if not kept:
-            (self.out / LOG).unlink(missing_ok=True)
-            return 0
-        self.seconds = kept["seconds"]
-        keep_json_lines(self.out / LOG, lambda line: line.get("step", kept["step"]) < kept["step"])
-        return kept["step"]
-
     def save(self, network: nn.Module, files: dict[str, str]) -> None:
         """Writes the released files, {name: part of the network}, but for the encoder's, and the record.
         Names that tell the training's steps tell this one's."""
@@ -169,10 +145,7 @@ class Training:
                 path = self.out / re.sub(r"_iter_\d+", f"_iter_{self.settings.steps}", name)
                 weights.save_file(path, network.get_submodule(part), self.settings.half)
                 stored += path.stat().st_size
-        about = {
-            "seconds": round(self.seconds, 1),
-            "peak_memory_bytes": peak_memory(self.device),
-            "stored_bytes": stored,
-            "threads": torch.get_num_threads(),
-        }
+        about = {"seconds": round(self.seconds, 1), "peak_memory_bytes": peak_memory(self.device)}
+        about |= {"stored_bytes": stored, "threads": torch.get_num_threads()}
         write_record(self.out, self.identity | about | made_with(self.device))
+        self.checkpoint.remove()

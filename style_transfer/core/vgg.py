@@ -5,6 +5,7 @@ the normalisation, so images go in as RGB in [0,1]; its pooling rounds odd sizes
 relu4_1 and ends without an activation: its images are unclipped.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ DECODER = "decoder.pth"  # which gives back the image of which ENCODER made relu
 WIDTHS = (64, 128, 256, 512, 512)  # channels of the five stages
 DEPTHS = (2, 2, 4, 4, 4)  # convolutions of the five stages
 TAPS = (4, 11, 18, 31, 44)  # layers up to and including relu1_1 ... relu5_1
+ENLARGED = (0, 4, 6)  # convolutions of the decoder whose maps are doubled
 
 
 def convolution(inner: int, outer: int) -> list[nn.Module]:
@@ -41,12 +43,7 @@ class Encoder(nn.Sequential):
 
     def __init__(self, widths=WIDTHS):
         super().__init__(*encoder_layers(widths))
-
-    def __getitem__(self, layers):
-        """A layer, or a plain sequence of some."""
-        return (
-            nn.Sequential(*list(self)[layers]) if isinstance(layers, slice) else super().__getitem__(layers)
-        )
+        self.widths = tuple(widths)
 
     def forward(self, images: torch.Tensor, count: int = 5) -> list[torch.Tensor]:
         """[B,3,H,W] in [0,1] -> the first `count` of relu1_1 ... relu5_1, each half as large, rounded up."""
@@ -61,21 +58,11 @@ class Encoder(nn.Sequential):
 def decoder(widths=WIDTHS) -> nn.Sequential:
     """[B,widths[3],h,w] -> unclipped images [B,3,8h,8w], in 29 layers."""
     one, two, three, four = widths[:4]
-    layers = nn.Sequential(
-        *convolution(four, three),
-        nn.Upsample(scale_factor=2),
-        *convolution(three, three),
-        *convolution(three, three),
-        *convolution(three, three),
-        *convolution(three, two),
-        nn.Upsample(scale_factor=2),
-        *convolution(two, two),
-        *convolution(two, one),
-        nn.Upsample(scale_factor=2),
-        *convolution(one, one),
-        *convolution(one, 3)[:-1],
-    )
-    return initialised(layers)
+    channels, layers = (four, three, three, three, three, two, two, one, one, 3), []
+    for number, (inner, outer) in enumerate(pairwise(channels)):
+        layers += convolution(inner, outer)
+        layers += [nn.Upsample(scale_factor=2)] if number in ENLARGED else []
+    return initialised(nn.Sequential(*layers[:-1]))
 
 
 def convolutions(network: nn.Module) -> list[nn.Conv2d]:
@@ -83,23 +70,30 @@ def convolutions(network: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
 
 
+def draw(part: nn.Module, init) -> None:
+    """New weights to begin a training with, which `init` puts into a tensor; biases 0."""
+    for layer in part.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            init(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+
 @torch.no_grad()
 def initialised(decoder: nn.Sequential) -> nn.Sequential:
     """The decoder with weights to begin a training with: He's, under which features keep their size from
     layer to layer, and images that are nearly grey. After torch's own, those of narrow networks stay so."""
-    layers = convolutions(decoder)
-    for layer in layers:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
-    layers[-1].weight *= 0.1
-    layers[-1].bias += 0.5
+    draw(decoder, nn.init.kaiming_normal_)
+    last = convolutions(decoder)[-1]
+    last.weight *= 0.1
+    last.bias += 0.5
     return decoder
 
 
 @torch.no_grad()
 def copy(source: nn.Module, target: nn.Module) -> None:
-    """Gives the target the source's convolutions; one that takes more features leaves the last aside."""
-    for old, new in zip(convolutions(source), convolutions(target), strict=True):
+    """Gives the target as many of the source's convolutions as it has; one that takes more features leaves
+    the last aside."""
+    for old, new in zip(convolutions(source), convolutions(target)):
         new.weight.zero_()[:, : old.in_channels] = old.weight
         new.bias.copy_(old.bias)
 
@@ -112,11 +106,6 @@ def scaled(width: float) -> tuple[int, ...]:
 def widths(weights: Weights) -> tuple[int, ...]:
     """Channels of the five stages, read off the file of an encoder."""
     return tuple(weights.width(layer) for layer in ("2", "9", "16", "29", "42"))
-
-
-def widths_of(encoder: Encoder) -> tuple[int, ...]:
-    """Channels of the five stages of an encoder."""
-    return tuple(encoder[layer].out_channels for layer in (2, 9, 16, 29, 42))
 
 
 def load_encoder(path: str | Path) -> Encoder:

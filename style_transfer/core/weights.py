@@ -100,23 +100,18 @@ def read(files: dict, released: dict, method: str) -> dict[str, Weights]:
     for name in released:
         if slot(name) not in given:
             raise UserError(f"{method} needs the file {name}, which is not among {sorted(files) or 'none'}")
-        source = given[slot(name)]
-        file = name if isinstance(source, dict) else str(source)
-        weights[name] = Weights(_tensors(source, name, method), file, method)
-        if not weights[name].tensors:
+        source, file = given[slot(name)], name
+        try:
+            if not isinstance(source, dict):
+                source, file = read_content(source), str(source)
+            tensors = flat(_only_state_dict(source))
+            check_finite(tensors, file)
+        except UserError as error:
+            raise UserError(f"{error}; {method} expected its {name}") from error
+        if not tensors:
             raise UserError(f"{file}: holds no tensors; {method} expected its {name}")
+        weights[name] = Weights(tensors, file, method)
     return weights
-
-
-def _tensors(source, name: str, method: str) -> dict[str, torch.Tensor]:
-    """Of a file or a state dict."""
-    try:
-        content = source if isinstance(source, dict) else read_content(source)
-        tensors = flat(_only_state_dict(content))
-        check_finite(tensors, name if isinstance(source, dict) else source)
-    except UserError as error:
-        raise UserError(f"{error}; {method} expected its {name}") from error
-    return tensors
 
 
 def _only_state_dict(content):

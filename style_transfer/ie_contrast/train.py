@@ -20,16 +20,13 @@ import torch
 from torch import nn
 
 from evaluation.core.errors import UserError
-from style_transfer.core import vgg
-from style_transfer.core.training import Training, decayed
+from style_transfer.core.training import Training, decayed, descend
 from style_transfer.core.training_losses import four_losses, weigh
 from style_transfer.ie_contrast.contrast import Discriminator, adversary, contrast, projectors
 from style_transfer.ie_contrast.model import FILES, IEContraAST
 
 
-def ie_contrast_losses(
-    network: IEContraAST, heads: nn.ModuleDict, content: torch.Tensor, style: torch.Tensor
-):
+def ie_contrast_losses(network: IEContraAST, heads: nn.ModuleDict, content, style):
     """Contents and styles [B,3,H,W] in [0,1] -> outputs [2B,3,H,W], the losses without their weights but
     for the adversarial one."""
     both, n = torch.cat([content, style]), len(content)
@@ -51,7 +48,7 @@ def train(run: Training) -> None:
     if s.crop < least:  # its quarter, halved by every layer, is a single pixel
         raise UserError(f"layers={s.layers}: needs images of {least} pixels or more, not crop={s.crop}")
     encoder = run.encoder()
-    widths = vgg.widths_of(encoder)
+    widths = encoder.widths
     network, heads = IEContraAST(widths).to(run.device), projectors(widths).to(run.device)
     network.encoder = encoder
     run.begin(network.decoder, widths)
@@ -68,9 +65,7 @@ def train(run: Training) -> None:
         image, terms = ie_contrast_losses(network, heads, content, style)
 
         told_apart = adversary(discriminator(style), 1) + adversary(discriminator(image.detach()), 0)
-        opponent.zero_grad(set_to_none=True)
-        told_apart.backward()
-        opponent.step()
+        descend(opponent, told_apart)
 
         terms["adversarial"] = adversary(discriminator(image), 1)
         run.step(optimizer, weigh(terms, s.weights), **terms, discriminator=told_apart)

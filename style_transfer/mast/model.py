@@ -33,39 +33,31 @@ OPTIONS = {  # attributes of the network
 }
 LIMITS = {"layers": ("r41", "r31", "r21"), "neighbours": (1, 10_000), "dim_thresh": (1, 100_000)}
 FEATURES = {"relu2": "r11", "relu4": "r21", "relu6": "r31", "relu10": "r41", "relu14": "r51"}
-POOLED, ENLARGED = (3, 5, 9, 13), (19, 23, 25)  # convolutions followed by a change of size
-FIRST = {"r41": 19, "r31": 23, "r21": 25}  # convolution of a level's decoder
+LEVELS = {"r41": (0, 19), "r31": (13, 23), "r21": (20, 25)}  # where in VGG's mirror image its decoder begins
+NAMES = {
+    nn.ReflectionPad2d: "pad", nn.Conv2d: "conv", nn.ReLU: "relu", nn.MaxPool2d: "pool", nn.Upsample: "up",
+}  # fmt: skip
 
 
-def convolution(number: int, inner: int, outer: int) -> dict[str, nn.Module]:
-    names = (f"pad{number}", f"conv{number}", f"relu{number}")
-    layers = dict(zip(names, vgg.convolution(inner, outer)))
-    if number in POOLED:
-        layers[f"pool{number}"] = nn.MaxPool2d(2)  # odd sizes are rounded down
-    if number in ENLARGED:
-        layers[f"up{number}"] = nn.Upsample(scale_factor=2)
-    return layers
+def named(layers, number: int) -> nn.Sequential:
+    """The layers under their released names, `pad2`, `conv2`, `relu2` ... after convolution `number`."""
+    names = {}
+    for layer in layers:
+        number += isinstance(layer, nn.ReflectionPad2d)
+        names[f"{NAMES[type(layer)]}{number}"] = layer
+    return nn.Sequential(OrderedDict(names))
 
 
 def encoder(widths) -> nn.Sequential:
-    """VGG-19 up to relu5_1, `conv1` to `conv14`."""
-    one, two, three, four, five = widths
-    channels = [3, one, one, two, two, *[three] * 4, *[four] * 4, five]
-    layers = {"conv1": nn.Conv2d(3, 3, 1)}
-    for number, (inner, outer) in enumerate(pairwise(channels), 2):
-        layers |= convolution(number, inner, outer)
-    return nn.Sequential(OrderedDict(layers))
+    """VGG-19 up to relu5_1, `conv1` to `conv14`; its pooling rounds odd sizes down."""
+    layers = vgg.encoder_layers(widths)[: vgg.TAPS[4]]
+    return named((nn.MaxPool2d(2) if isinstance(layer, nn.MaxPool2d) else layer for layer in layers), 1)
 
 
 def decoder(widths, level: str) -> nn.Sequential:
     """From a level's features to unclipped images: the last convolutions up to `conv27`."""
-    one, two, three, four, _ = widths
-    channels = [four, three, three, three, three, two, two, one, one, 3]
-    layers = {}
-    for number, (inner, outer) in enumerate(pairwise(channels), 19):
-        layers |= convolution(number, inner, outer) if number >= FIRST[level] else {}
-    del layers["relu27"]
-    return vgg.initialised(nn.Sequential(OrderedDict(layers)))
+    first, number = LEVELS[level]
+    return named(vgg.decoder(widths)[first:], number - 1)
 
 
 class MAST(nn.Module):
@@ -76,12 +68,12 @@ class MAST(nn.Module):
         super().__init__()
         vars(self).update(OPTIONS)
         self.encoder = encoder(widths)
-        self.decoders = nn.ModuleDict({level: decoder(widths, level) for level in FIRST})
+        self.decoders = nn.ModuleDict({level: decoder(widths, level) for level in LEVELS})
 
     def features(self, images: torch.Tensor, levels) -> dict[str, torch.Tensor]:
         """[B,3,H,W] -> {level: [B,C,h,w]}, in full precision: in less, neighbours change places."""
-        if unknown := sorted(set(levels) - set(FIRST)):
-            raise UserError(f"layers={','.join(levels)}: {unknown[0]} is not among {', '.join(FIRST)}")
+        if unknown := sorted(set(levels) - set(LEVELS)):
+            raise UserError(f"layers={','.join(levels)}: {unknown[0]} is not among {', '.join(LEVELS)}")
         features = {}
         with full_precision(images):
             images = precise(images)

@@ -19,13 +19,13 @@ import torch.nn.functional as F
 from style_transfer.core import vgg
 from style_transfer.core.training import Training, decayed
 from style_transfer.core.training_losses import weigh
-from style_transfer.mast.model import FILES, FIRST, MAST
+from style_transfer.mast.model import FILES, LEVELS, MAST
 
 
 def mast_losses(network: MAST, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """[B,3,H,W] in [0,1], sides multiples of 8 -> the losses of all decoders without their weights."""
     with torch.no_grad():
-        features = network.features(images, FIRST)
+        features = network.features(images, LEVELS)
     made = {level: decoder(features[level]) for level, decoder in network.decoders.items()}
     again = {level: network.features(image, [level])[level] for level, image in made.items()}
     return {
@@ -40,24 +40,13 @@ def variation(images: torch.Tensor) -> torch.Tensor:
     return sum(images.diff(dim=axis).square().flatten(1).sum(1) for axis in (2, 3))
 
 
-def rename(encoder: vgg.Encoder) -> dict[str, torch.Tensor]:
-    """The tensors of `vgg_normalised.pth` as `vgg_r51.pth` has them: `conv1` to `conv14`."""
-    layers = [layer for layer in encoder if isinstance(layer, torch.nn.Conv2d)][:14]
-    return {
-        f"conv{i}.{key}": tensor
-        for i, layer in enumerate(layers, 1)
-        for key, tensor in layer.state_dict().items()
-    }
-
-
 def train(run: Training) -> None:
     s = run.settings
     encoder = run.encoder()
-    widths = vgg.widths_of(encoder)
-    network = MAST(widths).to(run.device)
-    network.encoder.load_state_dict(rename(encoder))
+    network = MAST(encoder.widths).to(run.device)
+    vgg.copy(encoder, network.encoder)
     network.encoder.requires_grad_(False)
-    run.begin(network.decoders["r41"], widths)
+    run.begin(network.decoders["r41"], encoder.widths)
     optimizer = torch.optim.Adam(network.decoders.parameters(), s.lr)
     for step, content, style in run.batches(network=network, optimizer=optimizer):
         optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))

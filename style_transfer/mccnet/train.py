@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from evaluation.core.errors import UserError
-from style_transfer.core import vgg
 from style_transfer.core.blocks import mvn
 from style_transfer.core.training import Training, decayed
 from style_transfer.core.training_losses import four_losses, weigh
@@ -48,10 +47,9 @@ def train(run: Training) -> None:
     if len(s.noise) != 2 or s.noise[0] > s.noise[1]:
         raise UserError(f"noise={list(s.noise)}: expected two numbers, the smaller one first")
     encoder = run.encoder()
-    widths = vgg.widths_of(encoder)
-    network = MCCNet(widths).to(run.device)
+    network = MCCNet(encoder.widths).to(run.device)
     network.encoder = encoder
-    run.begin(network.decoder, widths)
+    run.begin(network.decoder, encoder.widths)
     nn.init.ones_(network.module["MCCN"].g.bias)  # which is divided by
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
     for step, content, style in run.batches(network=network, optimizer=optimizer):

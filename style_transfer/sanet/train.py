@@ -14,7 +14,6 @@ The weights are the code's, 1, 3, 50 and 1; the paper exchanges the last two.
 
 import torch
 
-from style_transfer.core import vgg
 from style_transfer.core.training import Training, decayed
 from style_transfer.core.training_losses import four_losses, weigh
 from style_transfer.sanet.model import FILES, SANet
@@ -35,10 +34,9 @@ def sanet_losses(network: SANet, content: torch.Tensor, style: torch.Tensor) -> 
 def train(run: Training) -> None:
     s = run.settings
     encoder = run.encoder()
-    widths = vgg.widths_of(encoder)
-    network = SANet(widths).to(run.device)
+    network = SANet(encoder.widths).to(run.device)
     network.encoder = encoder
-    run.begin(network.decoder, widths)
+    run.begin(network.decoder, encoder.widths)
     optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad], s.lr)
     for step, content, style in run.batches(network=network, optimizer=optimizer):
         optimizer.param_groups[0]["lr"] = run.cooled(decayed(s.lr, s.decay, step))

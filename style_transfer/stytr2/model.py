@@ -25,10 +25,8 @@ PATCH = 8  # pixels on a side: the decoder enlarges as much
 
 
 class StyTr2(nn.Module):
-    multiple, style_multiple = (
-        PATCH,
-        1,
-    )  # of pixels of the sides of a content, of a style: what is over is cut off
+    # of pixels of the sides of a content, of a style, of which what is over is cut off
+    multiple, style_multiple = PATCH, 1
     stylise = stylise
 
     def __init__(self, widths=vgg.WIDTHS[:4], hidden: int = 2048):

@@ -15,7 +15,6 @@ In image(s,s) the style is the content, so its positions are its own. The learni
 import torch
 from torch import nn
 
-from style_transfer.core import vgg
 from style_transfer.core.training import Training, decayed
 from style_transfer.core.training_losses import four_losses, weigh
 from style_transfer.stytr2.model import FILES, StyTr2
@@ -41,7 +40,7 @@ def warmed(lr: float, warmup: int, decay: float, step: int) -> float:
 def train(run: Training) -> None:
     s = run.settings
     encoder = run.encoder()
-    widths = vgg.widths_of(encoder)
+    widths = encoder.widths
     network = StyTr2(widths[:4], 4 * widths[3]).to(run.device).train()  # with dropout
     run.begin(network.decoder, widths)
     optimizer = torch.optim.Adam(network.parameters(), s.lr)

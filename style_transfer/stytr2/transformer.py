@@ -17,37 +17,25 @@ HEADS = 8
 POOLED = 18  # side of the grid that CAPE pools to, also from a smaller one
 
 
-class EncoderLayer(nn.Module):
-    def __init__(self, width: int, hidden: int, dropout: float = 0.1):
-        super().__init__()
-        self.self_attn = nn.MultiheadAttention(width, HEADS, dropout, batch_first=True)
-        self.linear1, self.linear2 = nn.Linear(width, hidden), nn.Linear(hidden, width)
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
-
-    def attend(self, attention, query, key, value):
-        return self.dropout(attention(query, key, value, need_weights=False)[0])
-
-    def mlp(self, x):
-        return self.dropout(self.linear2(self.dropout(F.relu(self.linear1(x)))))
+class EncoderLayer(nn.TransformerEncoderLayer):
+    def __init__(self, width: int, hidden: int):
+        super().__init__(width, HEADS, hidden, batch_first=True)
 
     def forward(self, x, p):
-        x = self.norm1(x + self.attend(self.self_attn, x + p, x + p, x))
-        return self.norm2(x + self.mlp(x))
+        x = self.norm1(x + self.dropout1(self.self_attn(x + p, x + p, x, need_weights=False)[0]))
+        return self.norm2(x + self._ff_block(x))
 
 
-class DecoderLayer(EncoderLayer):
+class DecoderLayer(nn.TransformerDecoderLayer):
     """Both of its attentions look at the style: `self_attn` is the released name, not what it does."""
 
-    def __init__(self, width: int, hidden: int, dropout: float = 0.1):
-        super().__init__(width, hidden, dropout)
-        self.multihead_attn = nn.MultiheadAttention(width, HEADS, dropout, batch_first=True)
-        self.norm3 = nn.LayerNorm(width)
+    def __init__(self, width: int, hidden: int):
+        super().__init__(width, HEADS, hidden, batch_first=True)
 
     def forward(self, x, p, style):
-        x = self.norm1(x + self.attend(self.self_attn, x + p, style, style))
-        x = self.norm2(x + self.attend(self.multihead_attn, x + p, style, style))
-        return self.norm3(x + self.mlp(x))
+        x = self.norm1(x + self.dropout1(self.self_attn(x + p, style, style, need_weights=False)[0]))
+        x = self.norm2(x + self.dropout2(self.multihead_attn(x + p, style, style, need_weights=False)[0]))
+        return self.norm3(x + self._ff_block(x))
 
 
 class Transformer(nn.Module):

@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from style_transfer.core import vgg
 from style_transfer.ie_contrast import model
 from style_transfer.ie_contrast.contrast import projectors
 from style_transfer.ie_contrast.train import ie_contrast_losses
@@ -14,7 +13,7 @@ def test_training_losses(fixture_file):
     description, arrays = fixture_file("st_ie_contrast")
     files = build_files(description["weights"], training=True)
     network = model.load({name: files[name] for name in model.FILES})
-    heads = projectors(vgg.widths_of(network.encoder))
+    heads = projectors(network.encoder.widths)
     for name, head in heads.items():
         head.load_state_dict(files[f"(training only) proj_{name}"])
     trained = {which: case for which, case in description["cases"].items() if "losses" in case}

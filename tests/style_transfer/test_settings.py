@@ -36,7 +36,7 @@ def test_wrong_options_too(words, tmp_path):
 @pytest.mark.parametrize("path", [*TRAINED, train_encoder.SETTINGS], ids=lambda path: path.parent.name)
 def test_every_number_and_word_has_limits(path):
     content = yaml.safe_load(path.read_text())
-    known = config.LIMITS | cli.LIMITS | content.get("limits", {}) | {"weights": cli.LIMIT_OF_WEIGHTS}
+    known = config.LIMITS | cli.LIMITS | content.get("limits", {}) | {"weights": train.LIMIT_OF_WEIGHTS}
     sections = [content.get(name, {}) for name in ("canvas", "mini")]
     if path == train_encoder.SETTINGS:
         sections = [{key: value for key, value in content.items() if key != "limits"}]
@@ -107,14 +107,14 @@ def test_odd_settings(path, data, tmp_path):
     name = data.draw(st.sampled_from(sorted(content["canvas"].keys() | weights)))
 
     def parse(text):
-        args = cli.parse_train("", [path.parent.name, "--out", str(tmp_path), text])
+        args = train.parse([path.parent.name, "--out", str(tmp_path), text])
         keys, value = name.split("."), args.settings
         for key in keys:
             value = value[key]
         return list(value.values()) if name == "weights" else value
 
-    limits = config.LIMITS | cli.LIMITS | content.get("limits", {}) | {"weights": cli.LIMIT_OF_WEIGHTS}
-    refused_or_right(parse, limits | dict.fromkeys(weights, cli.LIMIT_OF_WEIGHTS), name, data.draw(ODD))
+    limits = config.LIMITS | cli.LIMITS | content.get("limits", {}) | {"weights": train.LIMIT_OF_WEIGHTS}
+    refused_or_right(parse, limits | dict.fromkeys(weights, train.LIMIT_OF_WEIGHTS), name, data.draw(ODD))
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def test_folded_normalisation_changes_nothing():
 def test_every_active_channel_has_mean_one():
     encoder = narrow.lively(vgg.Encoder(WIDTHS)).requires_grad_(False)
     before = encoder(images())
-    train_encoder.normalise(encoder, images())
+    train_encoder.normalise(encoder, vgg.decoder(WIDTHS).requires_grad_(False), images())
     after = encoder(images())
     for old, new in zip(before, after):
         mean, active = new.mean((0, 2, 3)), old.mean((0, 2, 3)) > 1e-3
@@ -43,7 +43,7 @@ def test_the_decoder_takes_normalised_features():
     encoder, decoder = narrow.lively(vgg.Encoder(WIDTHS)), narrow.lively(vgg.decoder(WIDTHS))
     encoder.requires_grad_(False), decoder.requires_grad_(False)
     wanted = decoder(encoder(images(), 4)[3])
-    train_encoder.scale_inputs(decoder, train_encoder.normalise(encoder, images()))
+    train_encoder.normalise(encoder, decoder, images())
     torch.testing.assert_close(decoder(encoder(images(), 4)[3]), wanted, rtol=1e-3, atol=1e-4)
 
 

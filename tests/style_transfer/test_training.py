@@ -63,7 +63,7 @@ def trained(train, tmp_path_factory):
 
 
 def parse(method, *words):
-    return cli.parse_train("", [method, *words])
+    return command.parse([method, *words])
 
 
 def files(method, out):
@@ -217,7 +217,7 @@ def test_any_two_folders_of_pictures(folders, encoder, tmp_path):
     photos, art = folders
     words = ["sanet", "--contents", str(photos), "--styles", str(art), "--encoder", str(encoder)]
     words += ["--out", str(tmp_path / "out"), "--variant", "mini", "--workers", "0", "--device", "cpu", *FEW]
-    args = cli.parse_train("", words)
+    args = command.parse(words)
     contents, styles = (next(stream).float().mean((1, 2, 3)) for stream in streams(args, 0))
     assert (contents == 200).all() and len(contents) == 2
     levels = {
@@ -226,7 +226,7 @@ def test_any_two_folders_of_pictures(folders, encoder, tmp_path):
         for level in batch.float().mean((1, 2, 3))
     }
     assert levels == {0, 100} and len(styles) == 2
-    out = cli.parse_train("", [*words, "--hold-out", "black"])
+    out = command.parse([*words, "--hold-out", "black"])
     assert all((batch == 100).all() for _, batch in zip(range(8), streams(out, 0)[1]))
     command.main([*words, "--hold-out", "black"])
     record = json.loads((tmp_path / "out/record.json").read_text())
@@ -234,9 +234,7 @@ def test_any_two_folders_of_pictures(folders, encoder, tmp_path):
 
 
 def test_a_style_of_the_data_set_is_held_out(tmp_path):
-    args = cli.parse_train(
-        "", ["sanet", "--out", str(tmp_path), "--workers", "0", "--hold-out", "Rust", "batch=2"]
-    )
+    args = command.parse(["sanet", "--out", str(tmp_path), "--workers", "0", "--hold-out", "Rust", "batch=2"])
     args.world = replace(args.world, styles=("Rust", "Sketch"), objects=("Cats",))
     kept = {
         tuple(image.flatten().tolist()) for _, batch in zip(range(20), streams(args, 0)[1]) for image in batch
@@ -257,12 +255,12 @@ def test_a_style_of_the_data_set_is_held_out(tmp_path):
 )
 def test_data_that_do_not_fit(words, said, tmp_path):
     with pytest.raises(UserError, match=said):
-        cli.parse_train("", ["sanet", "--out", str(tmp_path), *words])
+        command.parse(["sanet", "--out", str(tmp_path), *words])
 
 
 def test_a_decoder_that_artflow_has_not(encoder, tmp_path):
     with pytest.raises(UserError, match=r"--init .*: artflow has no decoder that could begin so"):
-        cli.parse_train("", ["artflow", "--out", str(tmp_path), "--init", str(encoder)])
+        command.parse(["artflow", "--out", str(tmp_path), "--init", str(encoder)])
 
 
 def test_real_data_needs_an_encoder(tmp_path, capsys):

@@ -1,10 +1,13 @@
 """AdaAttN's losses against a derivation position by position, its schedule."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from style_transfer.adaattn import model, train
+from style_transfer.core import vgg
 from style_transfer.core.networks import with_options
 from tests.style_transfer import narrow
 
@@ -101,7 +104,7 @@ def test_two_epochs_are_at_the_full_rate():
 
 def test_initial_weights():
     network = model.AdaAttN((8, 16, 32, 64, 64))
-    train.initialise(network, 0.02)
+    vgg.draw(network, partial(torch.nn.init.normal_, std=0.02))
     layer = network.transformer.attn_adain_5_1.f
     assert layer.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert not layer.bias.any()

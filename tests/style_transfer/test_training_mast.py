@@ -54,10 +54,10 @@ def test_a_level_s_losses_move_its_decoder_alone(network):
 
 
 @torch.no_grad()
-def test_the_renamed_encoder_sees_the_same():
+def test_the_copied_encoder_sees_the_same():
     encoder = narrow.lively(vgg.Encoder(WIDTHS))
     network = model.MAST(WIDTHS)
-    network.encoder.load_state_dict(train.rename(encoder))
+    vgg.copy(encoder, network.encoder)
     got = network.features(images(), ["r21", "r31", "r41"])
     for feature, level in zip(encoder(images())[1:4], ("r21", "r31", "r41"), strict=True):
         torch.testing.assert_close(got[level], feature)

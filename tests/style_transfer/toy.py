@@ -66,7 +66,7 @@ def released(folder, scale=1.0):
 
 @command
 def main(argv=None):
-    parser = cli.transfer_parser("The toy.")
+    parser = cli.transfer_parser("toy", "The toy.")
     parser.add_argument("--weights", required=True)
     args = parser.parse_intermixed_args(argv)
     args.method = "toy"

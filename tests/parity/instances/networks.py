@@ -153,7 +153,7 @@ def st_ie_contrast(d):
     case["inputs"] = {
         name: image_spec(name, 3, 3, 32, 40, seed=7) for name in ("train_content", "train_style")
     }
-    heads = projectors(vgg.widths_of(network.encoder))
+    heads = projectors(network.encoder.widths)
     for name, head in heads.items():
         head.load_state_dict(files[f"(training only) proj_{name}"])
     content, style = (batch[:3].double() for batch in test_st_cases.build_images(case))
