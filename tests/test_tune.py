@@ -115,13 +115,13 @@ def rows(**objectives):
     )
 
 
-def test_better_is_better_on_every_target():
+def test_the_gain_is_that_on_the_target_where_it_is_least():
     (line,) = tune.summary(rows(t0=[0.5, 0.6], t1=[0.9, 0.5], t2=[0.6, 0.7], t3=[0.99]))
-    assert (line["best"], line["better"], line["config.yaml"]) == ("70.0", "no", "55.0")
+    assert (line["best"], line["least gain"], line["before"]) == ("70.0", "-10.0", "55.0")
     (line,) = tune.summary(rows(t0=[0.5, 0.6], t1=[0.5, 0.5], t2=[0.6, 0.7]))
-    assert (line["best"], line["better"], line["runs"]) == ("65.0", "yes", "6")
+    assert (line["best"], line["least gain"], line["runs"]) == ("65.0", "10.0", "6")
     (line,) = tune.summary(rows(t0=[0.5, 0.6], t1=[math.nan, math.nan]))
-    assert (line["best"], line["better"]) == ("55.0", "no")
+    assert (line["best"], line["least gain"]) == ("55.0", "0.0")
 
 
 @pytest.mark.parametrize(
