@@ -33,7 +33,7 @@ from omegaconf import OmegaConf
 from diffusion_model_finetuning.core.card import read_card
 from evaluation import canvas, protocol
 from evaluation.core import flags
-from evaluation.core.errors import CODES, UserError, closest, command
+from evaluation.core.errors import CODES, UserError, closest, command, refused
 from evaluation.core.files import atomic, read_json
 from evaluation.core.owner import alone
 from evaluation.core.record import RECORD, read_record
@@ -115,15 +115,14 @@ def planned(method: str, kind: str, targets: list[str], args) -> list[list[Run]]
     """Target -> trial -> its run. Raises UserError for a grid that the method does not know."""
     config = cli.METHODS / method / "config.yaml"
     grid = OmegaConf.to_container(OmegaConf.load(config)).get("tune")
-    if not grid:
+    if not grid or not isinstance(grid, dict):
         raise UserError(
             f"{config}: has no section tune; write below it what to try, as in  lr: [1.0e-4, 1.0e-3]"
         )
     own = settled(method, targets[0], {}, args, Path(args.out))
-    if strange := [key for key, values in grid.items() if key not in own or not isinstance(values, list)]:
-        raise UserError(
-            f"{config}: tune: {strange[0]}: expected a setting of the method and a list of values"
-        )
+    for key, values in grid.items():
+        if key not in own or not values or not isinstance(values, list):
+            raise UserError(f"{config}: tune: {key}: expected a setting of the method and a list of values")
     trials, runs = draw(grid, own, args.trials), []
     for target in targets:
         folders = [Path(args.out, f"{method}-{number}", target) for number in range(len(trials))]
@@ -223,7 +222,10 @@ def main(argv=None):
     )
     if not files:
         raise UserError(f"--out {args.out}: holds no trials; name methods to tune")
-    rows = [line for file in files for line in summary(pd.read_csv(file))]
+    rows = []
+    for file in files:
+        with refused(f"{file}: not a table of trials; remove it", LookupError, ValueError, TypeError):
+            rows += summary(pd.read_csv(file))
     print(markdown(rows, list(rows[0])))
 
 

@@ -143,6 +143,16 @@ def test_refusals(words, message, tmp_path, capsys):
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "text", ["", "method,kind\nesd,style\n", "a\n\0", "method,kind,trial,target\nesd,style,1,Rust\n"]
+)
+def test_a_file_that_is_no_table_of_trials(text, tmp_path, capsys):
+    (tmp_path / "esd.csv").write_text(text)
+    with pytest.raises(SystemExit) as stop:
+        tune.main(["--out", str(tmp_path)])
+    assert stop.value.code == 2 and "esd.csv: not a table of trials; remove it" in capsys.readouterr().err
+
+
 def test_a_grid_that_the_method_does_not_know_is_refused_before_a_training(
     calls, monkeypatch, tmp_path, capsys
 ):
@@ -151,6 +161,8 @@ def test_a_grid_that_the_method_does_not_know_is_refused_before_a_training(
         ({"lrr": [1]}, "tune: lrr: expected a setting"),
         ({"lamb": 3}, "tune: lamb: expected a setting of the method and a list"),
         ({"lamb": [-1.0]}, "lamb=-1.0"),
+        ({"lamb": []}, "tune: lamb: expected a setting of the method and a list"),
+        (["lamb"], "has no section tune"),
         ({}, "has no section tune"),
     ):
         folder = tmp_path / "methods"
