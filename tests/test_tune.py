@@ -3,12 +3,14 @@
 import importlib
 import math
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from omegaconf import OmegaConf
 
+from evaluation.core.files import write_json
 from evaluation.core.record import read_record
 from evaluation.judges import judging
 from machine_unlearning.core import cli
@@ -70,10 +72,27 @@ def test_trials_forget_the_first_targets_and_the_best_of_them_all(calls, capsys)
     assert "| uce" in capsys.readouterr().out
     modules.clear()
     assert len(run("uce", "--trials", "4", "--finalists", "1")) >= len(table) + 2
-    assert modules.count("machine_unlearning.uce.train") == len(modules) - modules.count(
-        "machine_unlearning.evaluate"
-    )
     assert 2 <= modules.count("machine_unlearning.uce.train") <= 4  # what was there stays
+
+
+def test_the_best_of_a_kind_forget_the_other_targets(calls, monkeypatch):
+    _, run = calls
+    within, values = tune.call, {"Rust": [0.5, 0.2, 0.9, 0.7], "Cats": [0.5, 0.8, 0.1, 0.3]}
+
+    def scored(module, words):
+        if module != "machine_unlearning.evaluate":
+            return within(module, words)
+        for folder in map(Path, words[words.index("--runs") + 1 :]):
+            value = values.get(folder.name, [0.6] * 4)[int(folder.parent.name.removeprefix("uce-"))]
+            figures = {name: {"value": value} for name in tune.FIGURES}
+            (folder / "answers").mkdir()
+            write_json(folder / "answers/accuracy.json", {"targets": {folder.name: figures}})
+        return 0
+
+    monkeypatch.setattr(tune, "call", scored)
+    table = run("uce", "--trials", "4", "--finalists", "1")
+    assert sorted(table[table.target == "Sketch"].trial) == [0, 2]
+    assert sorted(table[table.target == "Sea"].trial) == [0, 1]
 
 
 def test_a_run_has_the_settings_of_its_trial(calls, tmp_path):
