@@ -14,6 +14,7 @@ if [[ " $* " != *" --dry-run "* ]]; then
     bash scripts/tables/gate.sh
 fi
 [[ ${1:--} == -* ]] || set -- --methods "$@"
-python -m scripts.sweep --methods paper --targets "${TARGETS:-all}" --protocol canvas --model "$MODEL" --data "$DATA" \
+read -ra targets <<< "${TARGETS:-all}"
+python -m scripts.sweep --methods paper --targets "${targets[@]}" --protocol canvas --model "$MODEL" --data "$DATA" \
     --out "$runs" ${CONFIG:+--config "$CONFIG"} ${FLAGS:+--flags="$FLAGS"} "$@"
 [[ " $* " == *" --dry-run "* ]] || python -m evaluation.tables "$runs" ${TABLE:-}
