@@ -7,7 +7,7 @@ from evaluation.metrics.distances import WEIGHTS
 from evaluation.metrics.published import CLAIM, CLAIMED, MARK
 from evaluation.metrics.suspicions import suspicions
 from evaluation.reporting.collect import BASE, FOREIGN, Result, next_command, without_chains
-from evaluation.reporting.rows import labels, unequal_targets
+from evaluation.reporting.rows import labels, partly_measured, unequal_targets
 from evaluation.reporting.sequences import chains, orders
 
 INTERVAL = f"[low, high]: {LEVEL} % bootstrap interval"
@@ -28,7 +28,7 @@ def remarks(results: list[Result], idle: list[Path], table: list[dict]) -> list[
     lines += unequal_targets(results)
     if foreign := sorted({result.method for result in results if result.variant == FOREIGN}):
         lines.append(f"Made elsewhere, from the base model as far as is known: {', '.join(foreign)}.")
-    lines += distances(results)
+    lines += distances(results) + partly_measured(results)
     return lines + not_judged(idle) + left_out + suspicious(results)
 
 

@@ -258,6 +258,20 @@ def paired_rows(names: list[str], results: list[Result]) -> list[dict]:
     return rows
 
 
+def partly_measured(results: list[Result]) -> list[str]:
+    """Which means over a row's runs are of some of them only, in sentences."""
+    labels_of = defaultdict(list)
+    for label, group in grouped(results).items():
+        for cost in COSTS:
+            count = sum(cost in result.costs for result in group)
+            if 0 < count < len(group):
+                labels_of[cost, count, len(group)].append(label)
+    return [
+        f"{cost} of {count} runs of {total} alone: {', '.join(partial)}."
+        for (cost, count, total), partial in labels_of.items()
+    ]
+
+
 def unequal_targets(results: list[Result]) -> list[str]:
     """What a row lacks of the targets that others have, in sentences."""
     groups = {label: group for label, group in grouped(results).items() if group[0].method != BASE}

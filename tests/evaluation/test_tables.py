@@ -145,9 +145,13 @@ def test_published_row_stands_below_ours(runs, capsys):
 def test_fid_is_a_mean_over_all_targets(runs, capsys, monkeypatch):
     monkeypatch.chdir(runs)  # where there are no weights
     assert "FID not measured (needs checkpoints/mini/style_classifier" in table(capsys, runs)[1]
-    for target, value in (("Sketch", 10.0), ("Monet", 20.0), ("Cats", 60.0)):
+    for target, value in (("Sketch", 10.0), ("Monet", 20.0)):
         synthetic.distances(runs / "esd" / target, {target: value})
     rows, notes = table(capsys, runs)
+    assert rows["esd"]["FID"] == 15 and "FID of 2 runs of 3 alone: esd." in notes
+    synthetic.distances(runs / "esd" / "Cats", {"Cats": 60.0})
+    rows, notes = table(capsys, runs)
+    assert " alone: esd" not in notes
     assert rows["esd"]["FID"] == 30 and "FID" not in rows["toy"]
     assert "classifier extractor" in notes
     assert "FID not measured for 2 answer sets" in notes  # base and toy
