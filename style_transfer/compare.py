@@ -103,7 +103,8 @@ def trade_off(judged: dict[str, dict], by: str) -> list[dict]:
 
 
 def shown(figure: dict, decimals: int = 2) -> str:
-    return "{value:.{d}f} [{low:.{d}f}, {high:.{d}f}]".format(**figure, d=decimals)
+    text = "{value:.{d}f}" if figure["low"] is None else "{value:.{d}f} [{low:.{d}f}, {high:.{d}f}]"
+    return text.format(**figure, d=decimals)
 
 
 def correlation_table(rows: list[dict], over: str) -> str:

@@ -59,8 +59,8 @@ def over_outputs(metric: np.ndarray, truth: np.ndarray) -> dict:
 
 
 def bounds(cells: np.ndarray) -> dict:
-    """The interval of the mean of [styles, objects]."""
-    low, high = interval(cells) or (float("nan"),) * 2
+    """The interval of the mean of [styles, objects]; None twice for a single cell, which has no spread."""
+    low, high = interval(cells) or (None, None)
     return {"low": low, "high": high}
 
 

@@ -146,6 +146,15 @@ def test_the_command(root, capsys):
     assert "| vgg_style_reference |" in said and "content" not in left["methods"]
 
 
+def test_a_single_style_and_object_have_no_interval(root):
+    for path in root.glob("*/losses.csv.gz"):
+        rows = pd.read_csv(path)
+        cells.write_table(path, rows[(rows["style"] == "Rust") & (rows["object"] == "Cats")])
+    compare.main([str(root)])
+    text = (root / "compare.json").read_text()
+    assert "NaN" not in text and json.loads(text)["leaderboards"]["Rust"][0]["low"] is None
+
+
 def test_what_classifiers_miss_of_styles_they_know(tmp_path):
     write(tmp_path / "root", np.zeros(24))
     path = tmp_path / "root" / "losses.csv.gz"
