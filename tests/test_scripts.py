@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from scripts.sweep import __main__ as sweep
+
 ROOT = Path(__file__).parent.parent
 # stands for Python: notes its arguments; its code is in the file `code`, or it sleeps until a signal comes
 PYTHON = """#!/usr/bin/env bash
@@ -126,6 +128,16 @@ def test_no_table_without_the_gate(tree):
     (tree / "runs/base/answers/gate.json").touch()
     assert table(tree, "--executor", "slurm").returncode == 0
     assert modules(tree)[5:] == ["scripts.sweep", "evaluation.tables"]
+
+
+@pytest.mark.parametrize("script", ["mini_main.sh", "main.sh"])
+def test_a_table_of_the_targets_named(tree, script):
+    (tree / "code").write_text("0")
+    given = os.environ | {"TARGETS": "Sketch Cats", "MODEL": "model", "DATA": "mini", "RUNS": "runs"}
+    subprocess.run(["bash", f"scripts/tables/{script}", "esd", "uce"], cwd=tree, env=given, check=True)
+    (line,) = [line for line in log(tree) if "scripts.sweep" in line]
+    words = sweep.flag_parser().parse_args(line.split()[2:])
+    assert words.targets == ["Sketch", "Cats"] and words.methods == ["esd", "uce"]
 
 
 def test_probes_of_all_methods_and_targets_named(tree):

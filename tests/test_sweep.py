@@ -27,7 +27,7 @@ from tests import tiny
 from tests.test_readme import parse
 
 REPOSITORY = Path(__file__).parent.parent
-MINI = ["--protocol", "mini", "--data", "mini"]
+MINI = ["--protocol", "mini-8", "--data", "mini"]
 
 
 @pytest.fixture(scope="module")
@@ -153,9 +153,9 @@ def test_fid_waits_for_the_weights_of_its_extractor_and_for_nothing_else(tmp_pat
 
 
 def test_the_shipped_results_are_finished(capsys):
-    text = dry(REPOSITORY / "results/mini", capsys)
+    text = dry(REPOSITORY / "results/mini", capsys, "--protocol", "mini")
     assert "base               1 of   1 finished" in text and "missing: 0.00 hours" in text
-    assert text.count("8 of   8 finished") == len(tiny.METHODS)
+    assert text.count("20 of  20 finished") == len(tiny.METHODS)
 
 
 def test_targets_are_names_or_sets(tmp_path, capsys):
@@ -254,7 +254,7 @@ def test_the_script_of_the_full_table_plans_ten_methods_on_seventy_targets(tmp_p
 def test_unknown_names_are_refused(capsys):
     assert "--methods edd: no such method; did you mean" in refusal(capsys, "--methods", "edd")
     assert "Skecth" in refusal(capsys, "--targets", "Skecth")
-    assert "--target Van_Gogh: protocol mini has no such images" in refusal(capsys, "--targets", "Van_Gogh")
+    assert "--target Van_Gogh: protocol mini-8 has no such images" in refusal(capsys, "--targets", "Van_Gogh")
     assert "--transfer sannet: no such method; did you mean sanet" in refusal(capsys, "--transfer", "sannet")
 
 
