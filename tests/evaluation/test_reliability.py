@@ -101,7 +101,7 @@ def test_the_command(capsys, tmp_path):
     assert list(rows) == [
         f"{kind} {figure}" for kind in ("style", "object") for figure in ("UA", "IRA", "CRA")
     ]
-    assert all(row["methods"] == "3" and row["targets"] == "4" for row in rows.values())
+    assert all(row["methods"] == "3" and row["targets"] == "10" for row in rows.values())
     assert {row["trainings"].split()[0] for row in rows.values()} <= {"1.00", "-"}
     assert {row["method x training"] for row in rows.values()} == {"0"}
     shutil.rmtree(tmp_path / "fmn/Sketch")
