@@ -6,12 +6,13 @@ import importlib.util
 import re
 import shlex
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from evaluation import canvas, protocol, reliability, tables
+from evaluation import canvas, protocol, reduced, reliability, tables
 from evaluation.core import flags
 from evaluation.core.errors import UserError
 from scripts import tune
@@ -185,6 +186,15 @@ def test_reliability_is_that_of_the_shipped_results(roots, capsys, monkeypatch):
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
     text = (ROOT / "README.md").read_text().splitlines()
     assert len(rows) == 8 and [row for row in rows if row not in text] == []
+
+
+def test_half_widths_are_those_of_the_shipped_results(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    reduced.main(["results/mini"])
+    rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    text = (ROOT / "README.md").read_text().splitlines()
+    shown = list(takewhile(lambda line: line.startswith("|"), text[text.index(rows[0]) :]))
+    assert len(shown) > 5 and [row for row in shown if row not in rows] == []
 
 
 def test_tuning_is_that_of_the_shipped_trials(capsys, monkeypatch):

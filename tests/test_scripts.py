@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -132,11 +133,14 @@ def test_no_table_without_the_gate(tree):
 
 @pytest.mark.parametrize("script", ["mini_main.sh", "main.sh"])
 def test_a_table_of_the_targets_named(tree, script):
+    """Each is a word of its own to the sweep."""
     (tree / "code").write_text("0")
+    python = tree / ".venv/bin/python"
+    python.write_text(PYTHON.replace('echo "$@"', 'echo "${@@Q}"'))
     given = os.environ | {"TARGETS": "Sketch Cats", "MODEL": "model", "DATA": "mini", "RUNS": "runs"}
     subprocess.run(["bash", f"scripts/tables/{script}", "esd", "uce"], cwd=tree, env=given, check=True)
     (line,) = [line for line in log(tree) if "scripts.sweep" in line]
-    words = sweep.flag_parser().parse_args(line.split()[2:])
+    words = sweep.flag_parser().parse_args(shlex.split(line)[2:])
     assert words.targets == ["Sketch", "Cats"] and words.methods == ["esd", "uce"]
 
 
