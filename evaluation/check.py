@@ -66,8 +66,8 @@ def check_folder(root: Path, decode: bool) -> tuple[str, dict[str, list[str]]]:
     if not present:
         raise UserError(f"{root}: no data set; {elsewhere(root)}")
     inside = {name for theme in present for name in subfolders(root / theme)}
-    mini = set(present) <= set(dataset.THEMES) and inside.isdisjoint(NOT_MINI)
-    themes = dataset.THEMES if mini else sorted({*canvas.THEMES, *present})
+    mini = set(present) <= set(dataset.NEAR_THEMES) and inside.isdisjoint(NOT_MINI)
+    themes = dataset.themes_beside(present) if mini else sorted({*canvas.THEMES, *present})
     objects = dataset.OBJECTS if mini else canvas.OBJECTS
     paths = []
     for theme in folders(root, themes, problems):

@@ -25,7 +25,7 @@ from evaluation.protocol import CHOICES
 
 FOLDER = Path(__file__).parent / "judges" / "settings"
 NAMES = {
-    "themes": {"mini": mini.THEMES, "all": canvas.THEMES},
+    "themes": {"mini": mini.THEMES, "near": mini.NEAR_THEMES, "all": canvas.THEMES},
     "objects": {"mini": mini.OBJECTS, "all": canvas.OBJECTS},
 }
 
@@ -60,7 +60,7 @@ def read_settings(name: str, task: str, overrides=()) -> dict:
             raise UserError(f"{key}={names}: no images are asked for; name one at least")
         if not isinstance(names, list):
             if names not in known:
-                raise UserError(f"{key}={names}: expected mini, all, or a list of names")
+                raise UserError(f"{key}={names}: expected {', '.join(known)}, or a list of names")
             settings[key] = list(known[names])
     config.check_limits(settings, limits)
     config.check_choices(settings, {key: CHOICES[key] for key in NAMES})

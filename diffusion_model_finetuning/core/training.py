@@ -17,6 +17,7 @@ from evaluation import canvas
 from evaluation.core.files import read_json, temporary, write_json
 from evaluation.core.tensors import check_finite
 from evaluation.data import parquet
+from evaluation.data.folder import names_in
 from evaluation.data.images import CanvasImages
 from evaluation.mini import dataset as mini
 
@@ -57,7 +58,8 @@ def cells_of(data: str) -> list[tuple[str, str]]:
     """The (theme, object) pairs of a data folder: the miniature's if it is one, else the benchmark's."""
     benchmark = (Path(data) / "Bricks").is_dir() or parquet.shard_files(data)
     drawn = data.partition(":")[0] == "mini" or not benchmark
-    themes, objects = (mini.THEMES, mini.OBJECTS) if drawn else (canvas.THEMES, canvas.OBJECTS)
+    drawings = mini.themes_beside(names_in(data)), mini.OBJECTS
+    themes, objects = drawings if drawn else (canvas.THEMES, canvas.OBJECTS)
     return [(theme, obj) for theme in themes for obj in objects]
 
 

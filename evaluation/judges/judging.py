@@ -21,6 +21,7 @@ from evaluation.mini import dataset
 from evaluation.mini.objects import SIZE as MINI_SIZE
 
 MINI = ("checkpoints/mini/style_classifier.safetensors", "checkpoints/mini/object_classifier.safetensors")
+NEAR = ("checkpoints/mini-near/style_classifier.safetensors", MINI[1])
 PUBLISHED = ("checkpoints/style50.pth", "checkpoints/style50_cls.pth")
 
 open_classifier = functools.cache(load_classifier)
@@ -134,8 +135,10 @@ def judged(folder: Path, sampled: protocol.Protocol, source: dict) -> bool:
 def find_files(sampled: protocol.Protocol, given) -> list[str]:
     """The files of both classifiers: those `given`, or (for None) the ones a protocol is judged by, the
     miniature's for its images, else the published ones. Raises UserError for one that is not there."""
-    mini = {*sampled.themes} <= {*dataset.THEMES} and {*sampled.objects} <= {*dataset.OBJECTS}
+    mini = {*sampled.themes} <= {*dataset.NEAR_THEMES} and {*sampled.objects} <= {*dataset.OBJECTS}
     defaults, hint = (MINI, "it comes with this repository; scripts/make_mini.sh trains it again")
+    if not {*sampled.themes}.isdisjoint(dataset.NEAR_STYLES):
+        defaults, hint = (NEAR, "it comes with this repository; scripts/make_near.sh trains it again")
     if not mini or sampled.size != MINI_SIZE:
         defaults, hint = PUBLISHED, "its authors publish it, see checkpoints/checkpoints.csv"
     files = [path or default for path, default in zip(given, defaults)]

@@ -3,8 +3,9 @@
     {root}/{theme}/{object}/{1..n}.jpg      a theme is a style or Seed_Images, the photographs
 
 Image n of a style repaints photograph n of the same object. Every image has its own random stream, named by
-(seed, theme, object, n), so it is the same alone, in a batch, resumed, or in another process. Two more, the
-`UNUSED_STYLES`, are drawn for whoever names them; no training, judge or protocol of unlearning does.
+(seed, theme, object, n), so it is the same alone, in a batch, resumed, or in another process. Four more, the
+`NEAR_STYLES`, each resemble one of the ten: protocol `mini-near` has them, too. Two, the `UNUSED_STYLES`, are
+drawn for whoever names them; no training, judge or protocol of unlearning does.
 """
 
 import hashlib
@@ -20,12 +21,19 @@ from evaluation.core.errors import UserError
 from evaluation.core.files import atomic
 from evaluation.core.pools import processes
 from evaluation.mini.objects import DRAWINGS, SIZE, draw
-from evaluation.mini.styles import OPERATORS, UNUSED, stylise
+from evaluation.mini.styles import NEAR, OPERATORS, UNUSED, stylise
 
 STYLES = sorted(OPERATORS)
+NEAR_STYLES = sorted(NEAR)
 UNUSED_STYLES = sorted(UNUSED)
 OBJECTS = sorted(DRAWINGS)
 THEMES = sorted([*STYLES, PHOTO])
+NEAR_THEMES = sorted([*THEMES, *NEAR_STYLES])
+
+
+def themes_beside(present):
+    """The themes of a folder of the miniature that has those `present`: the near styles go together."""
+    return THEMES if {*present}.isdisjoint(NEAR_STYLES) else NEAR_THEMES
 
 
 def stream(*key):
@@ -54,7 +62,7 @@ def check_drawn(data, protocol):
     """UserError if `data` is `mini` and a protocol wants real images that the miniature cannot draw."""
     if drawn_seed(data) is None:
         return
-    unknown = [name for name in (*protocol.themes, *protocol.objects) if name not in (*THEMES, *OBJECTS)]
+    unknown = [name for name in (*protocol.themes, *protocol.objects) if name not in (*NEAR_THEMES, *OBJECTS)]
     if unknown:
         lack = f"the miniature has no {unknown[0]}, which protocol {protocol.name} compares with real images"
     elif protocol.size > SIZE:
@@ -74,17 +82,17 @@ def write_cell(root, theme, obj, per_object, seed):
                 image(theme, obj, index, seed).save(temporary, quality=95, subsampling=0)
 
 
-def write(root, per_object=20, seed=0):
-    """Writes the whole dataset under `root`, in several processes."""
+def write(root, per_object=20, seed=0, themes=THEMES):
+    """Writes the dataset under `root`, in several processes."""
     with processes(min(8, os.cpu_count() or 1)) as pool:
-        jobs = [pool.submit(write_cell, root, *cell, per_object, seed) for cell in product(THEMES, OBJECTS)]
+        jobs = [pool.submit(write_cell, root, *cell, per_object, seed) for cell in product(themes, OBJECTS)]
         for job in tqdm(jobs, desc="drawing", disable=None):
             job.result()
 
 
-def sheet(index=1, seed=0, scale=1):
+def sheet(index=1, seed=0, scale=1, themes=THEMES):
     """A contact sheet: one row per object, the photograph first, then every style."""
-    columns = [PHOTO, *STYLES]
+    columns = sorted(themes, key=lambda theme: theme != PHOTO)
     page = Image.new("RGB", (SIZE * len(columns), SIZE * len(OBJECTS)))
     for (row, obj), (column, theme) in product(enumerate(OBJECTS), enumerate(columns)):
         page.paste(image(theme, obj, index, seed), (column * SIZE, row * SIZE))
