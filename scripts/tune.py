@@ -40,7 +40,8 @@ from evaluation.core.record import RECORD, read_record
 from evaluation.reporting.formats import markdown
 from machine_unlearning.core import cli
 
-SHOWN = Path(__file__).parents[1] / "checkpoints/mini"  # in tables, so never tuned on
+CHECKPOINTS = Path(__file__).parents[1] / "checkpoints"
+SHOWN = (CHECKPOINTS / "mini", CHECKPOINTS / "mini-near")  # in tables, so never tuned on
 FIGURES = ("UA", "IRA", "CRA")
 METHODS = sorted(path.parent.name for path in cli.METHODS.glob("*/train.py"))
 
@@ -80,7 +81,7 @@ def parse(argv=None) -> argparse.Namespace:
         for target in canvas.parse_targets(",".join(names), f"--{flag}"):
             if target.kind != kind:
                 raise UserError(f"--{flag} {target}: not a{'n' * (kind == 'object')} {kind}")
-    if args.methods and Path(args.model).resolve() == SHOWN:
+    if args.methods and Path(args.model).resolve() in SHOWN:
         raise UserError(
             f"--model {args.model}: tables show it, so nothing is tuned on it; name another training"
         )

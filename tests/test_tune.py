@@ -151,6 +151,7 @@ def test_the_gain_is_that_on_the_target_where_it_is_least():
         (["esd", "--objects", "Rust"], "--objects Rust: not an object"),
         (["esd", "--objects", "Catz"], "Catz"),
         (["esd", "--model", "checkpoints/mini"], "--model checkpoints/mini: tables show it"),
+        (["esd", "--model", "checkpoints/mini-near"], "--model checkpoints/mini-near: tables show it"),
         (["esd", "--model", "nowhere"], "--model nowhere"),
         (["esd", "--protocol", "mine"], "--protocol mine: no such protocol"),
         ([], "holds no trials; name methods to tune"),

@@ -2,8 +2,8 @@
 
 `stylise(photo, style, rng)` repaints one 64 x 64 photograph. Each of the ten carries a signature that a much
 compressing autoencoder keeps (palette, outline, lattice, border), because it does not keep fine texture. Four
-more are near neighbours of four of these: other marks on the same palette, or nearly, since an autoencoder that
-was trained on the ten knows no other. Two are held out.
+more are near neighbours of four of these: other marks on the same palette, or nearly, since the autoencoder,
+trained on the ten, knows no other. Two are held out.
 """
 
 import numpy as np

@@ -236,10 +236,13 @@ def test_unfit_or_absent_classifiers_are_refused(answers, files, tmp_path, capsy
 def test_default_classifiers(protocol, tmp_path, monkeypatch):
     mini = replace(protocol, themes=("Rust", "Seed_Images"), objects=("Cats",), size=64)
     assert judging.find_files(mini, (None, None)) == list(judging.MINI)
+    near = replace(mini, themes=("Pencil_Drawing", "Sketch"))
+    assert judging.find_files(near, (None, None)) == list(judging.NEAR)
     monkeypatch.chdir(tmp_path)
     others = ({"size": 512}, {"themes": ("Monet",)}, {"objects": ("Bears",)})
     large = [(replace(mini, **other), judging.PUBLISHED, "its authors publish it") for other in others]
-    for sampled, (style, shape), hint in [(mini, judging.MINI, "make_mini.sh"), *large]:
+    small = [(mini, judging.MINI, "make_mini.sh"), (near, judging.NEAR, "make_near.sh")]
+    for sampled, (style, shape), hint in [*small, *large]:
         with pytest.raises(UserError, match=rf"--style-classifier {style}: no such file; .*{hint}"):
             judging.find_files(sampled, (None, None))
         (tmp_path / "a").touch()

@@ -41,6 +41,7 @@ def test_hashes_stay():
         "canvas-published": "c725d74b2b703dd0",
         "mini": "91cb1e5aac377698",
         "mini-8": "91cb1e5aac377698",
+        "mini-near": "0b1ca7d27cbdc0ca",
         "mini-tuning": "bececd578eaddf2f",
     }
 

@@ -1,6 +1,7 @@
 """The miniature dataset: the same everywhere, paired with its photographs, and resumable."""
 
 import hashlib
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -10,21 +11,29 @@ import pytest
 import torch
 from PIL import Image
 
+from diffusion_model_finetuning.core import training
 from evaluation import canvas, mini_canvas, protocol
+from evaluation.check import check_folder
 from evaluation.core.errors import UserError
 from evaluation.data.images import CanvasImages, to_tensor
 from evaluation.mini import dataset as mini
 from evaluation.mini import objects
-from evaluation.mini.dataset import OBJECTS, STYLES, THEMES, UNUSED_STYLES, image
+from evaluation.mini.dataset import NEAR_STYLES, NEAR_THEMES, OBJECTS, STYLES, THEMES, UNUSED_STYLES, image
 
+NEIGHBOUR = {"Early_Autumn": "Rust", "Gorgeous_Love": "Warm_Love", "Meteor_Shower": "Winter"}
+NEIGHBOUR |= {"Pencil_Drawing": "Sketch"}
 CELLS = [(theme, obj) for theme in THEMES for obj in OBJECTS]
 
 
 FROZEN = [  # red, green, blue of the four quarters
     ("Cartoon", "Architectures", [163, 155, 113, 104]),
+    ("Early_Autumn", "Cats", [94, 88, 105, 100]),
+    ("Gorgeous_Love", "Fishes", [154, 157, 156, 150]),
+    ("Meteor_Shower", "Sea", [161, 156, 110, 101]),
     ("Mosaic", "Butterfly", [107, 105, 119, 120]),
     ("Neon_Lines", "Cats", [72, 71, 82, 82]),
     ("Palette_Knife", "Cats", [140, 137, 144, 127]),
+    ("Pencil_Drawing", "Trees", [192, 190, 186, 182]),
     ("Pointillism", "Towers", [203, 188, 185, 177]),
     ("Pop_Art", "Fishes", [137, 143, 144, 140]),
     ("Rust", "Flame", [40, 45, 59, 61]),
@@ -77,6 +86,29 @@ def test_held_out_styles_are_drawn_for_whoever_names_them_alone():
         mini.check_drawn("mini", replace(protocol.load("mini"), themes=("Pointillism",), targets=()))
 
 
+def test_near_styles_are_the_nearest_to_a_target_of_their_protocol_each():
+    world = protocol.load("mini-near")
+    assert list(world.themes) == NEAR_THEMES == sorted([*THEMES, *NEIGHBOUR])
+    assert [style for style in canvas.STYLES if style in NEIGHBOUR] == NEAR_STYLES
+    assert {*world.targets} == {*NEIGHBOUR.values()} and world.hash != protocol.load("mini").hash
+    mini.check_drawn("mini", world)
+    looks = {theme: np.stack([array(theme, obj, 3) for obj in OBJECTS]) for theme in NEAR_THEMES}
+    for style, neighbour in NEIGHBOUR.items():
+        apart = {theme: np.abs(looks[theme] - looks[style]).mean() for theme in NEAR_THEMES if theme != style}
+        assert min(apart, key=apart.get) == neighbour and 5 < apart[neighbour] < 40, style
+
+
+def test_near_styles_go_together(tmp_path):
+    """A folder with them is trained on and checked with all of them, any other with none."""
+    assert mini.themes_beside(THEMES) == mini.themes_beside([]) == THEMES
+    mini_canvas.main([str(tmp_path), "--near", "--per-object", "1"])
+    assert {*training.cells_of(str(tmp_path))} == {(theme, obj) for theme in NEAR_THEMES for obj in OBJECTS}
+    assert {*training.cells_of("mini")} == {*CELLS}
+    assert "the miniature's 15 themes x 10 objects" in check_folder(tmp_path, decode=False)[0]
+    shutil.rmtree(tmp_path / "Pencil_Drawing")
+    assert check_folder(tmp_path, decode=False)[1]["missing folder"] == [f"{tmp_path.name}/Pencil_Drawing"]
+
+
 def test_importing_loads_no_torch():
     code = "import sys, evaluation.mini_canvas; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
@@ -101,7 +133,7 @@ def test_index_and_seed_change_the_image(theme, obj):
     assert np.abs(array(theme, obj, 1, seed=1) - first).mean() > 2
 
 
-@pytest.mark.parametrize("style", [*STYLES, *UNUSED_STYLES])
+@pytest.mark.parametrize("style", [*STYLES, *NEAR_STYLES, *UNUSED_STYLES])
 def test_a_style_repaints_the_photograph_of_its_index(style, monkeypatch):
     photos = {index: image(canvas.PHOTO, "Cats", index) for index in (1, 2)}
     expected = mini.stylise(photos[2], style, mini.stream(0, style, "Cats", 2))
