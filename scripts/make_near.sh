@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Rebuilds checkpoints/mini-near in half an hour on two CPU cores: the miniature fine-tuned on the ten styles and four like
-# them, a judge of all of these, and the gate. Every stage goes on where it was stopped.
+# them, a judge of all of these, and the figures of checkpoints/mini-near/README.md. Every stage goes on where it was stopped.
 #   bash scripts/make_near.sh [FOLDER [MODEL]]     MODEL: another training of the miniature than checkpoints/mini
 set -euo pipefail
 source "$(dirname "$0")/setup.sh"

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from diffusion_model_finetuning.core import training
+from diffusion_model_finetuning.core.card import read_card
 from evaluation import canvas, mini_canvas, protocol
 from evaluation.check import check_folder
 from evaluation.core.errors import UserError
@@ -91,6 +93,8 @@ def test_near_styles_are_the_nearest_to_a_target_of_their_protocol_each():
     assert list(world.themes) == NEAR_THEMES == sorted([*THEMES, *NEIGHBOUR])
     assert [style for style in canvas.STYLES if style in NEIGHBOUR] == NEAR_STYLES
     assert {*world.targets} == {*NEIGHBOUR.values()} and world.hash != protocol.load("mini").hash
+    card = read_card(Path(__file__).parents[3] / "checkpoints/mini-near")
+    assert card["protocol"] == "mini-near" and card["data"] == "mini"
     mini.check_drawn("mini", world)
     looks = {theme: np.stack([array(theme, obj, 3) for obj in OBJECTS]) for theme in NEAR_THEMES}
     for style, neighbour in NEIGHBOUR.items():
