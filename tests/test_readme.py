@@ -164,6 +164,7 @@ def test_links_of_readmes():
     [
         ["results/mini"],
         ["results/mini", "--side-effects"],
+        ["results/mini-near"],
         ["results/mini-pairs"],
         ["results/mini-sequential", "--sequential"],
         ["results/mini-adversarial", "--adversarial"],
@@ -179,13 +180,20 @@ def test_tables_are_those_of_the_shipped_results(words, capsys, monkeypatch):
     assert len(rows) > 5 and [row for row in rows if row not in text] == []
 
 
-@pytest.mark.parametrize("roots", [["results/mini"], ["results/mini", "results/mini-second"]])
-def test_reliability_is_that_of_the_shipped_results(roots, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "page, roots, count",
+    [
+        ("README.md", ["results/mini"], 6),
+        ("README.md", ["results/mini", "results/mini-second"], 6),
+        ("machine_unlearning/README.md", ["results/mini-near"], 3),
+    ],
+)
+def test_reliability_is_that_of_the_shipped_results(page, roots, count, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     reliability.main(roots)
     rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
-    text = (ROOT / "README.md").read_text().splitlines()
-    assert len(rows) == 8 and [row for row in rows if row not in text] == []
+    text = (ROOT / page).read_text().splitlines()
+    assert len(rows) == 2 + count and [row for row in rows if row not in text] == []
 
 
 def test_half_widths_are_those_of_the_shipped_results(capsys, monkeypatch):
