@@ -40,6 +40,7 @@ from evaluation.drawing.sheets import (
     write_row_names,
     write_title,
 )
+from evaluation.metrics.published import spelled
 from evaluation.protocol import Protocol
 from evaluation.reporting.formats import INK, MARK, shown
 
@@ -81,7 +82,7 @@ def panel(base: Path, answers: Path, seed: int | None = None, objects: int = 3) 
     if seed not in protocol.seeds:
         raise UserError(f"--seed {seed}: the seeds of {answers} are {', '.join(map(str, protocol.seeds))}")
     targets = forgotten(record, answers.resolve().parent / RECORD)
-    method = record["method"].upper()
+    method = spelled(record["method"])
     if [target.kind for target in targets] == ["pair"]:
         lines = pair_lines(targets[0], protocol, seed)
         names = {cell: canvas.answer_name(*cell, "." + protocol.format) for line in lines for cell in line}

@@ -39,6 +39,15 @@ def test_base_above_unlearned(runs, seed):
             assert page.getpixel(centre) == image.getpixel((0, 0))
 
 
+def test_a_method_is_called_what_its_paper_calls_it(runs, monkeypatch):
+    titles = []
+    monkeypatch.setattr(contact_sheet, "write_title", lambda draw, method, targets: titles.append(method))
+    for method in ("salun", "semantic_surgery", "mine"):
+        synthetic.run_folder(runs, method, "Sketch", synthetic.protocol(), images=True)
+    sheet(runs, answers=[f"{method}/Sketch/answers" for method in ("salun", "semantic_surgery", "mine")])
+    assert titles == ["SalUn", "Semantic Surgery", "MINE"]
+
+
 def test_frame_encloses_the_target_and_nothing_else(runs):
     protocol, mark = synthetic.protocol(), ImageColor.getrgb(contact_sheet.MARK)
     synthetic.run_folder(runs, "esd", "Sketch+Cats,Monet+Sea", protocol, images=True)
