@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torchvision import transforms
 
-from evaluation import canvas, train_classifier
+from evaluation import canvas, protocol, train_classifier
 from evaluation.core import owner
 from evaluation.core.errors import UserError
 from evaluation.judges import training_data
@@ -275,8 +275,12 @@ def test_shipped_settings(name, task):
     settings = train_classifier.read_settings(name, task, ["lr=0.5"])
     assert settings["lr"] == 0.5 and isinstance(settings["steps"], int)
     assert len(settings["themes"]) == {"mini": 11, "vit_large": 51}[name]
+    near = train_classifier.read_settings(name, task, ["themes=near"])["themes"]
+    assert near == list(protocol.load("mini-near").themes)
     with pytest.raises(UserError, match="did you mean steps"):
         train_classifier.read_settings(name, task, ["step=3"])
+    with pytest.raises(UserError, match="themes=far: expected mini, near, all, or a list of names"):
+        train_classifier.read_settings(name, task, ["themes=far"])
 
 
 def test_files_of_parallel_training_and_bare_ones(tmp_path, images):
