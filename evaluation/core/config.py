@@ -3,7 +3,10 @@
 import inspect
 import math
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import fields
+from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import yaml
@@ -33,10 +36,16 @@ def read_settings(path: str | Path) -> dict:
     """What a YAML file says. Raises UserError if it holds no settings."""
     unreadable = (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, IsADirectoryError)
     with refused(f"{path}: not a readable YAML file", *unreadable):
-        content = OmegaConf.to_container(OmegaConf.load(path), resolve=True)
+        content = deepcopy(_parsed(Path(path).read_text(encoding="utf-8")))
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no settings; expected lines such as size: 64")
     return content
+
+
+@cache
+def _parsed(text: str):
+    """What YAML says; a table of probes asks for one protocol five thousand times."""
+    return OmegaConf.to_container(OmegaConf.load(StringIO(text)), resolve=True)
 
 
 def structured(kind, content: Mapping):
