@@ -142,6 +142,7 @@ def test_a_table_of_the_targets_named(tree, script):
     (line,) = [line for line in log(tree) if "scripts.sweep" in line]
     words = sweep.flag_parser().parse_args(shlex.split(line)[2:])
     assert words.targets == ["Sketch", "Cats"] and words.methods == ["esd", "uce"]
+    assert words.protocol == {"mini_main.sh": None, "main.sh": "canvas"}[script]  # None: the model's own
 
 
 def test_probes_of_all_methods_and_targets_named(tree):

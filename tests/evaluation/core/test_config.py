@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from evaluation.core.config import check_choices, check_limits, override, structured
+from evaluation.core.config import check_choices, check_limits, override, read_settings, structured
 from evaluation.core.errors import UserError
 
 DEFAULTS = {"precision": "fp16", "flip": True, "steps": 4, "min_snr": None, "edit": ["a"], "guide": "b"}
@@ -96,3 +96,15 @@ def test_whatever_is_given_for_a_count_it_is_one_or_refused(value):
     except UserError:
         return
     assert type(config.steps) is int and config.steps >= 1
+
+
+def test_a_file_of_settings_is_parsed_once_and_read_every_time(tmp_path, monkeypatch):
+    """What a caller does to the settings, another does not see; a change of the file all do."""
+    parsed, load = [], OmegaConf.load
+    monkeypatch.setattr(OmegaConf, "load", lambda file: parsed.append(file) or load(file))
+    path = tmp_path / "own.yaml"
+    path.write_text(f"seeds: [1, 2]\nname: {tmp_path.name}\n")
+    read_settings(path)["seeds"].append(3)
+    assert read_settings(path)["seeds"] == [1, 2] and len(parsed) == 1
+    path.write_text(f"seeds: [4]\nname: {tmp_path.name}\n")
+    assert read_settings(path)["seeds"] == [4]
