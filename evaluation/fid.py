@@ -79,7 +79,8 @@ def kept(cells, targets: list[canvas.Target]) -> np.ndarray:
 def measure(folder: Path, asked: list[str], data: str, files: list[Path], device: str, cache: Path):
     """-> what `fid.json` is to hold, and names of its new values; others stay if they are of the same origin.
 
-    `files` are the weights of the protocol's extractor, `cache` a folder for features of real images.
+    `files` are the weights of the protocol's extractor, `cache` a folder for features of real images. None if
+    images are needed that were removed after they were judged.
     """
     protocol = protocol_of(folder)
     left_out, images = choices(folder, asked, protocol), features.real_images(data, protocol)
@@ -93,6 +94,8 @@ def measure(folder: Path, asked: list[str], data: str, files: list[Path], device
         origin["prepared"] = images.prepared
     content = {"origin": origin, "values": known_values(folder, origin), "made_with": made_with(device)}
     if new := [key for key in left_out if key not in content["values"]]:
+        if generated.array is None:
+            return None
         cells = list(product(protocol.themes, protocol.objects))
         masks = np.array([kept(cells, left_out[key]) for key in new])
         theirs = real.array.reshape(len(cells), len(protocol.fid_images), -1)
@@ -128,7 +131,11 @@ def main(argv=None):
         print(f"FID not measured (needs {args.missing[0]})")
         return
     device = find_device(args.device)
-    content, new = measure(args.answers, args.target, args.data, args.files, device, Path(args.cache))
+    measured = measure(args.answers, args.target, args.data, args.files, device, Path(args.cache))
+    if not measured:
+        print(f"{args.answers}: FID not measured (its images were removed after they were judged)")
+        return
+    content, new = measured
     if not new:
         print(f"{args.answers}: FID and KID are measured already")
         return

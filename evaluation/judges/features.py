@@ -27,6 +27,7 @@ from tqdm import tqdm
 
 from evaluation import mini
 from evaluation.answers.answer_set import answer_paths, image_paths
+from evaluation.answers.predictions import PREDICTIONS, arrays, read_table
 from evaluation.canvas import TASKS
 from evaluation.core.environment import find_device
 from evaluation.core.errors import UserError, refused
@@ -113,7 +114,7 @@ def classifier(*paths: Path, device: str):
 class Features(NamedTuple):
     """Of images in a fixed order; `digest` stands for what is in their files, wherever these lie."""
 
-    array: np.ndarray  # float32 [N,width]
+    array: np.ndarray | None  # float32 [N,width]; None if the images were removed after they were judged
     digest: str
 
 
@@ -142,11 +143,15 @@ def generated_features(folder: Path, protocol: Protocol, weights: list[str], ext
     """Features of all cells in the order of the grid, kept in the answer set's folder.
 
     `weights` are fingerprints of the extractor's files; `extractor()` returns the function of
-    `load_extractor` and is called only if there is something to compute.
+    `load_extractor` and is called only if there is something to compute. Of images that were judged and are
+    all gone, with their features, the digest alone is known.
     """
     key, path = generated_key(folder, protocol, weights), generated_path(folder, protocol)
     if known := kept(path, key, len(answer_paths(folder, protocol))):
         return known  # of images that may be removed by now
+    drawn = any(path.exists() for path in answer_paths(folder, protocol))
+    if not drawn and (folder / PREDICTIONS).exists():
+        return Features(None, arrays(read_table(folder), protocol).images)
     paths = image_paths(folder, protocol)
     return cached(path, key, paths, lambda path: (read_picture(path), file_digest(path)), extractor)
 

@@ -142,6 +142,30 @@ def test_the_bytes_of_the_single_commands_whatever_is_kept(runs, words, evaluate
     assert made(runs / "uce/Sketch/answers") == together
 
 
+def test_figures_without_images_as_results_are_shipped(runs, evaluated, capsys):
+    """Judged and measured answer sets need no image again; FID that was not measured stays so."""
+    evaluated(["Sketch"])
+    base, run = runs / "base/answers", runs / "uce/Sketch/answers"
+    whole = [made(base), made(run)]
+    for path in [*runs.glob("**/*.png"), *runs.glob("**/features-*")]:
+        path.unlink()
+    left = [{name: content for name, content in all_.items() if ".png" not in name} for all_ in whole]
+    capsys.readouterr()
+    evaluated(["Sketch", "Cats"])
+    told = capsys.readouterr().out
+    assert told.count("measured already") == 2 and [made(base), made(run)] == left
+    other = runs / "uce/Cats/answers"
+    assert (other / "fid.json").exists() and "base" in json.loads((other / "accuracy.json").read_text())
+    (run / "fid.json").unlink()
+    (run / "accuracy.json").unlink()
+    evaluated(["Sketch"])
+    assert (
+        f"{run}: FID not measured (its images were removed after they were judged)" in capsys.readouterr().out
+    )
+    left[1].pop("fid.json")
+    assert made(run) == left[1]
+
+
 def test_a_stopped_evaluation_goes_on_with_the_next_block(runs, evaluated, monkeypatch):
     evaluated(["Sketch"], "--batch", "1")
     whole = made(runs / "uce/Sketch/answers")
