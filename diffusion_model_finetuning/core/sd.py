@@ -31,10 +31,8 @@ for library in (diffusers_logging, transformers_logging):  # our own bars and me
     library.set_verbosity_error()
     library.disable_progress_bar()
 
-
-DECODED = (
-    8 * 512 * 512
-)  # pixels that the autoencoder makes at once: at its full size it takes most of the memory
+# pixels that the autoencoder makes at once: at its full size it takes most of the memory
+DECODED = 8 * 512 * 512
 
 
 @dataclass
