@@ -1,14 +1,15 @@
 """Reliability of a table: would the methods come in the same order, with other targets or another training?
 
     python -m evaluation.reliability results/mini                # between two halves of its targets
-    python -m evaluation.reliability results/mini runs/second    # and between two trainings of the model
+    python -m evaluation.reliability results/mini runs/second    # and between trainings of the model
 
 A line for every kind of target and figure. `halves`: Spearman's correlation of the methods' order on two
-halves of the targets, corrected for length, a mean over random halves; `trainings`: of that in two folders;
-both with a 95 % bootstrap interval over methods. Then shares of the variance,
+halves of the targets, corrected for length, a mean over random halves; `trainings`: of that in two folders,
+a mean over all pairs; both with a 95 % bootstrap interval over methods. Then shares of the variance,
 in percent: what is the method's; what a method does on one target or training alone; the noise of images; and
 the rest, which is alike for all methods. `reliability` is that of this table's means (see
-`metrics.reliability`), `targets for 0.8` how many targets would raise it there.
+`metrics.reliability`), `targets for 0.8` how many targets would raise it there, `trainings for 0.8` how many
+trainings.
 """
 
 import argparse
@@ -23,10 +24,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument(
         "roots", type=Path, nargs="+", metavar="ROOT", help="METHOD/TARGET runs of one training"
     )
-    args = parser.parse_args(argv)
-    if len(args.roots) > 2:
-        raise UserError(f"{args.roots[2]}: name one folder, or two, of two trainings")
-    return args
+    return parser.parse_args(argv)
 
 
 early(__name__, parse)
@@ -95,7 +93,9 @@ def line(kind: str, figure: str, values: np.ndarray) -> dict[str, str]:
         del shares["method x training"]
     row |= {name: f"{100 * share / total:.0f}" if total else "-" for name, share in shares.items()}
     row["reliability"] = f"{metric.reliability(variances, sizes):.2f}"
-    row[f"targets for {metric.GOAL}"] = str(metric.targets_needed(variances, sizes) or "over 200")
+    for name, axis in (("targets", metric.TARGET), ("trainings", metric.TRAINING)):
+        if axis == metric.TARGET or values.shape[axis] > 1:
+            row[f"{name} for {metric.GOAL}"] = str(metric.needed(variances, sizes, axis) or "over 200")
     return row
 
 
@@ -110,7 +110,10 @@ def main(argv=None):
             continue
         rows += [line(kind, figure, values[figure]) for figure in FIGURES]
         every = {key[1] for runs in trainings for key in runs if key[0] == kind}
-        below += [f"{kind}: {', '.join(targets)}; not of {other}." for other in sorted(every - set(methods))]
+        if others := sorted(every - set(methods)):
+            below.append(
+                f"{kind}: {', '.join(targets)}; without {', '.join(others)}, not run on all of these."
+            )
     if not rows:
         raise UserError(f"{roots[0]}: no three methods with the same targets; unlearn and judge more of them")
     print(markdown(rows, list(dict.fromkeys(name for row in rows for name in row))), "", *below, sep="\n")

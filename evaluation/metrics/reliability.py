@@ -49,12 +49,14 @@ def halves(values: np.ndarray) -> tuple[float, np.ndarray] | None:
 
 
 def trainings(values: np.ndarray) -> tuple[float, np.ndarray] | None:
-    """Correlation of the methods' order between the first two trainings, and of tables [SPLITS] of as many
-    methods drawn with replacement. None for methods that are all equal."""
-    first, second = (values[:, :, number].mean((1, 2)) for number in (0, 1))
-    drawn = np.random.default_rng(0).integers(len(first), size=(SPLITS, len(first)))
-    r = float(spearman(first, second))
-    return (r, spearman(first[drawn], second[drawn])) if np.isfinite(r) else None
+    """Correlation of the methods' order between two trainings, a mean over all pairs of them, and of tables
+    [SPLITS] of as many methods drawn with replacement. None for methods that are all equal."""
+    tables = values.mean((TARGET, SEED)).T  # [trainings, methods]
+    drawn = np.random.default_rng(0).integers(len(values), size=(SPLITS, len(values)))
+    pairs = list(combinations(tables, 2))
+    r = float(np.mean([spearman(first, second) for first, second in pairs]))
+    of_drawn = np.mean([spearman(first[drawn], second[drawn]) for first, second in pairs], 0)
+    return (r, of_drawn) if np.isfinite(r) else None
 
 
 def components(values: np.ndarray) -> dict[tuple[int, ...], float]:
@@ -88,7 +90,8 @@ def reliability(variances: dict, sizes: dict[int, int]) -> float:
     return float(own / (own + error)) if own + error else float("nan")
 
 
-def targets_needed(variances: dict, sizes: dict[int, int], most: int = 200) -> int | None:
-    """The least number of targets with which the reliability reaches GOAL; None if `most` do not."""
-    enough = (n for n in range(1, most + 1) if reliability(variances, sizes | {TARGET: n}) >= GOAL)
+def needed(variances: dict, sizes: dict[int, int], axis: int, most: int = 200) -> int | None:
+    """The least number of targets, or of trainings, with which the reliability reaches GOAL, if all else is
+    as it is; None if `most` do not."""
+    enough = (n for n in range(1, most + 1) if reliability(variances, sizes | {axis: n}) >= GOAL)
     return next(enough, None)

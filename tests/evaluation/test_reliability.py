@@ -52,7 +52,7 @@ def test_reliability_is_the_correlation_with_another_table_of_the_same_methods()
     observed = np.corrcoef(first.mean((1, 2, 3)), second.mean((1, 2, 3)))[0, 1]
     variances, sizes = metric.components(first), {TARGET: 4, TRAINING: 1, SEED: 2}
     assert metric.reliability(variances, sizes) == pytest.approx(observed, abs=0.08)
-    needed = metric.targets_needed(variances, sizes)
+    needed = metric.needed(variances, sizes, TARGET)
     assert metric.reliability(variances, sizes | {TARGET: needed}) >= 0.8
     assert metric.reliability(variances, sizes | {TARGET: needed - 1}) < 0.8
 
@@ -82,6 +82,20 @@ def test_trainings_are_compared_by_their_means():
     assert np.nanmin(replicates) < middle < np.nanmax(replicates)
 
 
+def test_of_three_trainings_every_two_are_compared():
+    values = drawn((6, 3, 3, 2), m=1.0, mr=1.0)
+    pairs = [metric.trainings(values[:, :, [a, b]]) for a, b in ((0, 1), (0, 2), (1, 2))]
+    middle, replicates = metric.trainings(values)
+    assert middle == pytest.approx(np.mean([pair[0] for pair in pairs]))
+    np.testing.assert_allclose(replicates, np.mean([pair[1] for pair in pairs], 0))
+
+
+def test_more_trainings_raise_what_more_targets_do_not():
+    variances, sizes = {(METHOD,): 1.0, (METHOD, TRAINING): 1.0}, {TARGET: 10, TRAINING: 2, SEED: 2}
+    assert metric.reliability(variances, sizes) == pytest.approx(2 / 3)
+    assert metric.needed(variances, sizes, TARGET) is None and metric.needed(variances, sizes, TRAINING) == 4
+
+
 def printed(capsys, *roots) -> dict[str, dict[str, str]]:
     reliability.main([*map(str, roots)])
     header, _, *rows = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
@@ -104,6 +118,7 @@ def test_the_command(capsys, tmp_path):
     assert all(row["methods"] == "3" and row["targets"] == "10" for row in rows.values())
     assert {row["trainings"].split()[0] for row in rows.values()} <= {"1.00", "-"}
     assert {row["method x training"] for row in rows.values()} == {"0"}
+    assert all("trainings for 0.8" in row for row in rows.values())
     shutil.rmtree(tmp_path / "fmn/Sketch")
     rows = printed(capsys, tmp_path)
     assert rows["object UA"]["methods"] == "3" and "style UA" not in rows
