@@ -5,6 +5,7 @@ import json
 import pytest
 from PIL import Image
 
+from evaluation.answers import claims
 from evaluation.answers.answer_set import AnswerSet, grid, protocol_of, read_manifest
 from evaluation.core.errors import UserError
 from tests import synthetic
@@ -22,7 +23,8 @@ def draw(answers, cells):
         Image.new("RGB", (2, 2)).save(answers.path(cell))
 
 
-def test_two_workers_share_all_blocks_and_draw_none_twice(tmp_path):
+def test_two_workers_share_all_blocks_and_draw_none_twice(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "PATIENCE_SECONDS", 1)  # at last one waits for the other, in this one thread
     first, second = opened(tmp_path), opened(tmp_path)
     ones, others, seen = first.todo(), second.todo(), []
     for _ in range(10):  # both hold a block at any time
