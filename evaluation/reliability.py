@@ -13,6 +13,7 @@ trainings.
 """
 
 import argparse
+from itertools import combinations
 from pathlib import Path
 
 from evaluation.core.errors import UserError, command, early
@@ -53,6 +54,18 @@ def runs_of(root: Path) -> dict[tuple[str, str, str], Result]:
     return {
         (run.kind, label, run.target): run for label, group in named for run in group if run.kind in KINDS
     }
+
+
+def check(roots: list[Path], trainings: list[dict]) -> None:
+    """UserError unless the folders have one protocol and the same judges, and base models of their own."""
+    origins = [(root, next(iter(runs.values())).origin) for root, runs in zip(roots, trainings) if runs]
+    for (first, its), (root, origin) in combinations(origins, 2):
+        if origin.model and origin.model == its.model:
+            raise UserError(f"{root}: is of the same base model as {first}; name runs of another training")
+        for what in ("protocol", "judges"):
+            if (other := getattr(origin, what)) != (wanted := getattr(its, what)):
+                sentence = f"has {what} {other}, but {first} has {wanted}, so they do not compare"
+                raise UserError(f"{root}: {sentence}; leave one out")
 
 
 def table(trainings: list[dict], kind: str) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
@@ -103,6 +116,7 @@ def line(kind: str, figure: str, values: np.ndarray) -> dict[str, str]:
 def main(argv=None):
     roots = parse(argv).roots
     trainings = [runs_of(root) for root in roots]
+    check(roots, trainings)
     rows, below = [], []
     for kind in KINDS:
         methods, targets, values = table(trainings, kind)

@@ -1,5 +1,6 @@
 """Reliability of a table: correlations, variance components, and the command."""
 
+import gzip
 import shutil
 from pathlib import Path
 
@@ -8,10 +9,12 @@ import pytest
 from scipy.stats import spearmanr
 
 from evaluation import reliability
+from evaluation.answers.predictions import JudgedAnswers
 from evaluation.metrics import reliability as metric
 from evaluation.metrics.reliability import METHOD, SEED, TARGET, TRAINING
 
 RESULTS = Path(__file__).parents[2] / "results/mini"
+ORIGIN = JudgedAnswers(RESULTS / "base/answers").origin
 
 
 def drawn(sizes, seed=0, **variances):
@@ -103,15 +106,42 @@ def printed(capsys, *roots) -> dict[str, dict[str, str]]:
     return {row[0]: dict(zip(names, row)) for row in cells}
 
 
-def test_the_command(capsys, tmp_path):
-    """Of the shipped runs of three methods; the same folder as a second training agrees with itself."""
+def copied(folder, replaced=()):
+    """The shipped runs of three methods, with other fingerprints in all files -> the folder."""
     for method in ("base", "uce", "esd", "fmn"):
         for path in (RESULTS / method).rglob("*"):
             if path.name in ("record.json", "manifest.json", "predictions.csv.gz"):
-                copy = tmp_path / path.relative_to(RESULTS)
+                packed, content = path.suffix == ".gz", path.read_bytes()
+                content = gzip.decompress(content) if packed else content
+                for old, new in replaced:
+                    content = content.replace(old.encode(), new.encode())
+                copy = folder / path.relative_to(RESULTS)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, copy)
-    rows = printed(capsys, tmp_path, tmp_path)
+                copy.write_bytes(gzip.compress(content) if packed else content)
+    return folder
+
+
+def refusal(capsys, *roots) -> str:
+    with pytest.raises(SystemExit, match="2"):
+        reliability.main([*map(str, roots)])
+    return capsys.readouterr().err
+
+
+def test_what_does_not_compare_is_refused(capsys, tmp_path):
+    """One training twice, and another protocol's or judges' figures."""
+    first, other = copied(tmp_path / "a"), "0123456789abcdef"
+    twice = refusal(capsys, first, first)
+    assert f"{first}: is of the same base model as {first}; name runs of another training" in twice
+    judged = copied(tmp_path / "b", [(ORIGIN.model, other), (ORIGIN.judges[:16], other)])
+    assert f"{judged}: has judges {other}+" in refusal(capsys, first, judged)
+    near = RESULTS.with_name("mini-near")
+    assert f"{near}: has protocol " in refusal(capsys, first, near)
+
+
+def test_the_command(capsys, tmp_path):
+    """Of the shipped runs of three methods; the same figures as a second training's agree with themselves."""
+    first, second = copied(tmp_path / "first"), copied(tmp_path / "second", [(ORIGIN.model, "0" * 16)])
+    rows = printed(capsys, first, second)
     assert list(rows) == [
         f"{kind} {figure}" for kind in ("style", "object") for figure in ("UA", "IRA", "CRA")
     ]
@@ -119,10 +149,8 @@ def test_the_command(capsys, tmp_path):
     assert {row["trainings"].split()[0] for row in rows.values()} <= {"1.00", "-"}
     assert {row["method x training"] for row in rows.values()} == {"0"}
     assert all("trainings for 0.8" in row for row in rows.values())
-    shutil.rmtree(tmp_path / "fmn/Sketch")
-    rows = printed(capsys, tmp_path)
+    shutil.rmtree(first / "fmn/Sketch")
+    rows = printed(capsys, first)
     assert rows["object UA"]["methods"] == "3" and "style UA" not in rows
-    shutil.rmtree(tmp_path / "fmn")
-    with pytest.raises(SystemExit, match="2"):
-        reliability.main([str(tmp_path)])
-    assert "no three methods with the same targets" in capsys.readouterr().err
+    shutil.rmtree(first / "fmn")
+    assert "no three methods with the same targets" in refusal(capsys, first)
