@@ -143,15 +143,18 @@ def generated_features(folder: Path, protocol: Protocol, weights: list[str], ext
     """Features of all cells in the order of the grid, kept in the answer set's folder.
 
     `weights` are fingerprints of the extractor's files; `extractor()` returns the function of
-    `load_extractor` and is called only if there is something to compute. Of images that were judged and are
-    all gone, with their features, the digest alone is known.
+    `load_extractor` and is called only if there is something to compute. Where images were removed
+    after they were judged, and their features, too, the digest alone is known.
     """
     key, path = generated_key(folder, protocol, weights), generated_path(folder, protocol)
     if known := kept(path, key, len(answer_paths(folder, protocol))):
         return known  # of images that may be removed by now
-    drawn = any(path.exists() for path in answer_paths(folder, protocol))
-    if not drawn and (folder / PREDICTIONS).exists():
-        return Features(None, arrays(read_table(folder), protocol).images)
+    there = [path.exists() for path in answer_paths(folder, protocol)]
+    if not all(there) and (folder / PREDICTIONS).exists():
+        judged = arrays(read_table(folder), protocol)
+        rows = zip(answer_paths(folder, protocol), judged.sha256.flat, there)
+        if all(file_digest(path) == sha.decode() for path, sha, drawn in rows if drawn):
+            return Features(None, judged.images)
     paths = image_paths(folder, protocol)
     return cached(path, key, paths, lambda path: (read_picture(path), file_digest(path)), extractor)
 

@@ -13,7 +13,8 @@ from torch_fidelity import feature_extractor_inceptionv3, metric_fid, metric_kid
 
 from evaluation import canvas, fid
 from evaluation import protocol as protocols
-from evaluation.answers.answer_set import grid
+from evaluation.answers.answer_set import answer_paths, grid
+from evaluation.answers.predictions import read_predictions, write_predictions
 from evaluation.core.errors import UserError
 from evaluation.core.files import digest, file_digest
 from evaluation.judges import features
@@ -276,6 +277,23 @@ def test_features_are_renewed_when_an_image_is(tmp_path):
     assert np.flatnonzero(first.array != second.array).tolist() == [5] and second.array[5] == 255
     assert first.digest != second.digest
     changed.unlink()
+    with pytest.raises(UserError, match="1 of 24 images are missing"):
+        features.generated_features(tmp_path, protocol, ["w"], extractor)
+
+
+def test_of_images_that_were_judged_and_removed_the_digest_is_known(tmp_path):
+    """Unless one that is left is no longer what was judged."""
+    protocol = synthetic.protocol()
+    synthetic.answer_set(tmp_path, protocol, see=synthetic.right, images=True)
+    (rows, source), paths = read_predictions(tmp_path), answer_paths(tmp_path, protocol)
+    rows = [row._replace(sha256=file_digest(path)) for row, path in zip(rows, paths, strict=True)]
+    write_predictions(tmp_path, rows, source)
+    extractor = lambda: lambda pictures: np.zeros((len(pictures), 1), np.float32)  # noqa: E731
+    whole = features.generated_features(tmp_path, protocol, ["w"], extractor)
+    for path in (features.generated_path(tmp_path, protocol), paths[5]):
+        path.unlink()
+    assert features.generated_features(tmp_path, protocol, ["w"], extractor) == (None, whole.digest)
+    Image.new("RGB", (16, 16), "white").save(paths[7])
     with pytest.raises(UserError, match="1 of 24 images are missing"):
         features.generated_features(tmp_path, protocol, ["w"], extractor)
 

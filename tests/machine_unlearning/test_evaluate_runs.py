@@ -142,14 +142,17 @@ def test_the_bytes_of_the_single_commands_whatever_is_kept(runs, words, evaluate
     assert made(runs / "uce/Sketch/answers") == together
 
 
-def test_figures_without_images_as_results_are_shipped(runs, evaluated, capsys):
+@pytest.mark.parametrize("removed", ["*.png", "Rust_*.png"])
+def test_figures_without_images_as_results_are_shipped(runs, evaluated, capsys, removed):
     """Judged and measured answer sets need no image again; FID that was not measured stays so."""
     evaluated(["Sketch"])
     base, run = runs / "base/answers", runs / "uce/Sketch/answers"
     whole = [made(base), made(run)]
-    for path in [*runs.glob("**/*.png"), *runs.glob("**/features-*")]:
+    gone = [*runs.glob(f"**/{removed}"), *runs.glob("**/features-*")]
+    for path in gone:
         path.unlink()
-    left = [{name: content for name, content in all_.items() if ".png" not in name} for all_ in whole]
+    names = {path.name for path in gone}
+    left = [{name: content for name, content in all_.items() if name not in names} for all_ in whole]
     capsys.readouterr()
     evaluated(["Sketch", "Cats"])
     told = capsys.readouterr().out
