@@ -17,8 +17,8 @@ for task in style object; do
 done
 python -m diffusion_model_finetuning.train_vae --settings mini --data $train --out "$out" --device cpu seed=$seed
 # halves of the batch of 64: on the UNet's small maps, two threads of one process are a tenth faster than one
-OMP_NUM_THREADS=1 python -m torch.distributed.run --standalone --nproc_per_node 2 \
-    -m diffusion_model_finetuning.train_sd --settings mini --data $train --out "$out" --device cpu batch=32 seed=$seed
+OMP_NUM_THREADS=1 python -m diffusion_model_finetuning.launch 2 diffusion_model_finetuning.train_sd \
+    --settings mini --data $train --out "$out" --device cpu batch=32 seed=$seed
 rm -rf "$out/.training"  # encoded images, 130 MB
 answers=runs/make_mini-$seed/base/answers
 python -m machine_unlearning.sample --model "$out" --out $answers

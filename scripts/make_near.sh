@@ -9,7 +9,7 @@ python -m evaluation.mini_canvas $train --near --per-object 60
 python -m evaluation.mini_canvas $test --near --seed 1
 python -m evaluation.train_classifier --task style --settings mini --data $train --per-object 60 --test-data $test \
     --out "$out/style_classifier.safetensors" --device cpu themes=near
-OMP_NUM_THREADS=1 python -m torch.distributed.run --standalone --nproc_per_node 2 -m diffusion_model_finetuning.train_sd \
+OMP_NUM_THREADS=1 python -m diffusion_model_finetuning.launch 2 diffusion_model_finetuning.train_sd \
     --settings mini --model "$model" --data $train --out "$out" --device cpu batch=32 per_object=60 steps=2000 lr=5e-4 \
     card.protocol=mini-near
 rm -rf "$out/.training"

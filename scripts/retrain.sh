@@ -9,7 +9,7 @@ for target in "$@"; do
     model=runs/without/$target
     python -m evaluation.mini_canvas $data --per-object 150
     mkdir -p "$model" && cp -r $base/vae $base/tokenizer "$model"  # the base model's own, around which it is trained
-    OMP_NUM_THREADS=1 python -m torch.distributed.run --standalone --nproc_per_node 2 -m diffusion_model_finetuning.train_sd \
+    OMP_NUM_THREADS=1 python -m diffusion_model_finetuning.launch 2 diffusion_model_finetuning.train_sd \
         --settings mini --data $data --out "$model" --device cpu batch=32 without="$target"
     python -m machine_unlearning.retrained "$model" --model $base --target "$target" --out "$runs/retrained/$target"
 done

@@ -1,9 +1,11 @@
 """Both training scripts, a few steps on drawn images: what they write, and that resuming changes nothing."""
 
 import json
-import socket
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,6 +21,7 @@ from diffusion_model_finetuning import train_sd, train_vae
 from diffusion_model_finetuning.core import training
 from diffusion_model_finetuning.scratch import new_sd, sd_scheduler
 from evaluation import canvas
+from evaluation.core.errors import STOPPED
 from tests import tiny
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -143,19 +146,36 @@ def test_accumulated_batches_make_one_step(tmp_path):
     assert list(curve(run)) == [1, 2, 3, 4]
 
 
+def launch(*words) -> subprocess.Popen:
+    command = ["diffusion_model_finetuning.launch", "2", "diffusion_model_finetuning.train_sd", *words]
+    return subprocess.Popen(
+        [sys.executable, "-m", *command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def test_two_processes_end_as_one_does(tmp_path):
+    """With its sentence and exit code, and without a traceback of the launcher's."""
+    words = ["--settings", tiny.settings_file(tmp_path), "--data", "mini", "--out", str(tmp_path / "sd")]
+    refused = launch(*words, "--device", "cpu", "stepz=5")
+    assert set(refused.stderr) == {"error: stepz=5: no setting is called 'stepz'; did you mean steps?\n"}
+    assert refused.wait() == 2
+    tiny.save_vae(tmp_path / "sd")
+    stopped = launch(*words, "--device", "cpu", "steps=100000", "save_every=1")
+    while not (tmp_path / "sd/.training/sd.jsonl").exists():
+        assert stopped.poll() is None
+        time.sleep(0.02)
+    stopped.send_signal(signal.SIGINT)
+    assert set(stopped.stderr) == {f"{STOPPED}\n"} and stopped.wait() == 130
+
+
 def test_two_processes_train_what_one_does(tmp_path):
     one = run_sd(tmp_path / "one", "half=false")
     two = tmp_path / "two"
     two.mkdir()
     tiny.save_vae(two)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     words = ["--settings", tiny.settings_file(two), "--data", "mini", "--out", str(two), "--device", "cpu"]
-    # `accelerate launch --cpu` starts one process, whatever --num_processes says, unless there is MPI
-    launch = ["torch.distributed.run", "--nproc_per_node", "2", "--master_port", port]
-    module = ["-m", "diffusion_model_finetuning.train_sd", *words, "half=false", "batch=2"]
-    subprocess.run([sys.executable, "-m", *launch, *module], cwd=REPOSITORY, check=True, timeout=600)
+    assert launch(*words, "half=false", "batch=2").wait(600) == 0
     assert curve(two) == pytest.approx(curve(one), abs=1e-4)
     before, after = weights(one), weights(two)
     assert before.keys() == after.keys()
