@@ -3,13 +3,15 @@
     python -m diffusion_model_finetuning.launch 2 diffusion_model_finetuning.train_sd --settings mini ...
 
 It is torch's launcher (torchrun); but it ends as the training does, with its message and exit code, also
-where a process fails or is stopped. On several machines start torchrun itself, or `accelerate launch`.
+where a process fails or is stopped. Of one that was killed it tells itself. On several machines start
+torchrun, or `accelerate launch`.
 """
 
 import argparse
 import logging
+import signal
 
-from evaluation.core.errors import command, early
+from evaluation.core.errors import AGAIN, UserError, command, early
 from evaluation.core.flags import whole
 
 
@@ -43,7 +45,10 @@ def main(argv=None):
         raise SystemExit(128 + stop.sigval) from stop
     except ChildFailedError as failed:
         code = failed.get_first_failure()[1].exitcode
-        raise SystemExit(code if code > 0 else 128 - code) from failed
+        if code < 0:  # it could not tell of itself
+            name = signal.Signals(-code).name
+            raise UserError(f"a process of the training was killed ({name}); free memory {AGAIN}") from failed
+        raise SystemExit(code) from failed
 
 
 if __name__ == "__main__":

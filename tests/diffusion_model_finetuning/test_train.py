@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from diffusers import AutoencoderKL, StableDiffusionPipeline
@@ -154,6 +155,12 @@ def launch(*words) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def wait_for_steps(training, out):
+    while not (out / ".training/sd.jsonl").exists():
+        assert training.poll() is None
+        time.sleep(0.02)
+
+
 def test_two_processes_end_as_one_does(tmp_path):
     """With its sentence and exit code, and without a traceback of the launcher's."""
     words = ["--settings", tiny.settings_file(tmp_path), "--data", "mini", "--out", str(tmp_path / "sd")]
@@ -162,11 +169,19 @@ def test_two_processes_end_as_one_does(tmp_path):
     assert refused.wait() == 2
     tiny.save_vae(tmp_path / "sd")
     stopped = launch(*words, "--device", "cpu", "steps=100000", "save_every=1")
-    while not (tmp_path / "sd/.training/sd.jsonl").exists():
-        assert stopped.poll() is None
-        time.sleep(0.02)
+    wait_for_steps(stopped, tmp_path / "sd")
     stopped.send_signal(signal.SIGINT)
     assert set(stopped.stderr) == {f"{STOPPED}\n"} and stopped.wait() == 130
+
+
+def test_a_killed_process_is_told_of(tmp_path):
+    words = ["--settings", tiny.settings_file(tmp_path), "--data", "mini", "--out", str(tmp_path / "sd")]
+    tiny.save_vae(tmp_path / "sd")
+    training = launch(*words, "--device", "cpu", "steps=100000")
+    wait_for_steps(training, tmp_path / "sd")
+    psutil.Process(training.pid).children()[0].kill()
+    last = list(training.stderr)[-1]
+    assert last.startswith("error: a process of the training was killed (SIGKILL") and training.wait() == 2
 
 
 def test_two_processes_train_what_one_does(tmp_path):
@@ -175,7 +190,8 @@ def test_two_processes_train_what_one_does(tmp_path):
     two.mkdir()
     tiny.save_vae(two)
     words = ["--settings", tiny.settings_file(two), "--data", "mini", "--out", str(two), "--device", "cpu"]
-    assert launch(*words, "half=false", "batch=2").wait(600) == 0
+    training = launch(*words, "half=false", "batch=2")
+    assert training.communicate(timeout=600) == (None, "") and training.returncode == 0
     assert curve(two) == pytest.approx(curve(one), abs=1e-4)
     before, after = weights(one), weights(two)
     assert before.keys() == after.keys()
