@@ -3,15 +3,17 @@
     python -m scripts.tune esd uce --model checkpoints/mini-second --out runs/tune
     python -m scripts.tune --out runs/tune                    # the table of what is there
 
-Trial 0 has the settings of `config.yaml`; the others take values of its section `tune`, in a random order
-that never changes (random search: Bergstra & Bengio, JMLR 2012). All are asked to forget the first of
---styles and of --objects, then trial 0 and the best --finalists the others, too. Styles and objects are tuned
-apart, by
+Trial 0 has the settings of `config.yaml` and is asked to forget all --styles and --objects. The others take
+values of its section `tune`, in a random order that never changes (random search: Bergstra & Bengio, JMLR
+2012), and forget the first style and object, the best --finalists of them the others, too. Styles and objects
+are tuned apart, by
 
     objective = (UA + IRA + CRA) / 3
 
-The table has the best mean over all targets, and its `least gain` over the method's settings `before`: that
-on the target where it gains least. Where that is small or below zero, another target might decide otherwise.
+A kind has no other trials where its own settings leave less than --least points to gain on a target: nothing
+could be taken over. The table has the best mean over all targets of settings that forget no less on any than
+the method's own, and their `least gain`: that on the target where they gain least. Where it is below --least,
+another target might decide otherwise, and nothing is to be taken over.
 The model is another than the one that tables show, and so are the seeds of the images (protocol mini-tuning).
 OUT/METHOD.csv has a row a run. The command, repeated, goes on, also with more --trials; of several at once,
 each takes other methods.
@@ -68,6 +70,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--out", type=flags.new_folder, default="runs/tune", help="(runs/tune)")
     parser.add_argument("--trials", type=flags.whole(1), default=6, help="settings tried of a kind (6)")
     parser.add_argument("--finalists", type=flags.whole(1), default=2, help="that forget all targets (2)")
+    parser.add_argument("--least", type=flags.decimal(), default=2, help="points to be gained (2)")
     parser.add_argument("--styles", nargs="+", default=["Watercolor", "Rust"], help="(Watercolor Rust)")
     parser.add_argument("--objects", nargs="+", default=["Cats", "Towers"], help="(Cats Towers)")
     parser.add_argument("--protocol", default="mini-tuning", help="of the images judged (mini-tuning)")
@@ -163,43 +166,57 @@ def make(method: str, runs: list[Run], args) -> None:
             sys.exit(code)
 
 
+def figures(run: Run) -> list[float]:
+    """UA, IRA and CRA of a run that was judged."""
+    table = read_json(run.scores, targets=dict)["targets"][run.target]
+    return [table[name]["value"] for name in FIGURES]
+
+
+def objective(run: Run) -> float:
+    return float(np.mean(figures(run)))
+
+
 def row(method: str, run: Run) -> dict:
     """What the table of trials says of a run; of one that failed, no figures."""
     about = {"method": method, "kind": run.kind, "trial": run.number, "target": run.target}
     about["settings"] = " ".join(as_words(run.overrides))
     if not run.scores.exists():
         return about | dict.fromkeys([*FIGURES, "objective", "seconds"], math.nan)
-    figures = read_json(run.scores, targets=dict)["targets"][run.target]
-    values = [figures[name]["value"] for name in FIGURES]
     seconds = sum(read_record(run.folder)["seconds"].values())
-    return about | dict(zip(FIGURES, values)) | {"objective": np.mean(values), "seconds": seconds}
+    return about | dict(zip(FIGURES, figures(run))) | {"objective": objective(run), "seconds": seconds}
 
 
 def tune(method: str, args) -> None:
     """All runs of a method; writes its table."""
     kinds = [planned(method, "style", args.styles, args), planned(method, "object", args.objects, args)]
-    firsts = [run for runs in kinds for run in runs[0]]
+    runs = [own for targets in kinds for own, *_ in targets]
+    make(method, runs, args)
+    most = 1 - args.least / 100  # whoever has more cannot gain enough
+    kinds = [targets for targets in kinds if all(objective(own) <= most for own, *_ in targets)]
+    firsts = [run for targets in kinds for run in targets[0][1:]]
     make(method, firsts, args)
     finals = []
     for first, *others in kinds:
-        objectives = {run.number: row(method, run)["objective"] for run in first if run.scores.exists()}
-        best = sorted(objectives, key=objectives.get, reverse=True)[: args.finalists]
-        finals += [runs[number] for runs in others for number in sorted({0, *best})]
+        judged = [run for run in first if run.scores.exists()]
+        best = {run.number for run in sorted(judged, key=objective, reverse=True)[: args.finalists]}
+        finals += [trials[number] for trials in others for number in sorted(best - {0})]
     make(method, finals, args)
-    table = pd.DataFrame([row(method, run) for run in [*firsts, *finals]]).round(4)
+    table = pd.DataFrame([row(method, run) for run in [*runs, *firsts, *finals]]).round(4)
     with atomic(Path(args.out, f"{method}.csv")) as file:
         table.to_csv(file, index=False)
 
 
 def summary(trials: pd.DataFrame) -> list[dict]:
-    """A row for every method and kind: the best of those that were asked to forget all targets."""
+    """A row for every method and kind: the best of those that were asked to forget all targets and forget
+    no less on any than trial 0."""
     rows = []
     for (method, kind), group in trials.groupby(["method", "kind"]):
-        table = group.pivot(index="trial", columns="target", values="objective")
+        table = group.pivot(index="trial", columns="target", values=["objective", "UA"])
         final = table.dropna()
+        final = final[(final.UA.loc[0] <= final.UA).all(axis=1)].objective
         means, gains = 100 * final.mean(axis=1), 100 * (final - final.loc[0]).min(axis=1)
         best = int(means.idxmax())
-        settings = group.set_index("trial").settings.fillna("")[[best]].iloc[0]
+        settings = group.set_index("trial").settings[[best]].iloc[0]
         rows.append(
             {"method": method, "kind": kind, "trials": str(len(table)), "runs": str(len(group))}
             | {"before": f"{means[0]:.1f}", "best": f"{means[best]:.1f}", "settings": settings or "-"}
@@ -226,7 +243,7 @@ def main(argv=None):
     rows = []
     for file in files:
         with refused(f"{file}: not a table of trials; remove it", LookupError, ValueError, TypeError):
-            rows += summary(pd.read_csv(file))
+            rows += summary(pd.read_csv(file, dtype={"settings": str}).fillna({"settings": ""}))
     print(markdown(rows, list(rows[0])))
 
 
