@@ -70,7 +70,7 @@ def parse(argv=None) -> argparse.Namespace:
     parser.add_argument("--out", type=flags.new_folder, default="runs/tune", help="(runs/tune)")
     parser.add_argument("--trials", type=flags.whole(1), default=6, help="settings tried of a kind (6)")
     parser.add_argument("--finalists", type=flags.whole(1), default=2, help="that forget all targets (2)")
-    parser.add_argument("--least", type=flags.decimal(), default=2, help="points to be gained (2)")
+    parser.add_argument("--least", type=flags.decimal(0, 100), default=2, help="points to gain (2)")
     parser.add_argument("--styles", nargs="+", default=["Watercolor", "Rust"], help="(Watercolor Rust)")
     parser.add_argument("--objects", nargs="+", default=["Cats", "Towers"], help="(Cats Towers)")
     parser.add_argument("--protocol", default="mini-tuning", help="of the images judged (mini-tuning)")
