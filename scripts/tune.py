@@ -5,8 +5,8 @@
 
 Trial 0 has the settings of `config.yaml` and is asked to forget all --styles and --objects. The others take
 values of its section `tune`, in a random order that never changes (random search: Bergstra & Bengio, JMLR
-2012), and forget the first style and object, the best --finalists of them the others, too. Styles and objects
-are tuned apart, by
+2012), and forget the first style and object; of those that forget it no less than trial 0 does, the best
+--finalists forget the others, too. Styles and objects are tuned apart, by
 
     objective = (UA + IRA + CRA) / 3
 
@@ -176,6 +176,10 @@ def objective(run: Run) -> float:
     return float(np.mean(figures(run)))
 
 
+def forgotten(run: Run) -> float:
+    return figures(run)[0]
+
+
 def row(method: str, run: Run) -> dict:
     """What the table of trials says of a run; of one that failed, no figures."""
     about = {"method": method, "kind": run.kind, "trial": run.number, "target": run.target}
@@ -197,8 +201,8 @@ def tune(method: str, args) -> None:
     make(method, firsts, args)
     finals = []
     for first, *others in kinds:
-        judged = [run for run in first if run.scores.exists()]
-        best = {run.number for run in sorted(judged, key=objective, reverse=True)[: args.finalists]}
+        rivals = [run for run in first if run.scores.exists() and forgotten(run) >= forgotten(first[0])]
+        best = {run.number for run in sorted(rivals, key=objective, reverse=True)[: args.finalists]}
         finals += [trials[number] for trials in others for number in sorted(best - {0})]
     make(method, finals, args)
     table = pd.DataFrame([row(method, run) for run in [*runs, *firsts, *finals]]).round(4)

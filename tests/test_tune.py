@@ -66,7 +66,7 @@ def test_trials_forget_the_first_targets_and_the_best_of_them_all(calls, capsys)
         rows = table[table.kind == kind]
         tried = rows[rows.target == first]
         assert list(tried.trial) == [0, 1, 2] and tried.settings.iloc[0] == ""
-        best = tried.trial[tried.objective.idxmax()]
+        best = tried.trial[tried.objective[tried.UA.iloc[0] <= tried.UA].idxmax()]
         assert set(rows[rows.target == second].trial) == {0, best}
         np.testing.assert_allclose(rows.objective, rows[["UA", "IRA", "CRA"]].mean(axis=1), atol=1e-4)
     assert "| uce" in capsys.readouterr().out
@@ -77,7 +77,7 @@ def test_trials_forget_the_first_targets_and_the_best_of_them_all(calls, capsys)
 
 @pytest.fixture
 def scored(calls, monkeypatch):
-    """A function that tunes where every trial has the figures given, of its number, for a target."""
+    """A function that tunes where a target has the figure, or the three, given for every trial."""
     _, run = calls
     within = tune.call
 
@@ -87,7 +87,8 @@ def scored(calls, monkeypatch):
                 return within(module, words)
             for folder in map(Path, words[words.index("--runs") + 1 :]):
                 value = values.get(folder.name, [0.6] * 4)[int(folder.parent.name.removeprefix("uce-"))]
-                figures = {name: {"value": value} for name in tune.FIGURES}
+                value = value if isinstance(value, tuple) else (value,) * 3
+                figures = {name: {"value": number} for name, number in zip(tune.FIGURES, value)}
                 (folder / "answers").mkdir()
                 write_json(folder / "answers/accuracy.json", {"targets": {folder.name: figures}})
             return 0
@@ -102,6 +103,13 @@ def test_the_best_of_a_kind_forget_the_other_targets(scored):
     table = scored({"Rust": [0.5, 0.2, 0.9, 0.7], "Cats": [0.5, 0.8, 0.1, 0.3]}, "--finalists", "1")
     assert sorted(table[table.target == "Sketch"].trial) == [0, 2]
     assert sorted(table[table.target == "Sea"].trial) == [0, 1]
+
+
+def test_settings_that_forget_less_are_no_finalists(scored):
+    table = scored(
+        {"Rust": [(0.9, 0.1, 0.1), (0.8, 1, 1), (1, 0.2, 0.2), (0.9, 0.4, 0.4)]}, "--finalists", "2"
+    )
+    assert sorted(table[table.target == "Sketch"].trial) == [0, 2, 3]
 
 
 @pytest.mark.parametrize("own, least, trials", [(0.99, "2", 1), (0.97, "2", 4), (0.97, "4", 1)])
