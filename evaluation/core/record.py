@@ -22,6 +22,12 @@ FIELDS = {
     "peak_memory_bytes": int | None,
     "stored_bytes": int | None,
 }
+MAKER = (
+    "method",
+    "target",
+    "settings",
+    "seed",
+)  # what a run's record and what was made with it must agree in
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # what a method may be called
 
 
@@ -49,6 +55,16 @@ def check_record(path: str | Path, record: dict) -> None:
             f"its seconds are {odd[0]!r:.60}" if odd else f"its method {record['method']!r:.60} is no name"
         )
         raise UserError(f"{path}: damaged ({fault}); remove it and run again")
+
+
+def check_maker(folder: str | Path, maker: dict, record: dict) -> None:
+    """UserError if what a folder holds was made with another run than the record tells of: `maker`, as its
+    manifest has it, which may know less."""
+    for key in MAKER:
+        if key in maker and maker[key] != record[key]:
+            raise UserError(
+                f"{folder}: made by a run of another {key} than {RECORD} says; remove it and make it again"
+            )
 
 
 class Request(NamedTuple):

@@ -17,7 +17,7 @@ from evaluation.answers.claims import MANIFEST
 from evaluation.answers.predictions import Origin
 from evaluation.core.errors import UserError
 from evaluation.core.files import check_keys, digest, read_json
-from evaluation.core.record import RECORD, check_record, requests
+from evaluation.core.record import RECORD, check_maker, check_record, read_record, requests
 from evaluation.metrics.retrained import images_of
 from evaluation.metrics.robustness import asked, kept, recognised
 from evaluation.probes import Distance, Prompted, Relearning
@@ -119,6 +119,8 @@ def read_asked(folder: Path, table: Table, kind: type[Prompted], figures) -> Ask
     manifest = read_json(path)
     if (run := manifest["run"]) is not None:
         check_record(path, run)
+        if (folder.parent / RECORD).exists():
+            check_maker(folder, run, read_record(folder.parent))
     origin = Origin(manifest[table.kind]["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
     about = {"asked": plan.name, "rows": rows, "figures_by_seed": figures(rows, plan)}
     if run is None:

@@ -19,7 +19,7 @@ from evaluation.answers.predictions import PREDICTIONS, JudgedAnswers, Origin, P
 from evaluation.core.errors import UserError
 from evaluation.core.files import check_keys
 from evaluation.core.pools import threads
-from evaluation.core.record import RECORD, Request, read_record, requests
+from evaluation.core.record import RECORD, Request, check_maker, read_record, requests
 from evaluation.metrics.distances import FID, read_distances
 from evaluation.metrics.figures import FIGURES, by_seed, check_targets
 from evaluation.protocol import Protocol
@@ -27,7 +27,6 @@ from evaluation.protocol import Protocol
 BASE = "base"  # the folder, and the method's name in tables, of the model that nothing was unlearned from
 FOREIGN = "foreign"  # the variant of what no training of ours made
 REFERENCE = {"extractor": str, "weights": list, "data_digest": str}  # that FIDs must share to be compared
-ONE_RUN = ("method", "target", "settings", "seed")  # what a record and its answers' manifest must agree in
 
 
 @dataclass(eq=False)
@@ -124,12 +123,8 @@ def collect(roots: list[Path], mixed: bool = False) -> tuple[list[Result], list[
 
 def read_run(path: Path, bases: dict[Path, JudgedAnswers]) -> Result:
     record, answers = read_record(path), JudgedAnswers(path / "answers")
-    made_by, origin = answers.manifest["run"] or {}, answers.origin
-    for key in ONE_RUN:
-        if key in made_by and made_by[key] != record[key]:
-            raise UserError(
-                f"{path}/answers: made by a run of another {key} than {RECORD} says; sample it again"
-            )
+    check_maker(path / "answers", answers.manifest["run"] or {}, record)
+    origin = answers.origin
     if (
         record["variant"] == FOREIGN
     ):  # a model of its own, unlearned from the base model that it names, if any

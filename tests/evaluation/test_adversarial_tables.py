@@ -163,6 +163,18 @@ def test_attacks_of_other_kinds_are_not_mixed(root, changes, what, capsys):
     assert any(name.startswith(f"uce ({what} ") for name in rows)
 
 
+@pytest.mark.parametrize("key, value", [("settings", {"lr": "2.0"}), ("seed", 5)])
+def test_an_attack_on_a_run_that_was_made_anew_since_is_refused(root, key, value, capsys):
+    path = root / "esd/Sketch/record.json"
+    write_json(path, read_json(path) | {key: value})
+    with pytest.raises(SystemExit) as stop:
+        table(capsys, root)
+    message = f"esd/Sketch/attack: made by a run of another {key} than record.json says; remove it and"
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+    path.unlink()  # an attack tells by itself what it was of
+    assert "esdSketch" in table(capsys, root, "--per-target")[0]
+
+
 def test_folders_that_are_not_attacks(root, tmp_path, capsys):
     def said(*arguments):
         with pytest.raises(SystemExit) as stop:
