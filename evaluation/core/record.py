@@ -22,12 +22,7 @@ FIELDS = {
     "peak_memory_bytes": int | None,
     "stored_bytes": int | None,
 }
-MAKER = (
-    "method",
-    "target",
-    "settings",
-    "seed",
-)  # what a run's record and what was made with it must agree in
+MAKER = ("method", "target", "settings", "seed")  # in which a record and what the run made agree
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")  # what a method may be called
 
 

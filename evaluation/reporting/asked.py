@@ -108,8 +108,12 @@ def read_rows(folder: Path, table: Table, kind: type[Prompted]) -> tuple[Prompte
     if [*dict.fromkeys(row.target for row in rows)] != manifest["targets"].split(","):
         other = f"{folder / table.file}: of other targets than {MANIFEST} says"
         raise UserError(f"{other}; remove the folder and run python -m {table.maker} again")
+    if (run := manifest["run"]) is not None:
+        check_record(path, run)
+        if (folder.parent / RECORD).exists():
+            check_maker(folder, run, read_record(folder.parent))
     targets = tuple(canvas.parse_targets(manifest["targets"], f"{path}: targets"))
-    check_rows(folder, table, plan, targets, rows, base=manifest["run"] is None)
+    check_rows(folder, table, plan, targets, rows, base=run is None)
     return plan, targets, rows
 
 
@@ -117,10 +121,7 @@ def read_asked(folder: Path, table: Table, kind: type[Prompted], figures) -> Ask
     plan, targets, rows = read_rows(folder, table, kind)
     path = folder / MANIFEST
     manifest = read_json(path)
-    if (run := manifest["run"]) is not None:
-        check_record(path, run)
-        if (folder.parent / RECORD).exists():
-            check_maker(folder, run, read_record(folder.parent))
+    run = manifest["run"]
     origin = Origin(manifest[table.kind]["hash"], manifest["model"], "+".join(map(str, manifest["judges"])))
     about = {"asked": plan.name, "rows": rows, "figures_by_seed": figures(rows, plan)}
     if run is None:
