@@ -3,15 +3,19 @@
     python -m diffusion_model_finetuning.launch 2 diffusion_model_finetuning.train_sd --settings mini ...
 
 It is torch's launcher (torchrun); but it ends as the training does, with its message and exit code, also
-where a process fails or is stopped. Of one that was killed it tells itself. On several machines start
-torchrun, or `accelerate launch`.
+where a process fails: the first to fail tells why, once, and the others, which end for its sake, are silent.
+Of one that was killed, and of a stop, the launcher tells. On several machines start torchrun, or
+`accelerate launch`.
 """
 
 import argparse
 import logging
+import os
 import signal
+import tempfile
+from pathlib import Path
 
-from evaluation.core.errors import AGAIN, UserError, command, early
+from evaluation.core.errors import AGAIN, CODES, OF_SEVERAL, Stopped, UserError, command, early
 from evaluation.core.flags import whole
 
 
@@ -39,16 +43,29 @@ def main(argv=None):
     args = parse(argv)
     logging.disable(logging.ERROR)  # what torch has to say of processes that tell of themselves
     words = ["--standalone", "--nproc_per_node", str(args.processes), "-m", args.module, *args.arguments]
-    try:
-        run.run(run.parse_args(words))
-    except SignalException as stop:
-        raise SystemExit(128 + stop.sigval) from stop
-    except ChildFailedError as failed:
-        code = failed.get_first_failure()[1].exitcode
-        if code < 0:  # it could not tell of itself
-            name = signal.Signals(-code).name
-            raise UserError(f"a process of the training was killed ({name}); free memory {AGAIN}") from failed
-        raise SystemExit(code) from failed
+    with tempfile.TemporaryDirectory() as folder:
+        failed = Path(folder) / "code"
+        os.environ[OF_SEVERAL] = str(failed)
+        try:
+            run.run(run.parse_args(words))
+        except (SignalException, ChildFailedError) as error:
+            del os.environ[OF_SEVERAL]  # what follows speaks for itself
+            if failed.is_symlink():  # and told why
+                raise SystemExit(int(failed.readlink().name)) from error
+            if isinstance(error, SignalException) and error.sigval == signal.SIGINT:
+                raise KeyboardInterrupt from error
+            if not (codes := _own_codes(error)):
+                raise Stopped from error
+            if (code := min(codes)) < 0:
+                reason = f"was killed ({signal.Signals(-code).name}); free memory {AGAIN}"
+                raise UserError(f"a process of the training {reason}") from error
+            raise SystemExit(code) from error  # Python, or its reader of flags, told why
+
+
+def _own_codes(error: SignalException | ChildFailedError) -> set[int]:
+    """The exit codes of processes that were not stopped, as all are when another has ended."""
+    failures = getattr(error, "failures", {})
+    return {failure.exitcode for failure in failures.values()} - {-signal.SIGTERM, *CODES.values()}
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ import select
 import signal
 import sys
 import threading
+from pathlib import Path
 
 STOPPED = "stopped; the same command, run again, goes on"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a command that was stopped
 AGAIN = "and run the same command again"
+OF_SEVERAL = "UNLEARN_CANVAS_FAILED"  # names the place where a launched training's processes tell of failing
 OF_DISKS = {
     errno.ENOSPC: f"the disk is full; free some space {AGAIN}",
     errno.EDQUOT: f"your quota of this disk is used up; free some space {AGAIN}",
@@ -81,7 +83,7 @@ def command(main):
     """Wrap a `main(argv=None)`: what a user can mend ends in a sentence and exit code 2, never a traceback.
 
     Ctrl-C and SIGTERM end it with a sentence too, and 130 or 143; nobody reading its output any more is no
-    error.
+    error. Of several processes of a launched training the first to fail speaks for all.
     """
 
     @functools.wraps(main)
@@ -110,9 +112,12 @@ def command(main):
             else:
                 message = _sentence(error)
                 if message is None:
-                    raise
+                    if _speaks(1):
+                        raise
+                    raise SystemExit(1) from None
                 message = f"error: {message}"
-        print(printable(message), file=sys.stderr)
+        if _speaks(code):
+            print(printable(message), file=sys.stderr)
         raise SystemExit(code)
 
     return run
@@ -129,7 +134,8 @@ def early(name: str, parse, *args) -> None:
     command(lambda argv: parse(*args))()
 
     def stop(number, frame):
-        print(STOPPED, file=sys.stderr)
+        if _speaks(CODES[number]):
+            print(STOPPED, file=sys.stderr)
         os._exit(CODES[number])
 
     for number in CODES:
@@ -174,10 +180,35 @@ def _terminable():
 
 
 def _stop(error: BaseException | None) -> KeyboardInterrupt | None:
-    """The interrupt that an error is, or in whose wake it was raised, as by a library that cleans up."""
+    """The interrupt that an error is, or in whose wake it was raised, as by a library that cleans up.
+
+    Losing another process of a launched training is one, too: it has to end.
+    """
+    if OF_SEVERAL in os.environ and "by peer" in str(error):  # the connection was closed, or reset
+        return Stopped()
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error
+
+
+def _speaks(code: int) -> bool:
+    """Whether a process that ends with this exit code tells why: of a launched training's, the first to fail.
+
+    Of a stop the launcher tells: it stops the others, too, where one has gone. A link holds the code: it is
+    made whole or not at all, and needs no room on a full disk.
+    """
+    place = os.environ.get(OF_SEVERAL)
+    if place is None:
+        return True
+    if code in CODES.values():
+        return False
+    try:
+        Path(place).symlink_to(str(code))
+    except FileExistsError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _unread() -> bool:

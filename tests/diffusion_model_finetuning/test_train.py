@@ -161,27 +161,42 @@ def wait_for_steps(training, out):
         time.sleep(0.02)
 
 
+def start_two(folder, *words) -> subprocess.Popen:
+    settings = tiny.settings_file(folder)
+    tiny.save_vae(folder / "sd")
+    out = str(folder / "sd")
+    return launch("--settings", settings, "--data", "mini", "--out", out, "--device", "cpu", *words)
+
+
 def test_two_processes_end_as_one_does(tmp_path):
-    """With its sentence and exit code, and without a traceback of the launcher's."""
-    words = ["--settings", tiny.settings_file(tmp_path), "--data", "mini", "--out", str(tmp_path / "sd")]
-    refused = launch(*words, "--device", "cpu", "stepz=5")
-    assert set(refused.stderr) == {"error: stepz=5: no setting is called 'stepz'; did you mean steps?\n"}
+    """With its sentence and exit code, once, and no traceback of the launcher's or of the other process's."""
+    refused = start_two(tmp_path, "stepz=5")
+    assert list(refused.stderr) == ["error: stepz=5: no setting is called 'stepz'; did you mean steps?\n"]
     assert refused.wait() == 2
-    tiny.save_vae(tmp_path / "sd")
-    stopped = launch(*words, "--device", "cpu", "steps=100000", "save_every=1")
+    stopped = start_two(tmp_path, "steps=100000", "save_every=1")
     wait_for_steps(stopped, tmp_path / "sd")
     stopped.send_signal(signal.SIGINT)
-    assert set(stopped.stderr) == {f"{STOPPED}\n"} and stopped.wait() == 130
+    assert list(stopped.stderr) == [f"{STOPPED}\n"] and stopped.wait() == 130
 
 
-def test_a_killed_process_is_told_of(tmp_path):
-    words = ["--settings", tiny.settings_file(tmp_path), "--data", "mini", "--out", str(tmp_path / "sd")]
-    tiny.save_vae(tmp_path / "sd")
-    training = launch(*words, "--device", "cpu", "steps=100000")
+def test_where_one_of_two_fails_the_other_is_silent(tmp_path):
+    """The first finds a folder where its losses belong; the second trains on, and loses it."""
+    (tmp_path / "sd/.training").mkdir(parents=True)
+    (tmp_path / "sd/.training/sd.jsonl").mkdir()
+    failed = start_two(tmp_path, "steps=4")
+    (message,) = failed.stderr
+    assert message.startswith("error: ") and "sd.jsonl" in message and failed.wait() == 2
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_is_told_of(tmp_path, rank):
+    training = start_two(tmp_path, "steps=100000")
     wait_for_steps(training, tmp_path / "sd")
-    psutil.Process(training.pid).children()[0].kill()
-    last = list(training.stderr)[-1]
-    assert last.startswith("error: a process of the training was killed (SIGKILL") and training.wait() == 2
+    psutil.Process(training.pid).children()[rank].kill()
+    (message,) = training.stderr
+    assert (
+        message.startswith("error: a process of the training was killed (SIGKILL)") and training.wait() == 2
+    )
 
 
 def test_two_processes_train_what_one_does(tmp_path):
