@@ -194,6 +194,16 @@ def test_refusals(words, message, tmp_path, capsys):
     assert stop.value.code == 2 and message in capsys.readouterr().err
 
 
+def test_the_training_that_is_not_shipped(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stop:
+        tune.main(["esd"])
+    message = (
+        "--model checkpoints/mini-second: not there yet; `bash scripts/make_mini.sh checkpoints/mini-second"
+    )
+    assert stop.value.code == 2 and message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "text", ["", "method,kind\nesd,style\n", "a\n\0", "method,kind,trial,target\nesd,style,1,Rust\n"]
 )
