@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main table on the miniature: every method on all ten styles and ten objects; with MODEL=checkpoints/mini-near and a
-# folder RUNS of its own, on the four styles that have near neighbours there.
+# folder RUNS of its own, on the four styles that have near neighbours there, and six objects.
 #   bash scripts/tables/mini_main.sh [METHOD...] [FLAGS of scripts.sweep]      TARGETS="Sketch Cats" runs these alone
 # WORKERS (jobs at once: as many as cores, up to 4), RUNS, MODEL, DATA, FLAGS (for train.py) and TABLE (flags for
 # evaluation.tables) may be set in the environment. Resumable.
