@@ -44,14 +44,14 @@ def main(argv=None):
     logging.disable(logging.ERROR)  # what torch has to say of processes that tell of themselves
     words = ["--standalone", "--nproc_per_node", str(args.processes), "-m", args.module, *args.arguments]
     with tempfile.TemporaryDirectory() as folder:
-        failed = Path(folder) / "code"
-        os.environ[OF_SEVERAL] = str(failed)
+        ended = Path(folder) / "code"
+        os.environ[OF_SEVERAL] = str(ended)
         try:
             run.run(run.parse_args(words))
         except (SignalException, ChildFailedError) as error:
             del os.environ[OF_SEVERAL]  # what follows speaks for itself
-            if failed.is_symlink():  # and told why
-                raise SystemExit(int(failed.readlink().name)) from error
+            if ended.is_symlink():  # and told why
+                raise SystemExit(int(ended.readlink().name)) from error
             if isinstance(error, SignalException) and error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from error
             if not (codes := _own_codes(error)):

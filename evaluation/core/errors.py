@@ -18,7 +18,7 @@ from pathlib import Path
 STOPPED = "stopped; the same command, run again, goes on"
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}  # of a command that was stopped
 AGAIN = "and run the same command again"
-OF_SEVERAL = "UNLEARN_CANVAS_FAILED"  # names the place where a launched training's processes tell of failing
+OF_SEVERAL = "UNLEARN_CANVAS_ENDED"  # names the place where a launched training's processes tell of their end
 OF_DISKS = {
     errno.ENOSPC: f"the disk is full; free some space {AGAIN}",
     errno.EDQUOT: f"your quota of this disk is used up; free some space {AGAIN}",
@@ -83,7 +83,7 @@ def command(main):
     """Wrap a `main(argv=None)`: what a user can mend ends in a sentence and exit code 2, never a traceback.
 
     Ctrl-C and SIGTERM end it with a sentence too, and 130 or 143; nobody reading its output any more is no
-    error. Of several processes of a launched training the first to fail speaks for all.
+    error. Of several processes of a launched training the first speaks for all.
     """
 
     @functools.wraps(main)
@@ -98,7 +98,8 @@ def command(main):
                 sys.stdout.flush()
             return result
         except Finished as done:
-            print(printable(str(done)))
+            if _speaks(0):
+                print(printable(str(done)))
             return None
         except (KeyboardInterrupt, Exception) as error:
             if stop := _stop(error):
@@ -192,7 +193,7 @@ def _stop(error: BaseException | None) -> KeyboardInterrupt | None:
 
 
 def _speaks(code: int) -> bool:
-    """Whether a process that ends with this exit code tells why: of a launched training's, the first to fail.
+    """Whether a process that ends early, with this exit code, tells why: of a launched training's, the first.
 
     Of a stop the launcher tells: it stops the others, too, where one has gone. A link holds the code: it is
     made whole or not at all, and needs no room on a full disk.

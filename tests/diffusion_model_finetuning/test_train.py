@@ -150,9 +150,13 @@ def test_accumulated_batches_make_one_step(tmp_path):
 def launch(*words) -> subprocess.Popen:
     command = ["diffusion_model_finetuning.launch", "2", "diffusion_model_finetuning.train_sd", *words]
     return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", *command],
+        cwd=REPOSITORY,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def wait_for_steps(training, out):
@@ -206,7 +210,10 @@ def test_two_processes_train_what_one_does(tmp_path):
     tiny.save_vae(two)
     words = ["--settings", tiny.settings_file(two), "--data", "mini", "--out", str(two), "--device", "cpu"]
     training = launch(*words, "half=false", "batch=2")
-    assert training.communicate(timeout=600) == (None, "") and training.returncode == 0
+    assert training.communicate(timeout=600) == ("", "") and training.returncode == 0
+    again = launch(*words, "half=false", "batch=2")
+    finished = f"{two}: already trained; a longer training starts from scratch, elsewhere\n"
+    assert again.communicate(timeout=600) == (finished, "") and again.returncode == 0
     assert curve(two) == pytest.approx(curve(one), abs=1e-4)
     before, after = weights(one), weights(two)
     assert before.keys() == after.keys()
