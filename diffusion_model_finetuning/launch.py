@@ -50,8 +50,8 @@ def main(argv=None):
             run.run(run.parse_args(words))
         except (SignalException, ChildFailedError) as error:
             del os.environ[OF_SEVERAL]  # what follows speaks for itself
-            if ended.is_symlink():  # and told why
-                raise SystemExit(int(ended.readlink().name)) from error
+            if ended.is_symlink() and (code := int(ended.readlink().name)):  # and told why
+                raise SystemExit(code) from error
             if isinstance(error, SignalException) and error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from error
             if not (codes := _own_codes(error)):
