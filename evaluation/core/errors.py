@@ -185,7 +185,8 @@ def _stop(error: BaseException | None) -> KeyboardInterrupt | None:
 
     Losing another process of a launched training is one, too: it has to end.
     """
-    if OF_SEVERAL in os.environ and "by peer" in str(error):  # the connection was closed, or reset
+    lost = ("by peer", "remote process exit")  # what gloo (closed, reset) and NCCL say
+    if OF_SEVERAL in os.environ and any(words in str(error) for words in lost):
         return Stopped()
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
@@ -207,8 +208,8 @@ def _speaks(code: int) -> bool:
         Path(place).symlink_to(str(code))
     except FileExistsError:
         return False
-    except OSError:
-        return True
+    except OSError:  # where it cannot be left, rather twice than not at all
+        pass
     return True
 
 

@@ -17,12 +17,14 @@ from diffusers.training_utils import compute_snr
 from omegaconf import OmegaConf
 from PIL import Image
 from safetensors.torch import load_file
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from diffusion_model_finetuning import launch as launcher
 from diffusion_model_finetuning import train_sd, train_vae
 from diffusion_model_finetuning.core import training
 from diffusion_model_finetuning.scratch import new_sd, sd_scheduler
 from evaluation import canvas
-from evaluation.core.errors import STOPPED
+from evaluation.core.errors import OF_SEVERAL, STOPPED
 from tests import tiny
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -192,15 +194,32 @@ def test_where_one_of_two_fails_the_other_is_silent(tmp_path):
     assert message.startswith("error: ") and "sd.jsonl" in message and failed.wait() == 2
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_killed_process_is_told_of(tmp_path, rank):
+@pytest.mark.parametrize(
+    "rank, number, words, code",
+    [
+        (0, signal.SIGKILL, "error: a process of the training was killed (SIGKILL)", 2),
+        (1, signal.SIGKILL, "error: a process of the training was killed (SIGKILL)", 2),
+        (1, signal.SIGTERM, STOPPED, 143),
+    ],
+)
+def test_a_process_that_is_killed_or_stopped_is_told_of(tmp_path, rank, number, words, code):
     training = start_two(tmp_path, "steps=100000")
     wait_for_steps(training, tmp_path / "sd")
-    psutil.Process(training.pid).children()[rank].kill()
+    psutil.Process(training.pid).children()[rank].send_signal(number)
     (message,) = training.stderr
-    assert (
-        message.startswith("error: a process of the training was killed (SIGKILL)") and training.wait() == 2
-    )
+    assert message.startswith(words) and training.wait() == code
+
+
+def test_a_process_killed_beside_another_that_had_nothing_left_to_do(monkeypatch, capsys):
+    def end(words):
+        Path(os.environ[OF_SEVERAL]).symlink_to("0")
+        raise ChildFailedError("", {1: ProcessFailure(1, 1, -signal.SIGKILL, "")})
+
+    monkeypatch.setattr(launcher.run, "run", end)
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    with pytest.raises(SystemExit) as stop:
+        launcher.main(["2", "diffusion_model_finetuning.train_sd", "--out", "sd"])
+    assert stop.value.code == 2 and "was killed (SIGKILL)" in capsys.readouterr().err
 
 
 def test_two_processes_train_what_one_does(tmp_path):
